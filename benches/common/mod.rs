@@ -1,0 +1,175 @@
+//! Loops to compare with: what a user would write by hand, and how fast memory is.
+#![allow(dead_code)]
+use multiversion::multiversion;
+use ndarray_optim::kernel::Element;
+use std::{hint::black_box, time::Instant};
+
+/// The scalars of one AdamW step, folded.
+#[derive(Clone, Copy)]
+pub struct AdamWScalars<A> {
+    pub beta1: A,
+    pub one_minus_beta1: A,
+    pub beta2: A,
+    pub one_minus_beta2: A,
+    pub step_size: A,
+    pub eps: A,
+    pub decay: A,
+}
+
+impl<A: Element> AdamWScalars<A> {
+    pub fn at(t: i32) -> Self {
+        let (lr, b1, b2, eps, wd): (f64, f64, f64, f64, f64) = (1e-3, 0.9, 0.999, 1e-8, 1e-2);
+        let root = (1.0 - b2.powi(t)).sqrt();
+        AdamWScalars {
+            beta1: A::of(b1),
+            one_minus_beta1: A::of(1.0 - b1),
+            beta2: A::of(b2),
+            one_minus_beta2: A::of(1.0 - b2),
+            step_size: A::of(lr * root / (1.0 - b1.powi(t))),
+            eps: A::of(eps * root),
+            decay: A::of(lr * wd),
+        }
+    }
+
+    /// One element.
+    #[inline(always)]
+    pub fn one(&self, p: &mut A, g: A, m: &mut A, v: &mut A) {
+        *m = self.beta1 * *m + self.one_minus_beta1 * g;
+        *v = self.beta2 * *v + self.one_minus_beta2 * g * g;
+        *p = *p - (self.step_size * (*m / (v.sqrt() + self.eps)) + self.decay * *p);
+    }
+}
+
+/// The hand-written loop: slices, one body for each instruction set.
+#[multiversion(targets = "simd")]
+pub fn adamw_by_hand<A: Element>(c: &AdamWScalars<A>, p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
+    let n = p.len();
+    let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
+    for i in 0..n {
+        c.one(&mut p[i], g[i], &mut m[i], &mut v[i]);
+    }
+}
+
+#[multiversion(targets = "simd")]
+pub fn momentum_by_hand<A: Element>(beta: A, lr: A, p: &mut [A], g: &[A], m: &mut [A]) {
+    let n = p.len();
+    let (g, m) = (&g[..n], &mut m[..n]);
+    for i in 0..n {
+        m[i] = beta * m[i] + (A::one() - beta) * g[i];
+        p[i] = p[i] - lr * m[i];
+    }
+}
+
+#[multiversion(targets = "simd")]
+pub fn rmsprop_by_hand<A: Element>(alpha: A, lr: A, eps: A, p: &mut [A], g: &[A], v: &mut [A]) {
+    let n = p.len();
+    let (g, v) = (&g[..n], &mut v[..n]);
+    for i in 0..n {
+        v[i] = alpha * v[i] + (A::one() - alpha) * g[i] * g[i];
+        p[i] = p[i] - lr * (g[i] / (v[i].sqrt() + eps));
+    }
+}
+
+/// The memory limit of Adam: reads p, g, m, v and writes p, m, v, with next to no arithmetic.
+#[multiversion(targets = "simd")]
+pub fn limit_of_two_moments<A: Element>(p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
+    let n = p.len();
+    let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
+    for i in 0..n {
+        let x = g[i];
+        p[i] += x;
+        m[i] += x;
+        v[i] += x;
+    }
+}
+
+/// The memory limit of Momentum and RMSProp: reads p, g, m and writes p, m.
+#[multiversion(targets = "simd")]
+pub fn limit_of_one_moment<A: Element>(p: &mut [A], g: &[A], m: &mut [A]) {
+    let n = p.len();
+    let (g, m) = (&g[..n], &mut m[..n]);
+    for i in 0..n {
+        let x = g[i];
+        p[i] += x;
+        m[i] += x;
+    }
+}
+
+/// `n` numbers in (-1, 1), the same ones every time.
+pub fn numbers<A: Element>(n: usize, mut seed: u64) -> Vec<A> {
+    seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        A::of((seed >> 11) as f64 / (1_u64 << 52) as f64 - 1.0)
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// One of several things that are timed in turn.
+pub struct Variant<'a> {
+    pub name: &'static str,
+    /// Runs once, with what comes before it not timed.
+    pub before: Box<dyn FnMut() + 'a>,
+    pub run: Box<dyn FnMut() + 'a>,
+}
+
+impl<'a> Variant<'a> {
+    pub fn new(name: &'static str, run: impl FnMut() + 'a) -> Self {
+        Variant { name, before: Box::new(|| {}), run: Box::new(run) }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// Median seconds of a call.
+    pub seconds: f64,
+    /// Median over the rounds of the time relative to the first variant.
+    pub ratio: f64,
+}
+
+pub fn median(mut x: Vec<f64>) -> f64 {
+    x.sort_by(f64::total_cmp);
+    x[x.len() / 2]
+}
+
+/// Times the variants in turn, round by round, so that a change of the machine's speed meets all of them: at least
+/// `sample` seconds a sample, or exactly one call each after its `before` if `sample` is 0.
+pub fn compare(variants: &mut [Variant], sample: f64, rounds: usize) -> Vec<Time> {
+    let calls: Vec<usize> = variants
+        .iter_mut()
+        .map(|variant| {
+            (variant.before)();
+            (variant.run)();
+            if sample == 0.0 {
+                return 1;
+            }
+            let mut calls = 1;
+            loop {
+                let start = Instant::now();
+                (0..calls).for_each(|_| (variant.run)());
+                let seconds = start.elapsed().as_secs_f64();
+                if seconds > sample / 4.0 {
+                    return ((calls as f64 * sample / seconds).ceil() as usize).max(1);
+                }
+                calls *= 2;
+            }
+        })
+        .collect();
+    let mut times = vec![Vec::with_capacity(rounds); variants.len()];
+    for round in 0..rounds {
+        for k in 0..variants.len() {
+            let k = if round % 2 == 0 { k } else { variants.len() - 1 - k };
+            (variants[k].before)();
+            let start = Instant::now();
+            (0..calls[k]).for_each(|_| black_box((variants[k].run)()));
+            times[k].push(start.elapsed().as_secs_f64() / calls[k] as f64);
+        }
+    }
+    let first = times[0].clone();
+    times
+        .into_iter()
+        .map(|times| Time { ratio: median(times.iter().zip(&first).map(|(a, b)| a / b).collect()), seconds: median(times) })
+        .collect()
+}

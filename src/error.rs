@@ -1,0 +1,151 @@
+use thiserror::Error;
+
+/// Why a step, or a change of an optimizer, was refused.
+///
+/// Whatever is wrong is found before the first element changes: after an error every parameter, moment and step count is
+/// what it was before.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A gradient has another shape than its parameter.
+    #[error("parameter `{name}` has shape {param:?} but its gradient has shape {grad:?}")]
+    GradientShape {
+        /// Name of the parameter.
+        name: String,
+        /// Shape of the parameter.
+        param: Vec<usize>,
+        /// Shape of the gradient.
+        grad: Vec<usize>,
+    },
+    /// A parameter has another shape than in earlier steps.
+    #[error("parameter `{name}` has shape {given:?} but had shape {known:?} in earlier steps")]
+    ShapeChanged {
+        /// Name of the parameter.
+        name: String,
+        /// Shape in earlier steps.
+        known: Vec<usize>,
+        /// Shape now.
+        given: Vec<usize>,
+    },
+    /// A parameter has more than six axes.
+    #[error("parameter `{name}` has {ndim} axes, at most 6 are supported: merge some of them in the view that is lent")]
+    TooManyAxes {
+        /// Name of the parameter.
+        name: String,
+        /// Its number of axes.
+        ndim: usize,
+    },
+    /// One step was lent two parameters of the same name.
+    #[error("parameter `{name}` appears twice in one step")]
+    DuplicateParameter {
+        /// The name.
+        name: String,
+    },
+    /// A hyper-parameter is out of range or not finite.
+    #[error("hyper-parameter `{field}` is {value}, expected {expected}")]
+    HyperParameter {
+        /// Name of the field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// The hyper-parameters of a group are wrong.
+    #[error("in group `{group}`: {source}")]
+    InGroup {
+        /// Name of the group.
+        group: String,
+        /// What is wrong.
+        source: Box<Error>,
+    },
+    /// Two groups have the same name.
+    #[error("there is a group `{group}` already")]
+    DuplicateGroup {
+        /// The name.
+        group: String,
+    },
+    /// No group has this name.
+    #[error("there is no group `{group}`, only {known:?}")]
+    UnknownGroup {
+        /// The name that was asked for.
+        group: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A parameter is named by two groups, or twice by one.
+    #[error("parameter `{name}` is in group `{first}` and again in group `{second}`")]
+    GroupedTwice {
+        /// Name of the parameter.
+        name: String,
+        /// The group that has it.
+        first: String,
+        /// The group that asked for it too.
+        second: String,
+    },
+    /// A group's hyper-parameters are those of another optimizer.
+    #[error("group `{group}` is for `{given}`, but the optimizer is {optimizer}")]
+    OtherOptimizer {
+        /// Name of the group.
+        group: String,
+        /// The optimizer of the group.
+        given: &'static str,
+        /// The configuration type of the optimizer it was added to.
+        optimizer: &'static str,
+    },
+    /// An option that decides which state is kept (`amsgrad`, `centered`, a `momentum` of 0) changed after the first step.
+    #[error(
+        "the state of the parameters is {held:?}, but these hyper-parameters need {needed:?}: set options that add or drop state before the first step"
+    )]
+    StateChanged {
+        /// Names of the state arrays that are held.
+        held: Vec<&'static str>,
+        /// Names of those that would be needed.
+        needed: Vec<&'static str>,
+    },
+    /// A gradient is infinite or NaN, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
+    #[error("the gradient of parameter `{name}` contains {value}")]
+    NonFiniteGradient {
+        /// Name of the parameter.
+        name: String,
+        /// The first such value in memory order.
+        value: f64,
+    },
+}
+
+/// Checks that the configurations of all optimizers share.
+pub(crate) mod check {
+    use super::Error;
+    use std::fmt::Display;
+
+    pub fn that(ok: bool, field: &'static str, value: impl Display, expected: &'static str) -> Result<(), Error> {
+        if ok { Ok(()) } else { Err(Error::HyperParameter { field, value: value.to_string(), expected }) }
+    }
+
+    /// `lr`, `eps`, `weight_decay`, ...
+    pub fn non_negative(field: &'static str, value: f64) -> Result<(), Error> {
+        that(value >= 0.0 && value.is_finite(), field, value, "a finite number >= 0")
+    }
+
+    /// A share of an old average that is kept: at 1 it would never change, and its bias correction would divide by 0.
+    pub fn share(field: &'static str, value: f64) -> Result<(), Error> {
+        that((0.0..1.0).contains(&value), field, value, "a number in [0, 1)")
+    }
+
+    /// The momentum or dampening of a buffer that is not an average.
+    pub fn unit(field: &'static str, value: f64) -> Result<(), Error> {
+        that((0.0..=1.0).contains(&value), field, value, "a number in [0, 1]")
+    }
+
+    /// Nesterov's form looks ahead along the momentum, so there must be some.
+    pub fn nesterov(nesterov: bool, momentum: f64, dampening: f64) -> Result<(), Error> {
+        let ok = !nesterov || momentum > 0.0 && dampening == 0.0;
+        that(ok, "nesterov", nesterov, "false, or momentum > 0 and dampening = 0")
+    }
+}
+
+impl Error {
+    pub(crate) fn in_group(self, group: &str) -> Error {
+        Error::InGroup { group: group.into(), source: Box::new(self) }
+    }
+}

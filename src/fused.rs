@@ -1,0 +1,519 @@
+//! The driver of every optimizer: checks a step as a whole, then runs it as one fused pass.
+use crate::{
+    Error, NonFinite, Optimizer, Outcome, ParamGroup,
+    kernel::{
+        Arrays, Element, Kernel, MAX_STATES, Parallel,
+        layout::{Order, Shape, same_lengths},
+        plan::{Lent, Task},
+        pool::drain,
+        walk::walk,
+    },
+    optimizer::{UNNAMED, run_unnamed},
+    params::{Lending, Param},
+};
+use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, Axis, Dimension};
+use std::{any::type_name, array::from_fn, collections::HashMap, fmt};
+
+/// The hyper-parameters of an optimizer: a plain struct with public fields.
+pub trait Config: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
+    /// The arithmetic of one step.
+    type Kernel<A: Element>: Kernel<A>;
+    /// What depends on the hyper-parameters alone and is worth keeping between steps: logarithms of betas.
+    type Ready: Copy + fmt::Debug + Send + Sync;
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HyperParameter`] names the first field that is out of range, with its value.
+    fn validate(&self) -> Result<(), Error>;
+
+    /// Computed again only when a field changes.
+    fn ready(&self) -> Self::Ready;
+
+    /// The kernel for step `t` = 1, 2, ... of a parameter, its scalars folded in `f64` and rounded once.
+    fn kernel<A: Element>(&self, ready: &Self::Ready, t: u64) -> Self::Kernel<A>;
+
+    /// The learning rate.
+    fn lr(&self) -> f64;
+
+    /// Changes the learning rate.
+    fn set_lr(&mut self, lr: f64);
+}
+
+/// `1 - beta^t` from `ln(beta)`, without the cancellation of the plain form.
+#[inline]
+pub(crate) fn bias_correction(ln_beta: f64, t: u64) -> f64 {
+    let x = t as f64 * ln_beta;
+    // Below -38 beta^t is less than half an ulp of 1, so a long run calls nothing.
+    if x < -38.0 { 1.0 } else { -x.exp_m1() }
+}
+
+/// An optimizer: hyper-parameters `C` and the state of every parameter it has seen, of element type `A`.
+///
+/// `Adam<A>`, `Sgd<A>` and the others are names for this type with their hyper-parameters filled in. See [`Optimizer`] for
+/// `update` and `step`.
+///
+/// The element type is part of the type, so it cannot change between steps:
+///
+/// ```compile_fail
+/// use ndarray::array;
+/// use ndarray_optim::{Adam, Optimizer};
+///
+/// let mut adam = Adam::new(1e-3);
+/// adam.update(&mut array![1.0_f32], &array![1.0_f32]).unwrap();
+/// adam.update(&mut array![1.0_f64], &array![1.0_f64]).unwrap(); // expected `f32`, found `f64`
+/// ```
+#[derive(Clone)]
+pub struct Fused<C: Config, A: Element> {
+    /// Hyper-parameters of every parameter that is in no group. They may change between steps: the next step checks and uses
+    /// what stands here.
+    pub config: C,
+    /// What to do about infinite or NaN gradients.
+    pub non_finite: NonFinite,
+    /// When to use threads.
+    pub parallel: Parallel,
+    groups: Vec<Group<C>>,
+    /// What `config`, and then the configuration of each group, gives once checked.
+    plans: Vec<Plan<C, A>>,
+    group_of: HashMap<String, usize>,
+    /// In the order of the first steps; a step of the same order never looks a name up.
+    entries: Vec<Entry<A>>,
+    entry_of: HashMap<Box<str>, usize>,
+    stamp: u64,
+}
+
+#[derive(Clone)]
+struct Group<C> {
+    name: String,
+    config: C,
+}
+
+#[derive(Clone)]
+struct Plan<C: Config, A: Element> {
+    checked: Option<(C, C::Ready)>,
+    kernel: Option<(u64, C::Kernel<A>)>,
+    cost: u64,
+    names: Vec<&'static str>,
+    /// Whether a parameter holds the state arrays of `names`.
+    used: bool,
+}
+
+#[derive(Clone)]
+struct Entry<A> {
+    name: Box<str>,
+    group: usize,
+    shape: Shape,
+    /// The memory order of the state: that of the parameter when it first had a gradient.
+    order: Order,
+    state: [Vec<A>; MAX_STATES],
+    allocated: bool,
+    /// Whether this is the array of `update`, already under way.
+    unnamed: bool,
+    t: u64,
+    /// The stamp of the last step this parameter was part of: finds repeats within a step.
+    seen: u64,
+}
+
+impl<C: Config, A: Element> Fused<C, A> {
+    /// An optimizer with learning rate `lr` and the defaults of its other hyper-parameters.
+    ///
+    /// A wrong `lr` is reported by the first step.
+    pub fn new(lr: f64) -> Self {
+        let mut config = C::default();
+        config.set_lr(lr);
+        Self::with(config)
+    }
+
+    /// An optimizer with these hyper-parameters; they are checked by the first step.
+    pub fn with(config: C) -> Self {
+        Fused {
+            config,
+            non_finite: NonFinite::default(),
+            parallel: Parallel::default(),
+            groups: Vec::new(),
+            plans: vec![Plan::new()],
+            group_of: HashMap::new(),
+            entries: Vec::new(),
+            entry_of: HashMap::new(),
+            stamp: 0,
+        }
+    }
+
+    /// Gives the parameters of these names hyper-parameters of their own. Parameters already under way keep their state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DuplicateGroup`], [`Error::GroupedTwice`], [`Error::InGroup`] with what is wrong about `config`, or
+    /// [`Error::StateChanged`] if a named parameter already holds other state; the optimizer is unchanged then.
+    pub fn group<S: Into<String>>(
+        &mut self,
+        name: impl Into<String>,
+        params: impl IntoIterator<Item = S>,
+        config: C,
+    ) -> Result<(), Error> {
+        let group = name.into();
+        if self.find_group(&group).is_some() {
+            return Err(Error::DuplicateGroup { group });
+        }
+        let index = self.groups.len();
+        let mut plan = Plan::new();
+        plan.check(&config).map_err(|error| error.in_group(&group))?;
+        let mut group_of = self.group_of.clone();
+        let mut moved = Vec::new();
+        for param in params {
+            let param = param.into();
+            if let Some(&entry) = self.entry_of.get(&*param) {
+                let held = &self.plans[self.entries[entry].group];
+                if self.entries[entry].allocated && held.names != plan.names {
+                    let (held, needed) = (held.names.clone(), plan.names);
+                    return Err(Error::StateChanged { held, needed }.in_group(&group));
+                }
+                plan.used |= self.entries[entry].allocated;
+                moved.push(entry);
+            }
+            if let Some(first) = group_of.insert(param.clone(), index) {
+                let first = self.groups.get(first).map_or(&group, |first| &first.name).clone();
+                return Err(Error::GroupedTwice { name: param, first, second: group });
+            }
+        }
+        for entry in moved {
+            self.entries[entry].group = index + 1;
+        }
+        self.group_of = group_of;
+        self.plans.push(plan);
+        self.groups.push(Group { name: group, config });
+        Ok(())
+    }
+
+    /// The hyper-parameters of a group.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownGroup`].
+    pub fn group_config(&self, group: &str) -> Result<&C, Error> {
+        self.find_group(group).map(|i| &self.groups[i].config).ok_or_else(|| self.unknown(group))
+    }
+
+    /// The hyper-parameters of a group, to change them; the next step checks and uses them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownGroup`].
+    pub fn group_config_mut(&mut self, group: &str) -> Result<&mut C, Error> {
+        match self.find_group(group) {
+            Some(i) => Ok(&mut self.groups[i].config),
+            None => Err(self.unknown(group)),
+        }
+    }
+
+    /// How many steps a parameter has made; 0 for one that is not known.
+    pub fn steps(&self, param: &str) -> u64 {
+        self.entry_of.get(param).map_or(0, |&entry| self.entries[entry].t)
+    }
+
+    /// The state arrays of a parameter by name, in the shape of the parameter (`exp_avg`, `exp_avg_sq`, ...: torch's names
+    /// where torch has them). Empty before its first step.
+    pub fn state(&self, param: &str) -> Vec<(&'static str, ArrayViewD<'_, A>)> {
+        let Some(entry) = self.entry_of.get(param).map(|&entry| &self.entries[entry]).filter(|e| e.allocated) else {
+            return Vec::new();
+        };
+        let named = self.plans[entry.group].names.iter().zip(&entry.state);
+        let view = |memory| {
+            let mut view = entry.order.view(&entry.shape, memory)?.into_dyn();
+            while view.ndim() > entry.shape.as_slice().len() {
+                view = view.remove_axis(Axis(0));
+            }
+            Some(view)
+        };
+        named.filter_map(|(&name, memory)| Some((name, view(memory)?))).collect()
+    }
+
+    fn find_group(&self, name: &str) -> Option<usize> {
+        self.groups.iter().position(|group| group.name == name)
+    }
+
+    fn unknown(&self, group: &str) -> Error {
+        Error::UnknownGroup { group: group.into(), known: self.groups.iter().map(|g| g.name.clone()).collect() }
+    }
+
+    /// Checks every configuration that has changed.
+    #[inline]
+    fn prepare(&mut self) -> Result<(), Error> {
+        self.plans[0].check(&self.config)?;
+        for (plan, group) in self.plans[1..].iter_mut().zip(&self.groups) {
+            plan.check(&group.config).map_err(|error| error.in_group(&group.name))?;
+        }
+        Ok(())
+    }
+
+    /// Finds the entry of every parameter and checks that the step can be made; returns the work there is.
+    #[inline]
+    fn place(&mut self, list: &mut [Param<'_, A>]) -> Result<u64, Error> {
+        self.stamp += 1;
+        let mut work = 0;
+        for (i, param) in list.iter_mut().enumerate() {
+            // The same place as in the last step comes first.
+            param.entry = match self.entries.get(i) {
+                Some(entry) if same(&entry.name, &param.name) => i,
+                _ => match self.entry_of.get(&*param.name) {
+                    Some(&entry) => entry,
+                    None => self.enter(param),
+                },
+            };
+            let entry = &mut self.entries[param.entry];
+            if entry.seen == self.stamp {
+                return Err(Error::DuplicateParameter { name: param.name.to_string() });
+            }
+            if entry.shape != param.lent.shape {
+                let (known, given) = (entry.shape.as_slice().to_vec(), param.lent.shape.as_slice().to_vec());
+                return Err(Error::ShapeChanged { name: param.name.to_string(), known, given });
+            }
+            entry.seen = self.stamp;
+            work += param.lent.size() as u64 * self.plans[entry.group].cost;
+        }
+        Ok(work)
+    }
+
+    #[cold]
+    fn enter(&mut self, param: &Param<'_, A>) -> usize {
+        let name: Box<str> = (*param.name).into();
+        self.entry_of.insert(name.clone(), self.entries.len());
+        self.entries.push(Entry {
+            group: self.group_of.get(&*name).map_or(0, |group| group + 1),
+            name,
+            shape: param.lent.shape,
+            order: Order::C,
+            state: from_fn(|_| Vec::new()),
+            allocated: false,
+            unnamed: false,
+            t: 0,
+            seen: 0,
+        });
+        self.entries.len() - 1
+    }
+
+    /// Whether to go on, by what the gradients contain.
+    fn accept(&self, lending: &Lending<'_, '_, A>) -> Result<bool, Error> {
+        if self.non_finite == NonFinite::Propagate {
+            return Ok(true);
+        }
+        let bad = lending.params.iter().find_map(|param| Some((&param.name, param.lent.non_finite(lending.strided)?)));
+        match (bad, self.non_finite) {
+            (Some((name, value)), NonFinite::Error) => {
+                Err(Error::NonFiniteGradient { name: name.to_string(), value: value.f64() })
+            }
+            (bad, _) => Ok(bad.is_none()),
+        }
+    }
+
+    #[inline]
+    fn sweep(&mut self, Lending { params, strided }: Lending<'_, '_, A>) {
+        for param in params {
+            let entry = &mut self.entries[param.entry];
+            let Some((kernel, first)) = entry.advance(&param.lent, &mut self.plans[entry.group]) else { continue };
+            if let Some((p, g)) = param.lent.flat(entry.order) {
+                kernel.run(first, p, g, entry.arrays());
+            } else if let Some((p, g)) = param.lent.views(entry.order, strided) {
+                walk(kernel, first, p, g, entry.arrays());
+            }
+        }
+    }
+
+    #[cold]
+    fn sweep_parallel(&mut self, Lending { params, strided }: Lending<'_, '_, A>) {
+        // In the order of the entries, so that the state of all of them can be lent at once.
+        params.sort_unstable_by_key(|param| param.entry);
+        let Fused { entries, plans, .. } = self;
+        let chunk = self.parallel.chunk;
+        let elements: usize = params.iter().map(|param| param.lent.size()).sum();
+        let mut entries = entries.iter_mut().enumerate();
+        let tasks = params.iter_mut().filter_map(|param| {
+            let (_, entry) = entries.find(|&(i, _)| i == param.entry)?;
+            let (&kernel, first) = entry.advance(&param.lent, &mut plans[entry.group])?;
+            let task = Task::new(&mut param.lent, entry.order, strided, entry.arrays())?;
+            Some(task.pieces((kernel, first), chunk))
+        });
+        drain(
+            tasks.flatten(),
+            elements / chunk.max(1),
+            |(task, _)| task.len(),
+            chunk,
+            |(task, (kernel, first))| task.run(&kernel, first),
+        );
+    }
+}
+
+impl<C: Config, A: Element> fmt::Debug for Fused<C, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups = self.groups.iter().map(|group| (&group.name, &group.config));
+        let steps = self.entries.iter().map(|entry| (&entry.name, entry.t));
+        f.debug_struct("Fused")
+            .field("config", &self.config)
+            .field("groups", &groups.collect::<HashMap<_, _>>())
+            .field("steps", &steps.collect::<HashMap<_, _>>())
+            .finish_non_exhaustive()
+    }
+}
+
+/// `a == b` for short names: a call of `memcmp` would take longer than all the rest of finding a parameter.
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    let ((a, a_tail), (b, b_tail)) = (a.as_bytes().as_chunks::<8>(), b.as_bytes().as_chunks::<8>());
+    let words = |&(a, b): &(&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*a) == u64::from_ne_bytes(*b);
+    a.len() == b.len()
+        && a_tail.len() == b_tail.len()
+        && a.iter().zip(b).all(|pair| words(&pair))
+        && a_tail.iter().zip(b_tail).all(|(a, b)| a == b)
+}
+
+impl<C: Config, A: Element> Plan<C, A> {
+    fn new() -> Self {
+        Plan { checked: None, kernel: None, cost: 0, names: Vec::new(), used: false }
+    }
+
+    #[inline]
+    fn check(&mut self, config: &C) -> Result<(), Error> {
+        if self.is_for(config) { Ok(()) } else { self.change(config) }
+    }
+
+    #[inline]
+    fn is_for(&self, config: &C) -> bool {
+        self.checked.as_ref().is_some_and(|(checked, _)| checked == config)
+    }
+
+    #[cold]
+    fn change(&mut self, config: &C) -> Result<(), Error> {
+        config.validate()?;
+        let ready = config.ready();
+        let kernel: C::Kernel<A> = config.kernel(&ready, 1);
+        let mut names = Vec::new();
+        kernel.names(&mut names);
+        if self.used && names != self.names {
+            return Err(Error::StateChanged { held: self.names.clone(), needed: names });
+        }
+        *self = Plan { checked: Some((config.clone(), ready)), kernel: None, cost: kernel.cost() * A::COST, names, ..*self };
+        Ok(())
+    }
+
+    /// The kernel of step `t`: one for all parameters that have made as many steps.
+    #[inline]
+    fn kernel(&mut self, t: u64) -> Option<&C::Kernel<A>> {
+        if self.kernel.as_ref().is_none_or(|&(at, _)| at != t) {
+            let (config, ready) = self.checked.as_ref()?;
+            self.kernel = Some((t, config.kernel(ready, t)));
+        }
+        self.kernel.as_ref().map(|(_, kernel)| kernel)
+    }
+}
+
+impl<A: Element> Entry<A> {
+    /// Counts the step: its kernel, and whether it is the first. `None` without a gradient.
+    #[inline]
+    fn advance<'p, C: Config>(&mut self, lent: &Lent<'_, A>, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, bool)> {
+        if !lent.has_grad() {
+            return None;
+        }
+        if !self.allocated {
+            self.allocate(lent, plan.names.len());
+            plan.used = true;
+        }
+        self.t += 1;
+        Some((plan.kernel(self.t)?, self.t == 1))
+    }
+
+    #[cold]
+    fn allocate(&mut self, lent: &Lent<'_, A>, arrays: usize) {
+        self.state.iter_mut().take(arrays).for_each(|array| *array = vec![A::ZERO; lent.size()]);
+        (self.order, self.allocated) = (lent.order, true);
+        self.unnamed = *self.name == *UNNAMED;
+    }
+
+    #[inline]
+    fn arrays(&mut self) -> Arrays<'_, A> {
+        Arrays(self.state.each_mut().map(Vec::as_mut_slice))
+    }
+}
+
+impl<C: Config, A: Element> Fused<C, A> {
+    /// `update` once everything is known to be as in the step before: the one array, row-major, small enough for one thread.
+    /// For a hundred elements finding that out through the general path takes as long as the arithmetic. `None`: not so.
+    #[inline]
+    fn repeat<D: Dimension>(&mut self, p: &mut ArrayViewMut<'_, A, D>, g: &ArrayView<'_, A, D>) -> Option<()> {
+        let ([entry], [plan]) = (&mut self.entries[..], &mut self.plans[..]) else { return None };
+        let same = p.ndim() == g.ndim() && same_lengths(p.shape(), g.shape()) && entry.shape.is(p.shape());
+        let (p, g) = (p.as_slice_mut()?, g.as_slice()?);
+        let known = entry.unnamed && entry.order == Order::C && plan.is_for(&self.config);
+        if !same || !known || self.non_finite != NonFinite::Propagate || self.parallel.pays(p.len() as u64 * plan.cost) {
+            return None;
+        }
+        entry.t += 1;
+        plan.kernel(entry.t)?.run(false, p, g, entry.arrays());
+        Some(())
+    }
+}
+
+impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
+    #[inline]
+    fn update<'a, D: Dimension>(
+        &mut self,
+        param: impl Into<ArrayViewMut<'a, A, D>>,
+        grad: impl Into<ArrayView<'a, A, D>>,
+    ) -> Result<Outcome, Error> {
+        let (mut param, grad) = (param.into(), grad.into());
+        if self.repeat(&mut param, &grad).is_some() {
+            return Ok(Outcome::Applied);
+        }
+        run_unnamed(self, param, grad)
+    }
+
+    #[inline]
+    fn run(&mut self, lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
+        self.prepare()?;
+        let known = self.entries.len();
+        let accepted = self.place(lending.params).and_then(|work| Ok((work, self.accept(&lending)?)));
+        match accepted {
+            Ok((work, true)) => {
+                if self.parallel.pays(work) {
+                    self.sweep_parallel(lending);
+                } else {
+                    self.sweep(lending);
+                }
+                Ok(Outcome::Applied)
+            }
+            refused => {
+                self.entries.drain(known..).for_each(|entry| {
+                    self.entry_of.remove(&entry.name);
+                });
+                refused.map(|_| Outcome::Skipped)
+            }
+        }
+    }
+
+    fn lr(&self) -> f64 {
+        self.config.lr()
+    }
+
+    fn set_lr(&mut self, lr: f64) {
+        self.config.set_lr(lr);
+    }
+
+    fn group_lr(&self, group: &str) -> Result<f64, Error> {
+        self.group_config(group).map(C::lr)
+    }
+
+    fn set_group_lr(&mut self, group: &str, lr: f64) -> Result<(), Error> {
+        self.group_config_mut(group).map(|config| config.set_lr(lr))
+    }
+
+    fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {
+        match group.config.downcast::<C>() {
+            Some(config) => self.group(group.group, group.params, config.clone()),
+            None => Err(Error::OtherOptimizer {
+                given: group.config.name(),
+                group: group.group,
+                optimizer: type_name::<C>().rsplit("::").next().unwrap_or_default(),
+            }),
+        }
+    }
+}

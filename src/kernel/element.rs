@@ -1,0 +1,61 @@
+//! The number types that can be optimized.
+use num_traits::Float;
+use std::{fmt, ops::AddAssign};
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+/// `f32` or `f64`.
+///
+/// Arithmetic comes from [`num_traits::Float`]; what is added here is what update rules need beyond it. There is no use of
+/// `mul_add` in this crate: it is a library call without hardware support, and it would change the bits.
+pub trait Element: Float + AddAssign + Default + fmt::Debug + fmt::Display + Send + Sync + sealed::Sealed + 'static {
+    /// Time of an operation relative to `f32`, for the decision between one thread and many.
+    const COST: u64;
+    /// 0, as a constant.
+    const ZERO: Self;
+
+    /// `x`, rounded once to this type.
+    fn of(x: f64) -> Self;
+
+    /// This number in `f64`, exact.
+    fn f64(self) -> f64;
+
+    /// This number, or 0 where it is subnormal; NaN stays NaN.
+    ///
+    /// Arithmetic on subnormal numbers is 10 to 30 times slower, and a moment that decays towards zero would stay subnormal
+    /// for thousands of steps: every decaying moment goes through this.
+    fn flush(self) -> Self;
+
+    /// `self / by`, or 0 where `by` is 0: a coordinate that never saw a gradient stays where it is, also with `eps = 0`.
+    #[inline(always)]
+    fn over(self, by: Self) -> Self {
+        if by == Self::ZERO { Self::ZERO } else { self / by }
+    }
+}
+
+macro_rules! element {
+    ($($float:ident $exponent:literal $cost:literal),*) => {$(
+        impl Element for $float {
+            const COST: u64 = $cost;
+            const ZERO: $float = 0.0;
+            #[inline(always)]
+            fn of(x: f64) -> $float {
+                x as $float
+            }
+            #[inline(always)]
+            fn flush(self) -> $float {
+                // One test of the exponent bits, where a comparison would need the absolute value first.
+                if self.to_bits() & $exponent == 0 { 0.0 } else { self }
+            }
+            #[inline(always)]
+            fn f64(self) -> f64 {
+                self as f64
+            }
+        }
+    )*};
+}
+element!(f32 0x7f80_0000 1, f64 0x7ff0_0000_0000_0000 3);

@@ -1,0 +1,182 @@
+//! Shapes and memory orders without allocation: six axes, missing ones in front with length 1.
+use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Dimension, Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, RawData};
+
+/// The largest number of axes.
+pub(crate) const AXES: usize = 6;
+
+/// The shape of a parameter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    ndim: usize,
+    len: [usize; AXES],
+}
+
+impl Shape {
+    #[inline]
+    pub fn new(shape: &[usize]) -> Option<Shape> {
+        let mut len = [1; AXES];
+        len[AXES.checked_sub(shape.len())?..].copy_from_slice(shape);
+        Some(Shape { ndim: shape.len(), len })
+    }
+
+    pub fn size(&self) -> usize {
+        self.len.iter().product()
+    }
+
+    #[inline]
+    pub fn is(&self, shape: &[usize]) -> bool {
+        self.ndim == shape.len() && same_lengths(self.as_slice(), shape)
+    }
+
+    #[inline]
+    pub fn as_slice(&self) -> &[usize] {
+        &self.len[AXES - self.ndim..]
+    }
+}
+
+impl PartialEq for Shape {
+    #[inline]
+    fn eq(&self, other: &Shape) -> bool {
+        self.ndim == other.ndim && same_lengths(&self.len, &other.len)
+    }
+}
+
+/// Whether two lists of equal length are equal, without the call of `memcmp` that `==` becomes: it takes longer than the rest of
+/// a small step.
+#[inline(always)]
+pub(crate) fn same_lengths(a: &[usize], b: &[usize]) -> bool {
+    a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+}
+
+/// The order in which the elements of an array lie in memory: its axes from the slowest to the fastest, and which of them
+/// run backwards. Two arrays of one shape and one order agree at every memory position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Order {
+    axes: [u8; AXES],
+    reversed: u8,
+}
+
+impl Order {
+    /// Row-major.
+    pub const C: Order = Order { axes: [0, 1, 2, 3, 4, 5], reversed: 0 };
+
+    /// The order of an array with these strides. Axes of length 1 stay in their place, so the order of memory alone decides.
+    pub fn new(shape: &Shape, strides: &[isize]) -> Order {
+        let first = AXES - shape.ndim;
+        let stride = |axis: u8| strides[axis as usize - first];
+        let mut order = Order::C;
+        let mut long = [0; AXES];
+        let mut n = 0;
+        for axis in first as u8..AXES as u8 {
+            if shape.len[axis as usize] > 1 {
+                let mut at = n;
+                while at > 0 && stride(long[at - 1]).unsigned_abs() < stride(axis).unsigned_abs() {
+                    long[at] = long[at - 1];
+                    at -= 1;
+                }
+                long[at] = axis;
+                n += 1;
+                order.reversed |= u8::from(stride(axis) < 0) << axis;
+            }
+        }
+        let places = (0..AXES).filter(|&axis| shape.len[axis] > 1);
+        for (place, &axis) in places.zip(&long[..n]) {
+            order.axes[place] = axis;
+        }
+        order
+    }
+
+    /// The same array with its axes so arranged that walking it row by row follows this order.
+    pub fn arrange<S: RawData>(&self, mut array: ArrayBase<S, Ix6>) -> ArrayBase<S, Ix6> {
+        self.flip(&mut array);
+        array.permuted_axes(self.axes.map(usize::from))
+    }
+
+    /// The array of this shape whose memory, in this order, `memory` is.
+    pub fn view<'a, A>(&self, shape: &Shape, memory: &'a [A]) -> Option<ArrayView<'a, A, Ix6>> {
+        let view = ArrayView::from_shape(self.axes.map(|axis| shape.len[axis as usize]), memory).ok()?;
+        Some(self.restore(view))
+    }
+
+    /// As [`Order::view`], to write to.
+    pub fn view_mut<'a, A>(&self, shape: &Shape, memory: &'a mut [A]) -> Option<ArrayViewMut<'a, A, Ix6>> {
+        let view = ArrayViewMut::from_shape(self.axes.map(|axis| shape.len[axis as usize]), memory).ok()?;
+        Some(self.restore(view))
+    }
+
+    fn restore<S: RawData>(&self, array: ArrayBase<S, Ix6>) -> ArrayBase<S, Ix6> {
+        let mut place = [0; AXES];
+        for (i, &axis) in self.axes.iter().enumerate() {
+            place[axis as usize] = i;
+        }
+        let mut array = array.permuted_axes(place);
+        self.flip(&mut array);
+        array
+    }
+
+    fn flip<S: RawData>(&self, array: &mut ArrayBase<S, Ix6>) {
+        for axis in 0..AXES {
+            if self.reversed >> axis & 1 == 1 {
+                array.invert_axis(Axis(axis));
+            }
+        }
+    }
+}
+
+/// The same array with six axes; `None` if it has more.
+pub(crate) fn six_axes<S: RawData, D: Dimension>(array: ArrayBase<S, D>) -> Option<ArrayBase<S, Ix6>> {
+    const FRONT: Axis = Axis(0);
+    fn one<S: RawData>(a: ArrayBase<S, Ix1>) -> ArrayBase<S, Ix6> {
+        two(a.insert_axis(FRONT))
+    }
+    fn two<S: RawData>(a: ArrayBase<S, Ix2>) -> ArrayBase<S, Ix6> {
+        three(a.insert_axis(FRONT))
+    }
+    fn three<S: RawData>(a: ArrayBase<S, Ix3>) -> ArrayBase<S, Ix6> {
+        four(a.insert_axis(FRONT))
+    }
+    fn four<S: RawData>(a: ArrayBase<S, Ix4>) -> ArrayBase<S, Ix6> {
+        a.insert_axis(FRONT).insert_axis(FRONT)
+    }
+    match array.ndim() {
+        0 => array.into_dimensionality::<Ix0>().ok().map(|a| one(a.insert_axis(FRONT))),
+        1 => array.into_dimensionality::<Ix1>().ok().map(one),
+        2 => array.into_dimensionality::<Ix2>().ok().map(two),
+        3 => array.into_dimensionality::<Ix3>().ok().map(three),
+        4 => array.into_dimensionality::<Ix4>().ok().map(four),
+        5 => array.into_dimensionality::<Ix5>().ok().map(|a| a.insert_axis(FRONT)),
+        _ => array.into_dimensionality::<Ix6>().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array;
+
+    fn order(shape: &[usize], strides: &[isize]) -> Order {
+        Order::new(&Shape::new(shape).unwrap(), strides)
+    }
+
+    #[test]
+    fn order_depends_on_memory_alone() {
+        assert_eq!(order(&[3, 4], &[4, 1]), Order::C);
+        assert_eq!(order(&[5, 1, 3], &[3, 77, 1]), Order::C, "the stride of an axis of length 1 says nothing");
+        assert_ne!(order(&[3, 4], &[1, 3]), Order::C);
+        assert_ne!(order(&[3, 4], &[-4, 1]), Order::C);
+        assert_eq!(order(&[3, 1, 4], &[1, 9, 3]), order(&[3, 1, 4], &[2, 1, 6]));
+    }
+
+    #[test]
+    fn arrange_then_view_is_the_identity() {
+        let a = Array::from_shape_fn((3, 4, 5), |(i, j, k)| 100 * i + 10 * j + k);
+        let mut turned = a.view().permuted_axes([2, 0, 1]);
+        turned.invert_axis(Axis(0));
+        turned.invert_axis(Axis(2));
+        let shape = Shape::new(turned.shape()).unwrap();
+        let order = Order::new(&shape, turned.strides());
+        let memory: Vec<_> = order.arrange(six_axes(turned.view()).unwrap()).iter().copied().collect();
+        assert_eq!(memory, a.as_slice().unwrap(), "rows of the arranged view follow memory");
+        assert_eq!(order.view(&shape, &memory).unwrap(), six_axes(turned).unwrap());
+    }
+}

@@ -1,0 +1,23 @@
+//! The only hot code: what an update rule is, and how it is run over memory.
+//!
+//! A [`Rule`] is one optimizer's arithmetic on one element. A step lends views of parameters and gradients; each becomes
+//! slices where its memory allows it, and is otherwise walked in tiles; the pieces of all parameters form one list, which
+//! is drained by the calling thread and, where the work is worth it, by rayon's pool; and every piece is run by one
+//! multiversioned loop.
+
+mod element;
+mod lanes;
+pub(crate) mod layout;
+pub(crate) mod plan;
+pub(crate) mod pool;
+pub mod reduce;
+mod rule;
+mod sweep;
+pub(crate) mod walk;
+mod wrap;
+
+pub use element::Element;
+pub use lanes::{Arrays, Lanes, MAX_STATES, View};
+pub use pool::Parallel;
+pub use rule::{Either, Kernel, Rule, Step};
+pub use wrap::{Coupled, Decoupled, Maximize, Trace, WithCoupled, WithDecoupled, coupled, decoupled};

@@ -1,0 +1,198 @@
+//! From the views a caller lends to the tasks that are run.
+use super::{
+    Arrays, Element, Kernel,
+    layout::{AXES, Order, Shape, same_lengths, six_axes},
+    walk::walk,
+};
+use ndarray::{ArrayView, ArrayView6, ArrayViewMut, ArrayViewMut6, Axis, Dimension};
+
+/// One parameter and its gradient as they were lent: what is slow to find out for an array of unknown dimension is found
+/// out here, where the dimension is still a type.
+pub(crate) struct Lent<'a, A> {
+    pub shape: Shape,
+    pub order: Order,
+    memory: Memory<'a, A>,
+}
+
+enum Memory<'a, A> {
+    /// Both contiguous in one common order: C, F, permuted or reversed.
+    Flat(&'a mut [A], &'a [A]),
+    /// The views lie at this place of a list of their own: they are ten times as large and seldom needed.
+    Strided(usize),
+    /// This step has no gradient for this parameter.
+    NoGrad,
+}
+
+/// A parameter and its gradient that are not slices.
+pub(crate) type Strided<'a, A> = (ArrayViewMut6<'a, A>, ArrayView6<'a, A>);
+
+/// Why a parameter cannot be lent.
+pub(crate) enum Unfit {
+    GradShape,
+    TooManyAxes,
+}
+
+impl<'a, A: Element> Lent<'a, A> {
+    /// `strided` is where views that are not slices go, and `place` where they will be found.
+    #[inline(always)]
+    pub fn new<D: Dimension>(
+        p: ArrayViewMut<'a, A, D>,
+        g: ArrayView<'a, A, D>,
+        place: usize,
+        strided: impl FnOnce(Strided<'a, A>),
+    ) -> Result<Self, Unfit> {
+        if p.ndim() != g.ndim() || !same_lengths(p.shape(), g.shape()) {
+            return Err(Unfit::GradShape);
+        }
+        let shape = Shape::new(p.shape()).ok_or(Unfit::TooManyAxes)?;
+        if p.is_standard_layout() && g.is_standard_layout() {
+            // Both are slices: the defaults are never taken.
+            let memory = Memory::Flat(p.into_slice().unwrap_or_default(), g.to_slice().unwrap_or_default());
+            return Ok(Lent { shape, order: Order::C, memory });
+        }
+        let order = Order::new(&shape, p.strides());
+        let strides = p.strides().iter().zip(g.strides());
+        let one_order = p.shape().iter().zip(strides).all(|(&n, (p, g))| n <= 1 || p == g);
+        let memory = if one_order && p.as_slice_memory_order().is_some() {
+            let g = g.to_slice_memory_order();
+            Memory::Flat(p.into_slice_memory_order().unwrap_or_default(), g.unwrap_or_default())
+        } else {
+            strided(six_axes(p).zip(six_axes(g)).ok_or(Unfit::TooManyAxes)?);
+            Memory::Strided(place)
+        };
+        Ok(Lent { shape, order, memory })
+    }
+
+    pub fn without_grad<D: Dimension>(p: ArrayViewMut<'a, A, D>) -> Result<Self, Unfit> {
+        let shape = Shape::new(p.shape()).ok_or(Unfit::TooManyAxes)?;
+        Ok(Lent { shape, order: Order::C, memory: Memory::NoGrad })
+    }
+
+    /// The number of elements to work on.
+    #[inline]
+    pub fn size(&self) -> usize {
+        match &self.memory {
+            Memory::Flat(p, _) => p.len(),
+            Memory::Strided(_) => self.shape.size(),
+            Memory::NoGrad => 0,
+        }
+    }
+
+    #[inline]
+    pub fn has_grad(&self) -> bool {
+        !matches!(self.memory, Memory::NoGrad)
+    }
+
+    /// The first element of the gradient, in its memory order, that is infinite or NaN.
+    pub fn non_finite(&self, strided: &[Option<Strided<'a, A>>]) -> Option<A> {
+        match &self.memory {
+            Memory::Flat(_, g) => super::reduce::non_finite(g),
+            Memory::Strided(place) => strided.get(*place)?.as_ref()?.1.iter().copied().find(|g| !g.is_finite()),
+            Memory::NoGrad => None,
+        }
+    }
+
+    /// The parameter and its gradient as slices, if their memory order is that of the state.
+    #[inline]
+    pub fn flat(&mut self, order: Order) -> Option<(&mut [A], &[A])> {
+        match &mut self.memory {
+            Memory::Flat(p, g) if order == self.order => Some((p, g)),
+            _ => None,
+        }
+    }
+
+    /// What else the parameter and its gradient are: views so arranged that their rows follow the memory order of the state.
+    /// Those that lie in `strided` are taken from it.
+    pub fn views<'t>(&'t mut self, order: Order, strided: &mut [Option<Strided<'a, A>>]) -> Option<Strided<'t, A>> {
+        let (p, g) = match &mut self.memory {
+            Memory::Flat(p, g) => (self.order.view_mut(&self.shape, p)?, self.order.view(&self.shape, g)?),
+            Memory::Strided(place) => strided.get_mut(*place)?.take()?,
+            Memory::NoGrad => return None,
+        };
+        Some((order.arrange(p), order.arrange(g)))
+    }
+}
+
+/// A parameter or a part of it, with gradient and state.
+pub(crate) enum Task<'a, A> {
+    Flat(&'a mut [A], &'a [A], Arrays<'a, A>),
+    /// Walked row by row, these views follow the memory of the state.
+    Strided(ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>),
+}
+
+impl<'t, A: Element> Task<'t, A> {
+    /// A whole parameter, with state that lies in memory in `order`.
+    pub fn new<'a>(
+        lent: &'t mut Lent<'a, A>,
+        order: Order,
+        strided: &mut [Option<Strided<'a, A>>],
+        state: Arrays<'t, A>,
+    ) -> Option<Self> {
+        if lent.flat(order).is_none() {
+            let (p, g) = lent.views(order, strided)?;
+            return Some(Task::Strided(p, g, state));
+        }
+        let (p, g) = lent.flat(order)?;
+        Some(Task::Flat(p, g, state))
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Task::Flat(p, ..) => p.len(),
+            Task::Strided(p, ..) => p.len(),
+        }
+    }
+
+    #[inline]
+    pub fn run<K: Kernel<A>>(self, kernel: &K, first: bool) {
+        match self {
+            Task::Flat(p, g, state) => kernel.run(first, p, g, state),
+            Task::Strided(p, g, state) => walk(kernel, first, p, g, state),
+        }
+    }
+
+    /// Two parts, the first of `chunk` elements or half of the task. There must be two elements.
+    fn split(self, chunk: usize) -> (Self, Self) {
+        match self {
+            Task::Flat(p, g, state) => {
+                let ((p, p1), (g, g1), (s, s1)) = (p.split_at_mut(chunk), g.split_at(chunk), state.split_at(chunk));
+                (Task::Flat(p, g, s), Task::Flat(p1, g1, s1))
+            }
+            Task::Strided(p, g, state) => {
+                let (a, b) = halve(p, g, state);
+                (Task::Strided(a.0, a.1, a.2), Task::Strided(b.0, b.1, b.2))
+            }
+        }
+    }
+
+    /// The task in pieces of at most `chunk` elements, each with what goes along with it.
+    pub fn pieces<X: Copy>(self, with: X, chunk: usize) -> impl Iterator<Item = (Self, X)> {
+        // A small parameter is one piece and takes no list.
+        let (mut whole, mut rest) = (Some(self), Vec::new());
+        std::iter::from_fn(move || {
+            let mut task = whole.take().or_else(|| rest.pop())?;
+            while task.len() > chunk.max(1) {
+                let (piece, other) = task.split(chunk.max(1));
+                rest.push(other);
+                task = piece;
+            }
+            Some((task, with))
+        })
+    }
+}
+
+pub(super) type Piece<'a, A> = (ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>);
+
+/// Two halves along the slowest axis, so that the state of each half stays contiguous. There must be two elements.
+pub(super) fn halve<'a, A>(
+    p: ArrayViewMut6<'a, A>,
+    g: ArrayView6<'a, A>,
+    state: Arrays<'a, A>,
+) -> (Piece<'a, A>, Piece<'a, A>) {
+    let axis = (0..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
+    let at = p.shape()[axis] / 2;
+    let ((p, p1), (g, g1)) = (p.split_at(Axis(axis), at), g.split_at(Axis(axis), at));
+    let (s, s1) = state.split_at(p.len());
+    ((p, g, s), (p1, g1, s1))
+}

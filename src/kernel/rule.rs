@@ -1,0 +1,153 @@
+//! What an optimizer does to one element.
+use super::{Arrays, Element, Lanes, MAX_STATES, View, sweep::sweep};
+
+/// One optimizer's arithmetic on one element: what a step takes away from the parameter.
+///
+/// A rule is a handful of scalars, already folded for this step, and a pure function of one element. It knows nothing of
+/// arrays, layouts, threads or SIMD.
+///
+/// ```
+/// use ndarray_optim::kernel::{Element, Rule};
+///
+/// /// Gradient descent with a heavy ball.
+/// #[derive(Clone, Copy)]
+/// struct HeavyBall<A> { lr: A, momentum: A }
+///
+/// impl<A: Element> Rule for HeavyBall<A> {
+///     type Elem = A;
+///     type State = [A; 1];
+///     const STATE: &'static [&'static str] = &["velocity"];
+///     const COST: u64 = 2;
+///     #[inline(always)]
+///     fn delta(&self, _p: A, g: A, [v]: [A; 1]) -> (A, [A; 1]) {
+///         let v = (self.momentum * v + g).flush();
+///         (self.lr * v, [v])
+///     }
+/// }
+/// ```
+pub trait Rule: Copy + Send + Sync {
+    /// `f32` or `f64`.
+    type Elem: Element;
+    /// `[A; S]`, or a wrapper's `(R::State, [A; 1])`.
+    type State: Lanes<Self::Elem>;
+    /// The names of the state arrays this rule itself adds, in torch's words where torch has them.
+    const STATE: &'static [&'static str];
+    /// Rough time of one `f32` element in units of 0.1 ns: what decides from which size on threads pay.
+    const COST: u64;
+
+    /// What is taken away from `p`, and the new state.
+    fn delta(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> (Self::Elem, Self::State);
+
+    /// The state before the first step.
+    #[inline(always)]
+    fn begin(&self, _p: Self::Elem, _g: Self::Elem) -> Self::State {
+        Self::State::ZERO
+    }
+
+    /// Appends the names of all state arrays; a wrapper's come after those of what it wraps.
+    fn names(names: &mut Vec<&'static str>) {
+        names.extend(Self::STATE);
+    }
+}
+
+/// What can be swept: every [`Rule`], and wrappers that read or replace the new parameter (so these are outermost, by type).
+pub trait Step: Copy + Send + Sync {
+    /// `f32` or `f64`.
+    type Elem: Element;
+    /// As in [`Rule::State`].
+    type State: Lanes<Self::Elem>;
+    /// As in [`Rule::COST`].
+    const COST: u64;
+
+    /// The new parameter and the new state.
+    fn step(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> (Self::Elem, Self::State);
+
+    /// The state before the first step.
+    fn start(&self, p: Self::Elem, g: Self::Elem) -> Self::State;
+
+    /// Appends the names of all state arrays.
+    fn names(names: &mut Vec<&'static str>);
+}
+
+impl<R: Rule> Step for R {
+    type Elem = R::Elem;
+    type State = R::State;
+    const COST: u64 = R::COST;
+    #[inline(always)]
+    fn step(&self, p: R::Elem, g: R::Elem, state: R::State) -> (R::Elem, R::State) {
+        let (delta, state) = self.delta(p, g, state);
+        (p - delta, state)
+    }
+    #[inline(always)]
+    fn start(&self, p: R::Elem, g: R::Elem) -> R::State {
+        self.begin(p, g)
+    }
+    fn names(names: &mut Vec<&'static str>) {
+        R::names(names);
+    }
+}
+
+/// What the driver runs over a piece of memory: one [`Step`], or one of several that hyper-parameters choose between.
+pub trait Kernel<A: Element>: Copy + Send + Sync {
+    /// As in [`Rule::COST`], of the step that is chosen.
+    fn cost(&self) -> u64;
+
+    /// Appends the names of the state arrays of the step that is chosen.
+    fn names(&self, names: &mut Vec<&'static str>);
+
+    /// Updates `p` with the gradient `g` of the same length; at the `first` step of a parameter its state begins here.
+    fn run(&self, first: bool, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+}
+
+impl<R: Step> Kernel<R::Elem> for R {
+    #[inline]
+    fn cost(&self) -> u64 {
+        R::COST
+    }
+    fn names(&self, names: &mut Vec<&'static str>) {
+        R::names(names);
+    }
+    #[inline]
+    fn run(&self, first: bool, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
+        const { assert!(R::State::N <= MAX_STATES, "a rule and its wrappers have six state arrays at most") };
+        let mut state = R::State::take(&mut state, 0);
+        if first {
+            for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
+                state.store(i, self.start(p, g));
+            }
+        }
+        sweep(self, p, g, state);
+    }
+}
+
+/// One of two kernels, chosen by a hyper-parameter (`amsgrad`, `nesterov`, ...) once for each step, never for each element.
+#[derive(Clone, Copy, Debug)]
+pub enum Either<X, Y> {
+    /// The first.
+    X(X),
+    /// The second.
+    Y(Y),
+}
+
+impl<A: Element, X: Kernel<A>, Y: Kernel<A>> Kernel<A> for Either<X, Y> {
+    #[inline]
+    fn cost(&self) -> u64 {
+        match self {
+            Either::X(x) => x.cost(),
+            Either::Y(y) => y.cost(),
+        }
+    }
+    fn names(&self, names: &mut Vec<&'static str>) {
+        match self {
+            Either::X(x) => x.names(names),
+            Either::Y(y) => y.names(names),
+        }
+    }
+    #[inline]
+    fn run(&self, first: bool, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+        match self {
+            Either::X(x) => x.run(first, p, g, state),
+            Either::Y(y) => y.run(first, p, g, state),
+        }
+    }
+}

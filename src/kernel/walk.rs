@@ -1,0 +1,168 @@
+//! One step over arrays that are not one slice: strided, or of several memory orders.
+//!
+//! The state is contiguous and the views are arranged to follow it, so a row of a view meets a slice of the state. Rows that
+//! are slices are swept where they are. Other elements pass through a tile on the stack and are swept there: the rule runs
+//! in the same vectorised loop whatever the layout, which is faster than a scalar loop over strides and the same bits.
+use super::{Arrays, Element, Kernel, layout::AXES, plan::halve};
+use ndarray::{ArrayView6, ArrayViewMut, ArrayViewMut6, Axis};
+
+/// Elements in a tile.
+const TILE: usize = 2048;
+/// Rows of a tile where two arrays disagree about the fastest axis.
+const ROWS: usize = 32;
+/// Shorter rows go through a tile together.
+const LONG_ROW: usize = 32;
+/// The fastest axis of the state.
+const LAST: Axis = Axis(AXES - 1);
+
+/// One step; `state` lies in memory as the rows of `p` and `g` follow each other.
+pub(crate) fn walk<A: Element, K: Kernel<A>>(
+    kernel: &K,
+    first: bool,
+    mut p: ArrayViewMut6<'_, A>,
+    mut g: ArrayView6<'_, A>,
+    state: Arrays<'_, A>,
+) {
+    merge(&mut p, &mut g);
+    let mut tile = Tile { kernel, first, p: [A::ZERO; TILE], g: [A::ZERO; TILE] };
+    let fastest = [fastest_axis(p.shape(), p.strides()), fastest_axis(g.shape(), g.strides())];
+    match fastest.into_iter().find(|&axis| axis != LAST) {
+        _ if p.is_empty() => {}
+        Some(axis) if p.len() > TILE => tile.across(axis, p, g, state),
+        Some(_) => tile.pieces(p, g, state),
+        None if p.len_of(LAST) >= LONG_ROW && p.stride_of(LAST) == 1 && g.stride_of(LAST) == 1 => tile.rows(p, g, state),
+        None => tile.pieces(p, g, state),
+    }
+}
+
+/// The axis with the smallest stride.
+fn fastest_axis(shape: &[usize], strides: &[isize]) -> Axis {
+    let long = (0..AXES).rev().filter(|&k| shape[k] > 1);
+    Axis(long.min_by_key(|&k| strides[k].unsigned_abs()).unwrap_or(AXES - 1))
+}
+
+/// Makes the last axis as long as both arrays allow.
+fn merge<A>(p: &mut ArrayViewMut6<'_, A>, g: &mut ArrayView6<'_, A>) {
+    let fits = |n: usize, into: usize, stride: isize, last: isize| n <= 1 || into <= 1 || stride == into as isize * last;
+    for k in (0..AXES - 1).rev() {
+        let (n, into) = (p.shape()[k], p.len_of(LAST));
+        if !fits(n, into, p.strides()[k], p.stride_of(LAST)) || !fits(n, into, g.strides()[k], g.stride_of(LAST)) {
+            break;
+        }
+        p.merge_axes(Axis(k), LAST);
+        g.merge_axes(Axis(k), LAST);
+    }
+}
+
+struct Tile<'k, A, K> {
+    kernel: &'k K,
+    first: bool,
+    p: [A; TILE],
+    g: [A; TILE],
+}
+
+impl<A: Element, K: Kernel<A>> Tile<'_, A, K> {
+    /// Rows that are slices in both arrays.
+    fn rows(&mut self, mut p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, mut state: Arrays<'_, A>) {
+        let n = p.len_of(LAST);
+        for (p, g) in p.lanes_mut(LAST).into_iter().zip(g.lanes(LAST)) {
+            let (row, rest) = state.split_at(n);
+            state = rest;
+            if let (Some(p), Some(g)) = (p.into_slice(), g.to_slice()) {
+                self.kernel.run(self.first, p, g, row);
+            }
+        }
+    }
+
+    /// Pieces that fit the tile, each contiguous in the state.
+    fn pieces(&mut self, mut p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, state: Arrays<'_, A>) {
+        let n = p.len();
+        if n > TILE {
+            let (a, b) = halve(p, g, state);
+            self.pieces(a.0, a.1, a.2);
+            return self.pieces(b.0, b.1, b.2);
+        }
+        let g = match g.to_slice() {
+            Some(g) => g,
+            None => gather(&g, LAST, &mut self.g),
+        };
+        match p.as_slice_mut() {
+            Some(p) => self.kernel.run(self.first, p, g, state),
+            None => {
+                gather(&p.view(), LAST, &mut self.p);
+                self.kernel.run(self.first, &mut self.p[..n], g, state);
+                scatter(&self.p, &mut p);
+            }
+        }
+    }
+
+    /// Tiles of a few rows along `axis`, where one array runs fastest, by a few elements along the last, where the state does:
+    /// what is read of a cache line is used before the line is lost.
+    fn across(&mut self, axis: Axis, p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, mut state: Arrays<'_, A>) {
+        let slowest = (0..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
+        if slowest != axis.index() || p.len_of(axis) > ROWS {
+            if p.len() <= TILE {
+                return self.pieces(p, g, state);
+            }
+            let (a, b) = halve(p, g, state);
+            self.across(axis, a.0, a.1, a.2);
+            return self.across(axis, b.0, b.1, b.2);
+        }
+        let row = p.len() / p.len_of(axis);
+        self.columns(axis, p, g, &mut state, row, 0);
+    }
+
+    /// A few rows along `axis`; the state of each is `row` long and `p` and `g` begin at `start` of it.
+    fn columns(
+        &mut self,
+        axis: Axis,
+        mut p: ArrayViewMut6<'_, A>,
+        g: ArrayView6<'_, A>,
+        state: &mut Arrays<'_, A>,
+        row: usize,
+        start: usize,
+    ) {
+        let width = p.len() / p.len_of(axis);
+        if p.len() > TILE {
+            let next = (axis.index() + 1..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
+            let at = p.shape()[next] / 2;
+            let ((p, p1), (g, g1)) = (p.split_at(Axis(next), at), g.split_at(Axis(next), at));
+            let left = width / (p.shape()[next] + p1.shape()[next]) * at;
+            self.columns(axis, p, g, state, row, start);
+            return self.columns(axis, p1, g1, state, row, start + left);
+        }
+        gather(&g, axis, &mut self.g);
+        let rows = p.axis_iter_mut(axis).zip(self.g.chunks(width));
+        for (i, (mut p, g)) in rows.enumerate() {
+            let at = i * row + start;
+            let state = state.part(at..at + width);
+            match p.as_slice_mut() {
+                Some(p) => self.kernel.run(self.first, p, g, state),
+                None => {
+                    let mut tile = ArrayViewMut::from_shape(p.raw_dim(), &mut self.p[..width]).ok();
+                    tile.iter_mut().for_each(|tile| tile.assign(&p));
+                    self.kernel.run(self.first, &mut self.p[..width], g, state);
+                    p.iter_mut().zip(&self.p).for_each(|(p, &new)| *p = new);
+                }
+            }
+        }
+    }
+}
+
+/// Copies a view row by row into the front of `tile`, in the order that reads along `axis`.
+fn gather<'t, A: Element>(from: &ArrayView6<'_, A>, axis: Axis, tile: &'t mut [A; TILE]) -> &'t [A] {
+    let tile = &mut tile[..from.len()];
+    if let Ok(mut tile) = ArrayViewMut::from_shape(from.raw_dim(), &mut *tile) {
+        let mut from = from.view();
+        tile.swap_axes(axis.index(), LAST.index());
+        from.swap_axes(axis.index(), LAST.index());
+        tile.assign(&from);
+    }
+    tile
+}
+
+fn scatter<A: Element>(tile: &[A; TILE], to: &mut ArrayViewMut6<'_, A>) {
+    if let Ok(tile) = ArrayView6::from_shape(to.raw_dim(), &tile[..to.len()]) {
+        to.assign(&tile);
+    }
+}

@@ -1,0 +1,164 @@
+use crate::{
+    Config, Error, Fused,
+    error::check,
+    fused::bias_correction,
+    kernel::{Either, Element, Rule, WithCoupled, coupled},
+};
+
+/// Averages of the gradient and of its squares, bias-corrected: the default choice when nothing is known about scales.
+///
+/// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
+///
+/// ```text
+/// m <- beta1 m + (1 - beta1) g         from m = 0
+/// v <- beta2 v + (1 - beta2) g^2       from v = 0
+/// p <- p - lr m' / (sqrt(v') + eps)    with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+/// amsgrad:  v' = max over all steps so far of v, / (1 - beta2^t)
+/// ```
+///
+/// This is `torch.optim.Adam`; optax takes the maximum of AMSGrad after the bias correction. Decay here passes through the
+/// moments; [`AdamW`](crate::AdamW) decouples it. Sources: D. P. Kingma, J. Ba, arXiv:1412.6980; AMSGrad: S. J. Reddi et al.,
+/// arXiv:1904.09237. State: `exp_avg`, `exp_avg_sq`, with AMSGrad `max_exp_avg_sq`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Adam, AdamConfig, Optimizer};
+///
+/// let mut adam = Adam::with(AdamConfig { lr: 0.1, betas: (0.9, 0.99), ..Default::default() });
+/// let mut theta = array![1.0, -2.0];
+/// adam.update(&mut theta, &array![1e-3, 1e3])?;
+/// // The first step is lr in the direction of the sign, at any scale.
+/// assert!((theta[0] - 0.9_f64).abs() < 1e-5 && (theta[1] + 2.1).abs() < 1e-5);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Adam<A> = Fused<AdamConfig, A>;
+
+/// Hyper-parameters of [`Adam`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct AdamConfig {
+    /// Learning rate, >= 0. Default 1e-3.
+    pub lr: f64,
+    /// Shares of the averages of g and of g^2 that are kept, each in [0, 1). Default (0.9, 0.999).
+    pub betas: (f64, f64),
+    /// Keeps the division from zero, >= 0. Default 1e-8.
+    pub eps: f64,
+    /// Coupled decay (L2), >= 0. Default 0.
+    pub weight_decay: f64,
+    /// Divide by the largest average of squares so far. Default false.
+    pub amsgrad: bool,
+    /// Ascend instead of descend. Default false.
+    pub maximize: bool,
+}
+
+impl Default for AdamConfig {
+    fn default() -> Self {
+        AdamConfig { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, amsgrad: false, maximize: false }
+    }
+}
+
+/// The bias corrections are folded: m' / (sqrt(v') + eps) = c m / (sqrt(v) + eps sqrt(1 - beta2^t)).
+#[derive(Clone, Copy, Debug)]
+pub struct Moments<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+    step_size: A,
+    eps: A,
+}
+
+impl<A: Element> Moments<A> {
+    #[inline]
+    pub fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, (ln_beta1, ln_beta2): (f64, f64), t: u64) -> Self {
+        let f = A::of;
+        let root = bias_correction(ln_beta2, t).sqrt();
+        Moments {
+            beta1: f(beta1),
+            one_minus_beta1: f(1.0 - beta1),
+            beta2: f(beta2),
+            one_minus_beta2: f(1.0 - beta2),
+            step_size: f(lr * root / bias_correction(ln_beta1, t)),
+            eps: f(eps * root),
+        }
+    }
+
+    #[inline(always)]
+    fn moments(&self, g: A, m: A, v: A) -> (A, A) {
+        let m = self.beta1 * m + self.one_minus_beta1 * g;
+        let v = self.beta2 * v + self.one_minus_beta2 * (g * g);
+        (m.flush(), v.flush())
+    }
+
+    #[inline(always)]
+    fn update(&self, m: A, v: A) -> A {
+        self.step_size * m.over(v.sqrt() + self.eps)
+    }
+}
+
+impl<A: Element> Rule for Moments<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
+    const COST: u64 = 5;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
+        let (m, v) = self.moments(g, m, v);
+        (self.update(m, v), [m, v])
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct AmsGrad<A>(pub Moments<A>);
+
+impl<A: Element> Rule for AmsGrad<A> {
+    type Elem = A;
+    type State = [A; 3];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
+    const COST: u64 = 6;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, v, max]: [A; 3]) -> (A, [A; 3]) {
+        let (m, v) = self.0.moments(g, m, v);
+        let max = if v < max { max } else { v }; // a NaN in v shows
+        (self.0.update(m, max), [m, v, max])
+    }
+}
+
+pub(super) fn validate(lr: f64, betas: (f64, f64), eps: f64, weight_decay: f64) -> Result<(), Error> {
+    check::non_negative("lr", lr)?;
+    check::share("betas[0]", betas.0)?;
+    check::share("betas[1]", betas.1)?;
+    check::non_negative("eps", eps)?;
+    check::non_negative("weight_decay", weight_decay)
+}
+
+impl Config for AdamConfig {
+    type Kernel<A: Element> = Either<WithCoupled<Moments<A>>, WithCoupled<AmsGrad<A>>>;
+    /// The logarithms of the betas.
+    type Ready = (f64, f64);
+
+    fn validate(&self) -> Result<(), Error> {
+        validate(self.lr, self.betas, self.eps, self.weight_decay)
+    }
+
+    fn ready(&self) -> (f64, f64) {
+        (self.betas.0.ln(), self.betas.1.ln())
+    }
+
+    fn kernel<A: Element>(&self, &logs: &(f64, f64), t: u64) -> Self::Kernel<A> {
+        let rule = Moments::new(self.lr, self.betas, self.eps, logs, t);
+        if self.amsgrad {
+            Either::Y(coupled(AmsGrad(rule), self.maximize, self.weight_decay))
+        } else {
+            Either::X(coupled(rule, self.maximize, self.weight_decay))
+        }
+    }
+
+    fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_lr(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+}

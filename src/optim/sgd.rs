@@ -1,0 +1,135 @@
+use crate::{
+    Config, Error, Fused,
+    error::check,
+    kernel::{Either, Element, Rule, Trace, WithCoupled, coupled},
+};
+
+/// Stochastic gradient descent: the baseline, and with `momentum: 0.9` still the choice for many large models.
+///
+/// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
+///
+/// ```text
+/// momentum = 0:   p <- p - lr g
+/// else:           buf <- g                                     at the first step
+///                 buf <- momentum buf + (1 - dampening) g      afterwards
+///                 p   <- p - lr buf
+///      nesterov:  p   <- p - lr (g + momentum buf)
+/// ```
+///
+/// This is `torch.optim.SGD`. [`Momentum`](crate::Momentum) is the form with an exponential average. Nesterov: Sutskever et
+/// al., "On the importance of initialization and momentum in deep learning", ICML 2013. State: none, or `momentum_buffer`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Optimizer, Sgd, SgdConfig};
+///
+/// let mut sgd = Sgd::with(SgdConfig { lr: 0.1, momentum: 0.9, nesterov: true, ..Default::default() });
+/// let mut theta = array![1.0, -2.0];
+/// sgd.update(&mut theta, &array![1.0, 0.0])?;
+/// assert_eq!(theta, array![1.0 - 0.1 * 1.9, -2.0]);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Sgd<A> = Fused<SgdConfig, A>;
+
+/// Hyper-parameters of [`Sgd`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct SgdConfig {
+    /// Learning rate, >= 0. Default 1e-3.
+    pub lr: f64,
+    /// Share of the buffer that is kept, in [0, 1]. Default 0: no buffer.
+    pub momentum: f64,
+    /// The gradient enters the buffer with 1 - dampening, in [0, 1]; not at the first step. Default 0.
+    pub dampening: f64,
+    /// Step along the buffer as it will be; needs momentum > 0 and dampening = 0. Default false.
+    pub nesterov: bool,
+    /// Coupled decay (L2), >= 0. Default 0.
+    pub weight_decay: f64,
+    /// Ascend instead of descend. Default false.
+    pub maximize: bool,
+}
+
+impl Default for SgdConfig {
+    fn default() -> Self {
+        SgdConfig { lr: 1e-3, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, maximize: false }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Descent<A> {
+    lr: A,
+}
+
+impl<A: Element> Rule for Descent<A> {
+    type Elem = A;
+    type State = [A; 0];
+    const STATE: &'static [&'static str] = &[];
+    const COST: u64 = 1;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (self.lr * g, [])
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct HeavyBall<A> {
+    lr: A,
+    momentum: A,
+    gain: A,
+}
+
+impl<A: Element> Rule for HeavyBall<A> {
+    type Elem = A;
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = &["momentum_buffer"];
+    const COST: u64 = 2;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [buf]: [A; 1]) -> (A, [A; 1]) {
+        let buf = (self.momentum * buf + self.gain * g).flush();
+        (self.lr * buf, [buf])
+    }
+}
+
+impl Config for SgdConfig {
+    type Kernel<A: Element> =
+        Either<WithCoupled<Descent<A>>, Either<WithCoupled<HeavyBall<A>>, WithCoupled<Trace<Descent<A>, true>>>>;
+    type Ready = ();
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::unit("momentum", self.momentum)?;
+        check::unit("dampening", self.dampening)?;
+        check::nesterov(self.nesterov, self.momentum, self.dampening)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn ready(&self) {}
+
+    fn kernel<A: Element>(&self, (): &(), t: u64) -> Self::Kernel<A> {
+        let f = A::of;
+        let (maximize, decay) = (self.maximize, self.weight_decay);
+        if self.momentum == 0.0 {
+            return Either::X(coupled(Descent { lr: f(self.lr) }, maximize, decay));
+        }
+        if self.nesterov {
+            let rule = Descent { lr: A::one() };
+            return Either::Y(Either::Y(coupled(
+                Trace { rule, momentum: f(self.momentum), lr: f(self.lr) },
+                maximize,
+                decay,
+            )));
+        }
+        // The buffer is zero before the first step, which leaves no trace in it and has no dampening.
+        let gain = if t == 1 { 1.0 } else { 1.0 - self.dampening };
+        let rule = HeavyBall { lr: f(self.lr), momentum: f(self.momentum), gain: f(gain) };
+        Either::Y(Either::X(coupled(rule, maximize, decay)))
+    }
+
+    fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_lr(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+}

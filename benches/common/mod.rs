@@ -31,9 +31,17 @@ impl<A: Element> AdamWScalars<A> {
         }
     }
 
+    /// One element, without decay.
+    #[inline(always)]
+    pub fn adam(&self, p: &mut A, g: A, m: &mut A, v: &mut A) {
+        *m = self.beta1 * *m + self.one_minus_beta1 * g;
+        *v = self.beta2 * *v + self.one_minus_beta2 * g * g;
+        *p = *p - self.step_size * (*m / (v.sqrt() + self.eps));
+    }
+
     /// One element.
     #[inline(always)]
-    pub fn one(&self, p: &mut A, g: A, m: &mut A, v: &mut A) {
+    pub fn adamw(&self, p: &mut A, g: A, m: &mut A, v: &mut A) {
         *m = self.beta1 * *m + self.one_minus_beta1 * g;
         *v = self.beta2 * *v + self.one_minus_beta2 * g * g;
         *p = *p - (self.step_size * (*m / (v.sqrt() + self.eps)) + self.decay * *p);
@@ -46,7 +54,17 @@ pub fn adamw_by_hand<A: Element>(c: &AdamWScalars<A>, p: &mut [A], g: &[A], m: &
     let n = p.len();
     let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
     for i in 0..n {
-        c.one(&mut p[i], g[i], &mut m[i], &mut v[i]);
+        c.adamw(&mut p[i], g[i], &mut m[i], &mut v[i]);
+    }
+}
+
+/// Adam without decay, by hand.
+#[multiversion(targets = "simd")]
+pub fn adam_by_hand<A: Element>(c: &AdamWScalars<A>, p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
+    let n = p.len();
+    let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
+    for i in 0..n {
+        c.adam(&mut p[i], g[i], &mut m[i], &mut v[i]);
     }
 }
 

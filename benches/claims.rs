@@ -76,7 +76,7 @@ fn two_threads() {
     );
     report("2 threads, f32 AdamW, 10000000 elements: update / memory limit", times[1].ratio, "<= 1.15");
 
-    for n in [100_000, 300_000, 1_000_000] {
+    for n in [300_000, 1_000_000] {
         let grad = Array1::from(numbers::<f32>(n, 2));
         let (mut a, mut b, mut ca, mut cb) = (grad.clone(), grad.clone(), grad.clone(), grad.clone());
         let (mut one, mut all) = (serial(), AdamW::new(1e-3));
@@ -117,18 +117,16 @@ fn many_arrays() {
         }
         optimizer.step(params).unwrap();
     };
-    let times = compare(
-        &mut [
-            Variant::new("one", || _ = a.update(&mut one, &grad).unwrap()),
-            Variant::new("many", || lend(&mut thetas, &mut b)),
-            Variant::new("one, 2 threads", || _ = a2.update(&mut one2, &grad).unwrap()),
-            Variant::new("many, 2 threads", || lend(&mut thetas2, &mut b2)),
-        ],
-        2e-3,
-        41,
-    );
+    let mut alone =
+        [Variant::new("one", || _ = a.update(&mut one, &grad).unwrap()), Variant::new("many", || lend(&mut thetas, &mut b))];
+    let times = compare(&mut alone, 2e-3, 101);
     report("1 thread, 1000 named arrays of 1000 in one step / one array of 1000000", times[1].ratio, "<= 1.35");
-    report("2 threads, the same", times[3].ratio / times[2].ratio, "<= 1.35");
+    let mut threads = [
+        Variant::new("one", || _ = a2.update(&mut one2, &grad).unwrap()),
+        Variant::new("many", || lend(&mut thetas2, &mut b2)),
+    ];
+    let times = compare(&mut threads, 2e-3, 101);
+    report("2 threads, the same", times[1].ratio, "<= 1.35");
 }
 
 fn layouts() {

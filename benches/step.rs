@@ -18,8 +18,11 @@ thread_local! {
     static DONE: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// A name, and what is timed.
+type Timed<'a> = (&'static str, Box<dyn FnMut() + 'a>);
+
 /// Times variants under `group`, the memory limit first.
-fn group(c: &mut Criterion, name: &str, variants: Vec<(&str, Box<dyn FnMut() + '_>)>) {
+fn group(c: &mut Criterion, name: &str, variants: Vec<Timed<'_>>) {
     let mut group = c.benchmark_group(name);
     for (variant, mut run) in variants {
         let mut ran = false;
@@ -51,8 +54,8 @@ fn one_moment<A: Element, C: Config>(
     name: &str,
     n: usize,
     make: fn() -> Fused<C, A>,
-    by_hand: fn(&mut [A], &[A], &mut [A]),
-    one: fn(&mut A, A, &mut A),
+    by_hand: impl Fn(&mut [A], &[A], &mut [A]),
+    one: impl Fn(&mut A, A, &mut A) + Copy + Sync + Send,
 ) {
     let [p, g, _, m] = arrays::<A>(n);
     let plain = || (p.to_vec(), m.to_vec());
@@ -140,7 +143,7 @@ fn layouts(c: &mut Criterion) {
     let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| scalars.adam(p, g, m, v);
     let limit = || {
         let [mut p, g, mut m, mut v] = arrays::<f32>(edge * edge).map(|a| a.to_vec());
-        ("limit", Box::new(move || limit_of_two_moments(&mut p, &g, &mut m, &mut v)) as Box<dyn FnMut()>)
+        ("limit", Box::new(move || limit_of_two_moments(&mut p, &g, &mut m, &mut v)) as Box<dyn FnMut() + 'static>)
     };
     let cases: [(&str, Array2<f32>, Array2<f32>); 3] =
         [("C", dense(), dense()), ("F", fortran(), fortran()), ("C with F gradient", dense(), fortran())];
@@ -183,7 +186,7 @@ fn many(c: &mut Criterion) {
     let (mut alone, mut threads) = (serial(Adam::new(1e-3)), Adam::new(1e-3));
     let scalars = AdamWScalars::<f32>::at(1000);
     let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| scalars.adam(p, g, m, v);
-    let variants: Vec<(&str, Box<dyn FnMut()>)> = vec![
+    let variants: Vec<Timed<'_>> = vec![
         ("limit", Box::new(|| limit.iter_mut().for_each(|[p, g, m, v]| limit_of_two_moments(p, g, m, v)))),
         ("Zip", Box::new(|| zip.iter_mut().for_each(|[p, g, m, v]| Zip::from(p).and(&*g).and(m).and(v).for_each(one)))),
         ("step, 1 thread", Box::new(|| step(&mut alone, &mut a))),

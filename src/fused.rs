@@ -4,7 +4,7 @@ use crate::{
     kernel::{
         Arrays, Element, Kernel, MAX_STATES, Parallel,
         layout::{Order, Shape, same_lengths},
-        plan::{Lent, Task},
+        plan::{Lent, Task, pieces},
         pool::drain,
         walk::walk,
     },
@@ -32,6 +32,9 @@ pub trait Config: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'stat
     fn ready(&self) -> Self::Ready;
 
     /// The kernel for step `t` = 1, 2, ... of a parameter, its scalars folded in `f64` and rounded once.
+    ///
+    /// Give it `#[inline(always)]`: a kernel that is returned through memory and copied costs a small array a third of its
+    /// step.
     fn kernel<A: Element>(&self, ready: &Self::Ready, t: u64) -> Self::Kernel<A>;
 
     /// The learning rate.
@@ -325,22 +328,17 @@ impl<C: Config, A: Element> Fused<C, A> {
         // In the order of the entries, so that the state of all of them can be lent at once.
         params.sort_unstable_by_key(|param| param.entry);
         let Fused { entries, plans, .. } = self;
-        let chunk = self.parallel.chunk;
+        let chunk = self.parallel.chunk.max(1);
         let elements: usize = params.iter().map(|param| param.lent.size()).sum();
         let mut entries = entries.iter_mut().enumerate();
         let tasks = params.iter_mut().filter_map(|param| {
             let (_, entry) = entries.find(|&(i, _)| i == param.entry)?;
             let (&kernel, first) = entry.advance(&param.lent, &mut plans[entry.group])?;
             let task = Task::new(&mut param.lent, entry.order, strided, entry.arrays())?;
-            Some(task.pieces((kernel, first), chunk))
+            Some((task, (kernel, first)))
         });
-        drain(
-            tasks.flatten(),
-            elements / chunk.max(1),
-            |(task, _)| task.len(),
-            chunk,
-            |(task, (kernel, first))| task.run(&kernel, first),
-        );
+        let work = |(task, (kernel, first)): (Task<'_, A>, _)| task.run(&kernel, first);
+        drain(pieces(tasks, chunk), elements / chunk, |(task, _)| task.len(), chunk, work);
     }
 }
 

@@ -116,8 +116,8 @@ impl<'a, A: Element> Lent<'a, A> {
 /// A parameter or a part of it, with gradient and state.
 pub(crate) enum Task<'a, A> {
     Flat(&'a mut [A], &'a [A], Arrays<'a, A>),
-    /// Walked row by row, these views follow the memory of the state.
-    Strided(ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>),
+    /// Walked row by row, these views follow the memory of the state. (Boxed, because they would make every task large.)
+    Strided(Box<Piece<'a, A>>),
 }
 
 impl<'t, A: Element> Task<'t, A> {
@@ -130,7 +130,7 @@ impl<'t, A: Element> Task<'t, A> {
     ) -> Option<Self> {
         if lent.flat(order).is_none() {
             let (p, g) = lent.views(order, strided)?;
-            return Some(Task::Strided(p, g, state));
+            return Some(Task::Strided(Box::new((p, g, state))));
         }
         let (p, g) = lent.flat(order)?;
         Some(Task::Flat(p, g, state))
@@ -140,7 +140,7 @@ impl<'t, A: Element> Task<'t, A> {
     pub fn len(&self) -> usize {
         match self {
             Task::Flat(p, ..) => p.len(),
-            Task::Strided(p, ..) => p.len(),
+            Task::Strided(piece) => piece.0.len(),
         }
     }
 
@@ -148,7 +148,7 @@ impl<'t, A: Element> Task<'t, A> {
     pub fn run<K: Kernel<A>>(self, kernel: &K, first: bool) {
         match self {
             Task::Flat(p, g, state) => kernel.run(first, p, g, state),
-            Task::Strided(p, g, state) => walk(kernel, first, p, g, state),
+            Task::Strided(piece) => walk(kernel, first, piece.0, piece.1, piece.2),
         }
     }
 
@@ -159,27 +159,29 @@ impl<'t, A: Element> Task<'t, A> {
                 let ((p, p1), (g, g1), (s, s1)) = (p.split_at_mut(chunk), g.split_at(chunk), state.split_at(chunk));
                 (Task::Flat(p, g, s), Task::Flat(p1, g1, s1))
             }
-            Task::Strided(p, g, state) => {
-                let (a, b) = halve(p, g, state);
-                (Task::Strided(a.0, a.1, a.2), Task::Strided(b.0, b.1, b.2))
+            Task::Strided(piece) => {
+                let (a, b) = halve(piece.0, piece.1, piece.2);
+                (Task::Strided(Box::new(a)), Task::Strided(Box::new(b)))
             }
         }
     }
+}
 
-    /// The task in pieces of at most `chunk` elements, each with what goes along with it.
-    pub fn pieces<X: Copy>(self, with: X, chunk: usize) -> impl Iterator<Item = (Self, X)> {
-        // A small parameter is one piece and takes no list.
-        let (mut whole, mut rest) = (Some(self), Vec::new());
-        std::iter::from_fn(move || {
-            let mut task = whole.take().or_else(|| rest.pop())?;
-            while task.len() > chunk.max(1) {
-                let (piece, other) = task.split(chunk.max(1));
-                rest.push(other);
-                task = piece;
-            }
-            Some((task, with))
-        })
-    }
+/// Tasks in pieces of at most `chunk` elements, each with what goes along with its task.
+pub(crate) fn pieces<'t, A: Element, X: Copy>(
+    tasks: impl Iterator<Item = (Task<'t, A>, X)>,
+    chunk: usize,
+) -> impl Iterator<Item = (Task<'t, A>, X)> {
+    let (mut tasks, mut rest) = (tasks, Vec::new());
+    std::iter::from_fn(move || {
+        let (mut task, with) = rest.pop().or_else(|| tasks.next())?;
+        while task.len() > chunk {
+            let (piece, other) = task.split(chunk);
+            rest.push((other, with));
+            task = piece;
+        }
+        Some((task, with))
+    })
 }
 
 pub(super) type Piece<'a, A> = (ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>);

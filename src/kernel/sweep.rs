@@ -12,6 +12,8 @@ const BLOCK: usize = 64;
 #[multiversion(targets = "simd")]
 pub(crate) fn sweep<R: Step, V: View<R::State>>(rule: &R, mut p: &mut [R::Elem], mut g: &[R::Elem], state: V) {
     let (mut state, _) = state.split_at(p.len());
+    // A copy, so that each scalar is loaded by itself: a wider load would wait for the narrow stores that made the rule.
+    let rule = &{ *rule };
     if p.len() >= LONG {
         while p.len() >= BLOCK && g.len() >= BLOCK {
             let ((p0, p1), (g0, g1), (s0, s1)) = (p.split_at_mut(BLOCK), g.split_at(BLOCK), state.split_at(BLOCK));

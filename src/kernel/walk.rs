@@ -7,7 +7,7 @@ use super::{Arrays, Element, Kernel, layout::AXES, plan::halve};
 use ndarray::{ArrayView6, ArrayViewMut, ArrayViewMut6, Axis};
 
 /// Elements in a tile.
-const TILE: usize = 2048;
+const TILE: usize = 4096;
 /// Rows of a tile where two arrays disagree about the fastest axis.
 const ROWS: usize = 32;
 /// Shorter rows go through a tile together.

@@ -124,7 +124,7 @@ impl<R: Rule, const NESTEROV: bool> Rule for Trace<R, NESTEROV> {
 pub type WithCoupled<R> = Either<R, Coupled<R>>;
 
 /// `rule`, with the gradient negated and decay added to it only where asked for.
-#[inline]
+#[inline(always)]
 pub fn coupled<R: Rule>(rule: R, maximize: bool, weight_decay: f64) -> WithCoupled<R> {
     if !maximize && weight_decay == 0.0 {
         return Either::X(rule);
@@ -137,7 +137,7 @@ pub fn coupled<R: Rule>(rule: R, maximize: bool, weight_decay: f64) -> WithCoupl
 pub type WithDecoupled<R> = Either<Decoupled<R>, Maximize<Decoupled<R>>>;
 
 /// `rule` with `lr weight_decay p` added to what it takes away.
-#[inline]
+#[inline(always)]
 pub fn decoupled<R: Rule>(rule: R, maximize: bool, lr: f64, weight_decay: f64) -> WithDecoupled<R> {
     let rule = Decoupled { rule, decay: R::Elem::of(lr * weight_decay) };
     if maximize { Either::Y(Maximize(rule)) } else { Either::X(rule) }

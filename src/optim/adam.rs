@@ -69,7 +69,7 @@ pub struct Moments<A> {
 }
 
 impl<A: Element> Moments<A> {
-    #[inline]
+    #[inline(always)]
     pub fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, (ln_beta1, ln_beta2): (f64, f64), t: u64) -> Self {
         let f = A::of;
         let root = bias_correction(ln_beta2, t).sqrt();
@@ -145,6 +145,7 @@ impl Config for AdamConfig {
         (self.betas.0.ln(), self.betas.1.ln())
     }
 
+    #[inline(always)]
     fn kernel<A: Element>(&self, &logs: &(f64, f64), t: u64) -> Self::Kernel<A> {
         let rule = Moments::new(self.lr, self.betas, self.eps, logs, t);
         if self.amsgrad {

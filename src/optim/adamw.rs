@@ -68,6 +68,7 @@ impl Config for AdamWConfig {
         (self.betas.0.ln(), self.betas.1.ln())
     }
 
+    #[inline(always)]
     fn kernel<A: Element>(&self, &logs: &(f64, f64), t: u64) -> Self::Kernel<A> {
         let rule = Moments::new(self.lr, self.betas, self.eps, logs, t);
         if self.amsgrad {

@@ -90,6 +90,7 @@ impl Config for MomentumConfig {
         self.beta.ln()
     }
 
+    #[inline(always)]
     fn kernel<A: Element>(&self, &ln_beta: &f64, t: u64) -> Self::Kernel<A> {
         let f = A::of;
         let correction = if self.bias_correction { bias_correction(ln_beta, t) } else { 1.0 };

@@ -90,7 +90,6 @@ impl RmsPropConfig {
     }
 }
 
-/// `CENTERED` has the second average.
 #[derive(Clone, Copy, Debug)]
 pub struct Rms<A> {
     alpha: A,
@@ -153,6 +152,7 @@ impl<A: Element> Rule for Centered<A> {
 type WithMomentum<R> = Either<WithCoupled<R>, Either<WithCoupled<Trace<R, false>>, WithCoupled<Trace<R, true>>>>;
 
 impl RmsPropConfig {
+    #[inline(always)]
     fn with_momentum<R: Rule>(&self, rule: R) -> WithMomentum<R> {
         let (maximize, decay) = (self.maximize, self.weight_decay);
         let lr = R::Elem::of(if self.eps_inside_sqrt { 1.0 } else { self.lr });
@@ -181,6 +181,7 @@ impl Config for RmsPropConfig {
 
     fn ready(&self) {}
 
+    #[inline(always)]
     fn kernel<A: Element>(&self, (): &(), _t: u64) -> Self::Kernel<A> {
         let f = A::of;
         let (inside, outside) = if self.eps_inside_sqrt { (self.eps, 0.0) } else { (0.0, self.eps) };

@@ -105,6 +105,7 @@ impl Config for SgdConfig {
 
     fn ready(&self) {}
 
+    #[inline(always)]
     fn kernel<A: Element>(&self, (): &(), t: u64) -> Self::Kernel<A> {
         let f = A::of;
         let (maximize, decay) = (self.maximize, self.weight_decay);

@@ -39,7 +39,7 @@ fn a_serial_update_allocates_nothing_after_the_first_in_any_layout() {
 
 #[test]
 fn a_serial_step_allocates_nothing_beyond_the_list_of_views() {
-    let grads: Vec<_> = (0..100).map(|i| Array1::<f64>::ones(i)).collect();
+    let grads: Vec<_> = (0..100).map(Array1::<f64>::ones).collect();
     let mut thetas = grads.clone();
     let names: Vec<_> = (0..100).map(|i| format!("theta{i}")).collect();
     let mut adamw = AdamW::new(0.1);

@@ -424,7 +424,7 @@ fn scalars_empty_arrays_slices_and_six_axes_are_parameters() {
     let mut scalar: Array0<f64> = arr0(1.0);
     let mut empty = Array2::<f64>::zeros((0, 3));
     let mut six = ArrayD::<f64>::zeros(IxDyn(&[2, 1, 3, 1, 2, 2]));
-    let mut plain = vec![1.0, 2.0];
+    let mut plain = [1.0, 2.0];
     let (ds, de, d6) = (arr0(1.0), empty.clone(), six.mapv(|_| 1.0));
     for _ in 0..2 {
         let mut params = Params::new();
@@ -519,4 +519,12 @@ fn configurations_are_files() {
     }
     let group = ParamGroup::new("no_decay", ["bias"], AdamWConfig { weight_decay: 0.0, ..Default::default() });
     assert_eq!(serde_json::from_str::<ParamGroup>(&serde_json::to_string(&group).unwrap()).unwrap(), group);
+}
+
+#[test]
+fn the_readme_lists_every_optimizer() {
+    let readme = include_str!("../README.md");
+    for config in OptimizerConfig::all() {
+        assert!(readme.contains(&format!("\n| `{}` |", config.name())), "{}: {}", config.name(), config.summary());
+    }
 }

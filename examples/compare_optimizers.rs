@@ -192,7 +192,7 @@ fn train(run: &Run<'_>, (_, config): &(String, OptimizerConfig)) -> Result<Trace
         if run.batch.is_none() {
             gaps.extend(objective.gap(value).map(|gap| ((step - 1) as f64, gap)));
         } else if step == next {
-            gaps.extend(objective.gap(objective.value(&model)).map(|gap| ((step - 1) as f64, gap)));
+            gaps.extend(objective.gap(value_of(objective, &*optimizer, &model)).map(|gap| ((step - 1) as f64, gap)));
             next = step + 1 + step / 32;
         }
         if !value.is_finite() {
@@ -200,12 +200,19 @@ fn train(run: &Run<'_>, (_, config): &(String, OptimizerConfig)) -> Result<Trace
         }
         let Model { w, b } = &mut model;
         let mut params = Params::new();
-        params.add("weight", w, &grad.w)?.add("bias", b, &grad.b)?;
+        params.loss(value).add("weight", w, &grad.w)?.add("bias", b, &grad.b)?;
         optimizer.step(params)?;
     }
-    gaps.extend(objective.gap(objective.value(&model)).map(|gap| (run.steps as f64, gap)));
+    gaps.extend(objective.gap(value_of(objective, &*optimizer, &model)).map(|gap| (run.steps as f64, gap)));
     gaps.iter_mut().for_each(|(_, gap)| *gap = gap.max(objective.floor()));
     Ok(Trace { gaps })
+}
+
+/// The value at the point that the optimizer would have evaluated.
+fn value_of(objective: &Objective, optimizer: &dyn Optimizer<f64>, model: &Model) -> f64 {
+    let w = optimizer.evaluation("weight", model.w.view().into_dyn()).into_dimensionality();
+    let b = optimizer.evaluation("bias", model.b.view().into_dyn()).into_dimensionality();
+    w.and_then(|w| b.map(|b| objective.value(&Model { w, b }))).unwrap_or(f64::NAN)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -272,9 +279,11 @@ fn compare(
         );
         // The run with the median result stands for the optimizer.
         let points = traces.get(traces.len() / 2).map_or(&[][..], |trace| &trace.gaps);
-        curves.push(Line { name: format!("{name}, lr {best}"), points: thin(points) });
-        // A gap above the start's is a diverged run; it would only stretch the axis.
+        // Far above the start there is nothing to see; it would only stretch the axis.
         let start = points.first().map_or(f64::INFINITY, |&(_, gap)| 10.0 * gap);
+        let mut curve = thin(points);
+        curve.retain(|&(_, gap)| gap <= start);
+        curves.push(Line { name: format!("{name}, lr {best}"), points: curve });
         sweeps.push(Line { name: name.clone(), points: sweep.into_iter().filter(|&(_, gap)| gap <= start).collect() });
     }
     [

@@ -103,6 +103,12 @@ pub enum Error {
         /// Names of those that would be needed.
         needed: Vec<&'static str>,
     },
+    /// The optimizer uses the value of the objective, and it is missing or not finite.
+    #[error("this optimizer needs a finite value of the objective (`Params::loss`, `update_with_loss`), not {given:?}")]
+    Loss {
+        /// What was given.
+        given: Option<f64>,
+    },
     /// A gradient is infinite or NaN, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("the gradient of parameter `{name}` contains {value}")]
     NonFiniteGradient {

@@ -2,24 +2,80 @@
 use crate::{
     Error, NonFinite, Optimizer, Outcome, ParamGroup,
     kernel::{
-        Arrays, Element, Kernel, MAX_STATES, Parallel,
+        Arrays, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
         layout::{Order, Shape, same_lengths},
         plan::{Lent, Task, pieces},
-        pool::drain,
+        pool::{drain, lock},
+        reduce::Sum,
         walk::walk,
     },
     optimizer::{UNNAMED, run_unnamed},
     params::{Lending, Param},
 };
-use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, Axis, Dimension};
-use std::{any::type_name, array::from_fn, collections::HashMap, fmt};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, Axis, Dimension};
+use std::{
+    any::type_name,
+    array::from_fn,
+    collections::HashMap,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
-/// The hyper-parameters of an optimizer: a plain struct with public fields.
-pub trait Config: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
+/// What every set of hyper-parameters has.
+pub trait HyperParameters: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
+    /// The learning rate.
+    fn lr(&self) -> f64;
+
+    /// Changes the learning rate.
+    fn set_lr(&mut self, lr: f64);
+}
+
+/// Numbers that an optimizer remembers beside its arrays: of one array, or of all arrays of a group.
+pub type Scalars = [f64; 4];
+
+/// Where a parameter stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The number of this step: 1, 2, ...
+    pub t: u64,
+    /// What [`Config::absorb`] left.
+    pub scalars: Scalars,
+    /// The value of the objective, for optimizers that use it.
+    pub loss: f64,
+    /// Whether the sums of this step have yet to be taken.
+    pub measuring: bool,
+    logs: [f64; 3],
+}
+
+impl Now {
+    /// Step `t` of an array that remembers no scalars.
+    pub fn new(config: &impl Config, t: u64) -> Self {
+        Now { t, scalars: config.scalars(), loss: f64::NAN, measuring: false, logs: config.betas().map(f64::ln) }
+    }
+
+    /// `1 - beta^t` for the `k`th of [`Config::betas`], without the cancellation of the plain form.
+    #[inline(always)]
+    pub fn correction(&self, k: usize) -> f64 {
+        self.correction_at(k, self.t)
+    }
+
+    /// As [`Now::correction`], at another step.
+    #[inline(always)]
+    pub fn correction_at(&self, k: usize, t: u64) -> f64 {
+        let x = t as f64 * self.logs[k];
+        // Below -38 beta^t is less than half an ulp of 1, so a long run calls nothing.
+        if x < -38.0 { 1.0 } else { -x.exp_m1() }
+    }
+}
+
+/// An optimizer, as its file gives it: what its hyper-parameters must be, and the arithmetic of a step.
+pub trait Config: HyperParameters {
     /// The arithmetic of one step.
     type Kernel<A: Element>: Kernel<A>;
-    /// What depends on the hyper-parameters alone and is worth keeping between steps: logarithms of betas.
-    type Ready: Copy + fmt::Debug + Send + Sync;
+    /// Whether the sums of [`Rule::terms`](crate::kernel::Rule::terms) run over all arrays of a group together.
+    const GLOBAL: bool = false;
+    /// Whether a step needs the value of the objective.
+    const LOSS: bool = false;
 
     /// Checks every field.
     ///
@@ -28,28 +84,33 @@ pub trait Config: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'stat
     /// [`Error::HyperParameter`] names the first field that is out of range, with its value.
     fn validate(&self) -> Result<(), Error>;
 
-    /// Computed again only when a field changes.
-    fn ready(&self) -> Self::Ready;
+    /// The averages' shares that [`Now::correction`] needs.
+    #[inline(always)]
+    fn betas(&self) -> [f64; 3] {
+        [0.0; 3]
+    }
 
-    /// The kernel for step `t` = 1, 2, ... of a parameter, its scalars folded in `f64` and rounded once.
+    /// The scalars before the first step.
+    fn scalars(&self) -> Scalars {
+        [0.0; 4]
+    }
+
+    /// Brings the scalars to this step, from the sums that the kernel asked for. `now.scalars` are those of the last step.
+    #[inline(always)]
+    fn absorb(&self, now: &Now, _sums: &[f64; MAX_TERMS]) -> Scalars {
+        now.scalars
+    }
+
+    /// What an element is evaluated at: itself, or for schedule-free optimizers the average, from its state.
+    fn evaluate<A: Element>(&self, p: A, _state: &[A]) -> A {
+        p
+    }
+
+    /// The kernel of this step, its scalars folded in `f64` and rounded once; for the sums, that with the scalars of before.
     ///
     /// Give it `#[inline(always)]`: a kernel that is returned through memory and copied costs a small array a third of its
     /// step.
-    fn kernel<A: Element>(&self, ready: &Self::Ready, t: u64) -> Self::Kernel<A>;
-
-    /// The learning rate.
-    fn lr(&self) -> f64;
-
-    /// Changes the learning rate.
-    fn set_lr(&mut self, lr: f64);
-}
-
-/// `1 - beta^t` from `ln(beta)`, without the cancellation of the plain form.
-#[inline]
-pub(crate) fn bias_correction(ln_beta: f64, t: u64) -> f64 {
-    let x = t as f64 * ln_beta;
-    // Below -38 beta^t is less than half an ulp of 1, so a long run calls nothing.
-    if x < -38.0 { 1.0 } else { -x.exp_m1() }
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A>;
 }
 
 /// An optimizer: hyper-parameters `C` and the state of every parameter it has seen, of element type `A`.
@@ -77,7 +138,7 @@ pub struct Fused<C: Config, A: Element> {
     /// When to use threads.
     pub parallel: Parallel,
     groups: Vec<Group<C>>,
-    /// What `config`, and then the configuration of each group, gives once checked.
+    /// What `config`, and then the configuration of each group, gives once checked, and what groups remember.
     plans: Vec<Plan<C, A>>,
     group_of: HashMap<String, usize>,
     /// In the order of the first steps; a step of the same order never looks a name up.
@@ -94,8 +155,13 @@ struct Group<C> {
 
 #[derive(Clone)]
 struct Plan<C: Config, A: Element> {
-    checked: Option<(C, C::Ready)>,
-    kernel: Option<(u64, C::Kernel<A>)>,
+    checked: Option<(C, [f64; 3])>,
+    kernel: Option<(u64, Scalars, C::Kernel<A>)>,
+    /// Sums that the kernel asks for.
+    terms: usize,
+    /// Of the whole group, and how many steps it has made, if sums run over all of its arrays.
+    scalars: Option<Scalars>,
+    t: u64,
     cost: u64,
     names: Vec<&'static str>,
     /// Whether a parameter holds the state arrays of `names`.
@@ -110,7 +176,10 @@ struct Entry<A> {
     /// The memory order of the state: that of the parameter when it first had a gradient.
     order: Order,
     state: [Vec<A>; MAX_STATES],
+    scalars: Scalars,
     allocated: bool,
+    /// Whether the state has begun, in a measurement before the first step.
+    begun: bool,
     /// Whether this is the array of `update`, already under way.
     unnamed: bool,
     t: u64,
@@ -288,7 +357,9 @@ impl<C: Config, A: Element> Fused<C, A> {
             shape: param.lent.shape,
             order: Order::C,
             state: from_fn(|_| Vec::new()),
+            scalars: [0.0; 4],
             allocated: false,
+            begun: false,
             unnamed: false,
             t: 0,
             seen: 0,
@@ -310,21 +381,79 @@ impl<C: Config, A: Element> Fused<C, A> {
         }
     }
 
+    /// Takes the sums that the kernels ask for, before anything but the beginning of state changes.
+    #[cold]
+    fn measure(&mut self, lending: &mut Lending<'_, '_, A>) {
+        let loss = lending.loss.unwrap_or(f64::NAN);
+        let mut groups: Vec<Option<[Sum; MAX_TERMS]>> = vec![None; self.plans.len()];
+        for param in lending.params.iter_mut().filter(|param| param.lent.has_grad()) {
+            let entry = &mut self.entries[param.entry];
+            let plan = &mut self.plans[entry.group];
+            if plan.terms == 0 {
+                continue;
+            }
+            if !entry.allocated {
+                entry.allocate(&param.lent, plan);
+            }
+            let Some((config, now)) = plan.now(entry.t + 1, entry.scalars, loss) else { continue };
+            let kernel: C::Kernel<A> = config.kernel(&Now { measuring: true, ..now });
+            let first = !entry.begun;
+            entry.begun = true;
+            let sums = Mutex::new(<[Sum; MAX_TERMS]>::default());
+            let order = entry.order;
+            let work = |p: &mut [A], g: &[A], state: Arrays<'_, A>| {
+                let mut part = <[Sum; MAX_TERMS]>::default();
+                kernel.measure(first, p, g, state, &mut part);
+                lock(&sums).iter_mut().zip(&part).for_each(|(sum, part)| sum.merge(part));
+            };
+            if let Some(task) = Task::borrow(&mut param.lent, order, lending.strided, entry.arrays()) {
+                if self.parallel.pays(task.len() as u64 * plan.cost) {
+                    let chunk = self.parallel.chunk.max(1);
+                    let helpers = task.len() / chunk;
+                    let tasks = pieces(std::iter::once((task, ())), chunk);
+                    drain(
+                        tasks,
+                        helpers,
+                        |(task, ())| task.len(),
+                        chunk,
+                        |(task, ())| task.run(&mut |p, g, s| work(p, g, s)),
+                    );
+                } else {
+                    task.run(&mut |p, g, s| work(p, g, s));
+                }
+            }
+            let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
+            if C::GLOBAL {
+                let group = groups[entry.group].get_or_insert_with(Default::default);
+                group.iter_mut().zip(&sums).for_each(|(all, sum)| all.merge(sum));
+            } else {
+                entry.scalars = config.absorb(&now, &sums.map(|sum| sum.value()));
+            }
+        }
+        for (plan, sums) in self.plans.iter_mut().zip(groups) {
+            let Some(sums) = sums else { continue };
+            plan.t += 1;
+            let new =
+                plan.now(plan.t, [0.0; 4], loss).map(|(config, now)| config.absorb(&now, &sums.map(|sum| sum.value())));
+            plan.scalars = new.or(plan.scalars);
+        }
+    }
+
     #[inline]
-    fn sweep(&mut self, Lending { params, strided }: Lending<'_, '_, A>) {
+    fn sweep(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>) {
         for param in params {
             let entry = &mut self.entries[param.entry];
             let Some((kernel, first)) = entry.advance(&param.lent, &mut self.plans[entry.group]) else { continue };
             if let Some((p, g)) = param.lent.flat(entry.order) {
                 kernel.run(first, p, g, entry.arrays());
             } else if let Some((p, g)) = param.lent.views(entry.order, strided) {
-                walk(kernel, first, p, g, entry.arrays());
+                walk(&mut |p, g, state| kernel.run(first, p, g, state), p, g, entry.arrays());
             }
         }
     }
 
     #[cold]
-    fn sweep_parallel(&mut self, Lending { params, strided }: Lending<'_, '_, A>) {
+    fn sweep_parallel(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>) {
         // In the order of the entries, so that the state of all of them can be lent at once.
         params.sort_unstable_by_key(|param| param.entry);
         let Fused { entries, plans, .. } = self;
@@ -337,7 +466,9 @@ impl<C: Config, A: Element> Fused<C, A> {
             let task = Task::new(&mut param.lent, entry.order, strided, entry.arrays())?;
             Some((task, (kernel, first)))
         });
-        let work = |(task, (kernel, first)): (Task<'_, A>, _)| task.run(&kernel, first);
+        let work = |(task, (kernel, first)): (Task<'_, A>, (C::Kernel<A>, bool))| {
+            task.run(&mut |p, g, state| kernel.run(first, p, g, state));
+        };
         drain(pieces(tasks, chunk), elements / chunk, |(task, _)| task.len(), chunk, work);
     }
 }
@@ -367,7 +498,7 @@ fn same(a: &str, b: &str) -> bool {
 
 impl<C: Config, A: Element> Plan<C, A> {
     fn new() -> Self {
-        Plan { checked: None, kernel: None, cost: 0, names: Vec::new(), used: false }
+        Plan { checked: None, kernel: None, terms: 0, scalars: None, t: 0, cost: 0, names: Vec::new(), used: false }
     }
 
     #[inline]
@@ -383,47 +514,66 @@ impl<C: Config, A: Element> Plan<C, A> {
     #[cold]
     fn change(&mut self, config: &C) -> Result<(), Error> {
         config.validate()?;
-        let ready = config.ready();
-        let kernel: C::Kernel<A> = config.kernel(&ready, 1);
+        let now = Now::new(config, 1);
+        let (kernel, logs): (C::Kernel<A>, _) = (config.kernel(&now), now.logs);
         let mut names = Vec::new();
         kernel.names(&mut names);
         if self.used && names != self.names {
             return Err(Error::StateChanged { held: self.names.clone(), needed: names });
         }
-        *self = Plan { checked: Some((config.clone(), ready)), kernel: None, cost: kernel.cost() * A::COST, names, ..*self };
+        if C::GLOBAL {
+            self.scalars.get_or_insert(config.scalars());
+        }
+        (self.cost, self.terms) = (kernel.cost() * A::COST, kernel.terms());
+        (self.checked, self.kernel, self.names) = (Some((config.clone(), logs)), None, names);
         Ok(())
     }
 
-    /// The kernel of step `t`: one for all parameters that have made as many steps.
+    /// Where an array stands at its step `t`.
+    #[inline(always)]
+    fn now(&self, t: u64, scalars: Scalars, loss: f64) -> Option<(&C, Now)> {
+        let (config, logs) = self.checked.as_ref()?;
+        Some((config, Now { t, scalars: self.scalars.unwrap_or(scalars), loss, measuring: false, logs: *logs }))
+    }
+
+    /// The kernel of step `t`: one for all arrays that have made as many steps and remember the same.
     #[inline]
-    fn kernel(&mut self, t: u64) -> Option<&C::Kernel<A>> {
-        if self.kernel.as_ref().is_none_or(|&(at, _)| at != t) {
-            let (config, ready) = self.checked.as_ref()?;
-            self.kernel = Some((t, config.kernel(ready, t)));
+    fn kernel(&mut self, t: u64, scalars: Scalars) -> Option<&C::Kernel<A>> {
+        let scalars = self.scalars.unwrap_or(scalars);
+        if self.kernel.as_ref().is_none_or(|&(at, of, _)| at != t || of != scalars) {
+            let (config, now) = self.now(t, scalars, f64::NAN)?;
+            self.kernel = Some((t, scalars, config.kernel(&now)));
         }
-        self.kernel.as_ref().map(|(_, kernel)| kernel)
+        self.kernel.as_ref().map(|(.., kernel)| kernel)
     }
 }
 
 impl<A: Element> Entry<A> {
-    /// Counts the step: its kernel, and whether it is the first. `None` without a gradient.
+    /// Counts the step: its kernel, and whether the state has yet to begin. `None` without a gradient.
     #[inline]
     fn advance<'p, C: Config>(&mut self, lent: &Lent<'_, A>, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, bool)> {
         if !lent.has_grad() {
             return None;
         }
         if !self.allocated {
-            self.allocate(lent, plan.names.len());
-            plan.used = true;
+            self.allocate(lent, plan);
         }
         self.t += 1;
-        Some((plan.kernel(self.t)?, self.t == 1))
+        if plan.terms == 0 {
+            let (config, now) = plan.now(self.t, self.scalars, f64::NAN)?;
+            self.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
+        }
+        let begins = !self.begun;
+        self.begun = true;
+        Some((plan.kernel(self.t, self.scalars)?, begins))
     }
 
     #[cold]
-    fn allocate(&mut self, lent: &Lent<'_, A>, arrays: usize) {
-        self.state.iter_mut().take(arrays).for_each(|array| *array = vec![A::ZERO; lent.size()]);
-        (self.order, self.allocated) = (lent.order, true);
+    fn allocate<C: Config>(&mut self, lent: &Lent<'_, A>, plan: &mut Plan<C, A>) {
+        let arrays = self.state.iter_mut().take(plan.names.len());
+        arrays.for_each(|array| *array = vec![A::ZERO; lent.size()]);
+        self.scalars = plan.checked.as_ref().map_or(self.scalars, |(config, _)| config.scalars());
+        (self.order, self.allocated, plan.used) = (lent.order, true, true);
         self.unnamed = *self.name == *UNNAMED;
     }
 
@@ -441,12 +591,14 @@ impl<C: Config, A: Element> Fused<C, A> {
         let ([entry], [plan]) = (&mut self.entries[..], &mut self.plans[..]) else { return None };
         let same = p.ndim() == g.ndim() && same_lengths(p.shape(), g.shape()) && entry.shape.is(p.shape());
         let (p, g) = (p.as_slice_mut()?, g.as_slice()?);
-        let known = entry.unnamed && entry.order == Order::C && plan.is_for(&self.config);
+        let known = entry.unnamed && entry.order == Order::C && plan.terms == 0 && plan.is_for(&self.config);
         if !same || !known || self.non_finite != NonFinite::Propagate || self.parallel.pays(p.len() as u64 * plan.cost) {
             return None;
         }
         entry.t += 1;
-        plan.kernel(entry.t)?.run(false, p, g, entry.arrays());
+        let (config, now) = plan.now(entry.t, entry.scalars, f64::NAN)?;
+        entry.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
+        plan.kernel(entry.t, entry.scalars)?.run(false, p, g, entry.arrays());
         Some(())
     }
 }
@@ -462,16 +614,22 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
         if self.repeat(&mut param, &grad).is_some() {
             return Ok(Outcome::Applied);
         }
-        run_unnamed(self, param, grad)
+        run_unnamed(self, param, grad, None)
     }
 
     #[inline]
-    fn run(&mut self, lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
+    fn run(&mut self, mut lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
         self.prepare()?;
+        if C::LOSS && !lending.loss.is_some_and(f64::is_finite) {
+            return Err(Error::Loss { given: lending.loss });
+        }
         let known = self.entries.len();
         let accepted = self.place(lending.params).and_then(|work| Ok((work, self.accept(&lending)?)));
         match accepted {
             Ok((work, true)) => {
+                if self.plans.iter().any(|plan| plan.terms > 0) {
+                    self.measure(&mut lending);
+                }
                 if self.parallel.pays(work) {
                     self.sweep_parallel(lending);
                 } else {
@@ -502,6 +660,24 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
 
     fn set_group_lr(&mut self, group: &str, lr: f64) -> Result<(), Error> {
         self.group_config_mut(group).map(|config| config.set_lr(lr))
+    }
+
+    fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
+        let mut point = param.to_owned();
+        let state = self.state(name);
+        if let Some(entry) = self.entry_of.get(name).map(|&entry| &self.entries[entry])
+            && state.iter().all(|(_, array)| array.shape() == point.shape())
+            && let Some((config, _)) = &self.plans[entry.group].checked
+        {
+            let mut lanes = vec![A::ZERO; state.len()];
+            for (index, p) in point.indexed_iter_mut() {
+                lanes.iter_mut().zip(&state).for_each(|(lane, (_, array))| *lane = array[&index]);
+                if !lanes.is_empty() {
+                    *p = config.evaluate(*p, &lanes);
+                }
+            }
+        }
+        point
     }
 
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {

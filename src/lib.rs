@@ -26,14 +26,57 @@
 //!
 //! | optimizer | what it is |
 //! |---|---|
-//! | [`Sgd`] | gradient descent, with torch's momentum, dampening and Nesterov form |
-//! | [`Momentum`] | gradient descent along an exponential average of the gradients |
-//! | [`RmsProp`] | the gradient over the root of the average of its squares; centered, with momentum, in torch's or optax's form |
-//! | [`Adam`] | averages of the gradient and of its squares, bias-corrected; AMSGrad |
+//! | [`Sgd`] | Gradient descent, with torch's momentum, dampening and Nesterov form |
+//! | [`Momentum`] | Gradient descent along an exponential average of the gradients |
+//! | [`RmsProp`] | The gradient over the root of the average of its squares |
+//! | [`Adam`] | Averages of the gradient and of its squares, bias-corrected |
 //! | [`AdamW`] | Adam with weight decay decoupled from the gradient |
+//! | [`Adamax`] | Adam with the largest gradient, slowly forgotten, in place of the root of squares |
+//! | [`NAdam`] | Adam with Nesterov momentum and a momentum that grows |
+//! | [`RAdam`] | Adam that waits with its denominator until the average of squares can be trusted |
+//! | [`Adagrad`] | The gradient over the root of the sum of all its squares |
+//! | [`Adadelta`] | RMSProp whose steps have the size of earlier steps: no learning rate to tune |
+//! | [`Rprop`] | Steps of its own size for each coordinate, by the sign of the gradient alone |
+//! | [`Asgd`] | Gradient descent with the average of its iterates kept aside |
+//! | [`AdaBelief`] | Adam that divides by how far gradients are from their average |
+//! | [`Yogi`] | Adam whose average of squares changes by steps of controlled size |
+//! | [`Lion`] | The sign of an average of gradients: one array of state, steps of one size |
+//! | [`Adan`] | Adam with an average of gradient differences: Nesterov momentum without a second gradient |
+//! | [`SignSgd`] | Steps of the size lr along the sign of the gradient |
+//! | [`OptimisticGradientDescent`] | Gradient descent that predicts the next gradient: for games |
+//! | [`AdEMAMix`] | AdamW with a second, very slow average of the gradient |
+//! | [`Adopt`] | Adam that divides before it averages, by the squares of before: converges with any beta2 |
+//! | [`AcProp`] | The raw gradient over the root of an earlier variance |
+//! | [`Madgrad`] | Dual averaging with the cube root of the sum of squares |
+//! | [`Cocob`] | Coin betting: no learning rate at all |
+//! | [`AggMo`] | Several momentum buffers with different memories, averaged |
+//! | [`Qhm`] | A mixture of plain gradient descent and momentum |
+//! | [`Tiger`] | The sign of the average gradient, with decay |
+//! | [`Signum`] | The sign of the average gradient |
+//! | [`Padam`] | Adam with a partial power of the denominator: between SGD and Adam |
+//! | [`Grams`] | The size of Adam's step with the sign of the gradient |
+//! | [`Ftrl`] | Follow the regularised leader: exact zeros under an L1 penalty |
+//! | [`LaProp`] | Adam that normalises first and averages afterwards |
+//! | [`QHAdam`] | Adam with mixtures of the gradient and its averages in both places |
+//! | [`DiffGrad`] | Adam that slows down where the gradient hardly changes |
+//! | [`AdaBound`] | Adam that turns into SGD: its rates are clipped ever closer to one |
+//! | [`ScheduleFreeSgd`] | SGD that averages instead of lowering its learning rate |
+//! | [`ScheduleFreeAdamW`] | AdamW that averages instead of lowering its learning rate |
+//! | [`NovoGrad`] | Gradients normalised by the average norm of their whole array, then momentum |
+//! | [`Lamb`] | AdamW with steps in proportion to the norm of each array: for very large batches |
+//! | [`Lars`] | SGD with momentum and steps in proportion to the norm of each array |
+//! | [`Fromage`] | Steps in proportion to the norm of each array, which they keep from growing |
+//! | [`PolyakSgd`] | The step that would reach the optimum, if its value is known |
+//! | [`Momo`] | Momentum with the step that a model of the objective allows |
+//! | [`MomoAdam`] | Adam with the step that a model of the objective allows |
+//! | [`Prodigy`] | AdamW that estimates its own learning rate |
+//! | [`DAdaptAdamW`] | AdamW that estimates its own learning rate, by D-Adaptation |
+//! | [`Dog`] | SGD whose rate is the distance travelled over the root of all squared gradients |
+//! | [`Dowg`] | SGD whose rate is the distance travelled over the root of weighted squared gradients |
+//! | [`Mars`] | AdamW on gradients with their variance reduced |
 //!
-//! All have `maximize`. Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with
-//! torch's defaults; `optimizer.config` may change between steps.
+//! Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with torch's defaults, where
+//! torch has the optimizer; `optimizer.config` may change between steps.
 //!
 //! # What can be relied on
 //!
@@ -57,10 +100,10 @@ mod optimizer;
 mod params;
 
 pub use error::Error;
-pub use fused::{Config, Fused};
+pub use fused::{Config, Fused, HyperParameters, Now, Scalars};
 pub use kernel::Parallel;
 pub use optim::*;
-pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup};
+pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
 pub use params::{Lending, Params};
 
 /// The examples in the texts around the crate are tests too.

@@ -1,10 +1,11 @@
 //! What every optimizer can do, and the catalogue of them.
 use crate::{
-    AdamConfig, AdamWConfig, Config, Error, Fused, MomentumConfig, Params, RmsPropConfig, SgdConfig,
+    Config, Error, Fused, Params,
     kernel::Element,
+    optim::*,
     params::{Lending, Param},
 };
-use ndarray::{ArrayView, ArrayViewMut, Dimension};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, Dimension};
 use std::{any::Any, borrow::Cow};
 
 /// The name of the one array of `update`: eight bytes compare in one instruction.
@@ -14,10 +15,11 @@ pub(crate) fn run_unnamed<'a, A: Element, D: Dimension>(
     optimizer: &mut impl Optimizer<A>,
     param: ArrayViewMut<'a, A, D>,
     grad: ArrayView<'a, A, D>,
+    loss: Option<f64>,
 ) -> Result<Outcome, Error> {
     let mut strided = [None];
     let param = Param::new(Cow::Borrowed(UNNAMED), param, Some(grad), 0, |views| strided = [Some(views)])?;
-    optimizer.run(Lending { params: &mut [param], strided: &mut strided })
+    optimizer.run(Lending { params: &mut [param], strided: &mut strided, loss })
 }
 
 /// What to do about a gradient that is infinite or NaN.
@@ -82,7 +84,24 @@ pub trait Optimizer<A: Element>: Send {
     where
         Self: Sized,
     {
-        run_unnamed(self, param.into(), grad.into())
+        run_unnamed(self, param.into(), grad.into(), None)
+    }
+
+    /// As [`update`](Optimizer::update), with the value of the objective at `param`, for optimizers that use it.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Optimizer::step).
+    fn update_with_loss<'a, D: Dimension>(
+        &mut self,
+        param: impl Into<ArrayViewMut<'a, A, D>>,
+        grad: impl Into<ArrayView<'a, A, D>>,
+        loss: f64,
+    ) -> Result<Outcome, Error>
+    where
+        Self: Sized,
+    {
+        run_unnamed(self, param.into(), grad.into(), Some(loss))
     }
 
     /// One step for all of `params`. Parameters may be left out of a step and new ones may appear later: each has its own
@@ -96,6 +115,10 @@ pub trait Optimizer<A: Element>: Send {
     fn step(&mut self, mut params: Params<'_, A>) -> Result<Outcome, Error> {
         self.run(params.lend())
     }
+
+    /// The point to evaluate a model at, for the parameter of this name (`variable` for the array of
+    /// [`update`](Optimizer::update)): the parameter itself, but for schedule-free optimizers the average that belongs to it.
+    fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A>;
 
     /// The learning rate of parameters in no group.
     fn lr(&self) -> f64;
@@ -128,6 +151,9 @@ pub trait Optimizer<A: Element>: Send {
 impl<A: Element, O: Optimizer<A> + ?Sized> Optimizer<A> for Box<O> {
     fn run(&mut self, lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
         (**self).run(lending)
+    }
+    fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
+        (**self).evaluation(name, param)
     }
     fn lr(&self) -> f64 {
         (**self).lr()
@@ -177,6 +203,14 @@ impl ParamGroup {
     ) -> Self {
         ParamGroup { group: group.into(), params: params.into_iter().map(S::into).collect(), config: config.into() }
     }
+}
+
+/// Something to be done with the typed hyper-parameters of any optimizer: see [`OptimizerConfig::visit`].
+pub trait Visit {
+    /// What comes of it.
+    type Out;
+    /// Does it.
+    fn visit<C: Config>(self, config: &C) -> Self::Out;
 }
 
 macro_rules! catalogue {
@@ -244,6 +278,13 @@ macro_rules! catalogue {
                 }
             }
 
+            /// Calls `visit` with the typed hyper-parameters.
+            pub fn visit<V: Visit>(&self, visit: V) -> V::Out {
+                match self {
+                    $(OptimizerConfig::$optimizer(config) => visit.visit(config),)*
+                }
+            }
+
             pub(crate) fn downcast<C: Config>(&self) -> Option<&C> {
                 let config: &dyn Any = match self {
                     $(OptimizerConfig::$optimizer(config) => config,)*
@@ -268,4 +309,47 @@ catalogue! {
     "rmsprop" RmsProp(RmsPropConfig): "The gradient over the root of the average of its squares.";
     "adam" Adam(AdamConfig): "Averages of the gradient and of its squares, bias-corrected.";
     "adamw" AdamW(AdamWConfig): "Adam with weight decay decoupled from the gradient.";
+    "adamax" Adamax(AdamaxConfig): "Adam with the largest gradient, slowly forgotten, in place of the root of squares.";
+    "nadam" NAdam(NAdamConfig): "Adam with Nesterov momentum and a momentum that grows.";
+    "radam" RAdam(RAdamConfig): "Adam that waits with its denominator until the average of squares can be trusted.";
+    "adagrad" Adagrad(AdagradConfig): "The gradient over the root of the sum of all its squares.";
+    "adadelta" Adadelta(AdadeltaConfig): "RMSProp whose steps have the size of earlier steps: no learning rate to tune.";
+    "rprop" Rprop(RpropConfig): "Steps of its own size for each coordinate, by the sign of the gradient alone.";
+    "asgd" Asgd(AsgdConfig): "Gradient descent with the average of its iterates kept aside.";
+    "adabelief" AdaBelief(AdaBeliefConfig): "Adam that divides by how far gradients are from their average.";
+    "yogi" Yogi(YogiConfig): "Adam whose average of squares changes by steps of controlled size.";
+    "lion" Lion(LionConfig): "The sign of an average of gradients: one array of state, steps of one size.";
+    "adan" Adan(AdanConfig): "Adam with an average of gradient differences: Nesterov momentum without a second gradient.";
+    "sign_sgd" SignSgd(SignSgdConfig): "Steps of the size lr along the sign of the gradient.";
+    "optimistic_gradient_descent" OptimisticGradientDescent(OptimisticGradientDescentConfig): "Gradient descent that predicts the next gradient: for games.";
+    "ademamix" AdEMAMix(AdEMAMixConfig): "AdamW with a second, very slow average of the gradient.";
+    "adopt" Adopt(AdoptConfig): "Adam that divides before it averages, by the squares of before: converges with any beta2.";
+    "acprop" AcProp(AcPropConfig): "The raw gradient over the root of an earlier variance.";
+    "madgrad" Madgrad(MadgradConfig): "Dual averaging with the cube root of the sum of squares.";
+    "cocob" Cocob(CocobConfig): "Coin betting: no learning rate at all.";
+    "aggmo" AggMo(AggMoConfig): "Several momentum buffers with different memories, averaged.";
+    "qhm" Qhm(QhmConfig): "A mixture of plain gradient descent and momentum.";
+    "tiger" Tiger(TigerConfig): "The sign of the average gradient, with decay.";
+    "signum" Signum(SignumConfig): "The sign of the average gradient.";
+    "padam" Padam(PadamConfig): "Adam with a partial power of the denominator: between SGD and Adam.";
+    "grams" Grams(GramsConfig): "The size of Adam's step with the sign of the gradient.";
+    "ftrl" Ftrl(FtrlConfig): "Follow the regularised leader: exact zeros under an L1 penalty.";
+    "laprop" LaProp(LaPropConfig): "Adam that normalises first and averages afterwards.";
+    "qhadam" QHAdam(QHAdamConfig): "Adam with mixtures of the gradient and its averages in both places.";
+    "diffgrad" DiffGrad(DiffGradConfig): "Adam that slows down where the gradient hardly changes.";
+    "adabound" AdaBound(AdaBoundConfig): "Adam that turns into SGD: its rates are clipped ever closer to one.";
+    "schedule_free_sgd" ScheduleFreeSgd(ScheduleFreeSgdConfig): "SGD that averages instead of lowering its learning rate.";
+    "schedule_free_adamw" ScheduleFreeAdamW(ScheduleFreeAdamWConfig): "AdamW that averages instead of lowering its learning rate.";
+    "novograd" NovoGrad(NovoGradConfig): "Gradients normalised by the average norm of their whole array, then momentum.";
+    "lamb" Lamb(LambConfig): "AdamW with steps in proportion to the norm of each array: for very large batches.";
+    "lars" Lars(LarsConfig): "SGD with momentum and steps in proportion to the norm of each array.";
+    "fromage" Fromage(FromageConfig): "Steps in proportion to the norm of each array, which they keep from growing.";
+    "polyak_sgd" PolyakSgd(PolyakSgdConfig): "The step that would reach the optimum, if its value is known.";
+    "momo" Momo(MomoConfig): "Momentum with the step that a model of the objective allows.";
+    "momo_adam" MomoAdam(MomoAdamConfig): "Adam with the step that a model of the objective allows.";
+    "prodigy" Prodigy(ProdigyConfig): "AdamW that estimates its own learning rate.";
+    "dadapt_adamw" DAdaptAdamW(DAdaptAdamWConfig): "AdamW that estimates its own learning rate, by D-Adaptation.";
+    "dog" Dog(DogConfig): "SGD whose rate is the distance travelled over the root of all squared gradients.";
+    "dowg" Dowg(DowgConfig): "SGD whose rate is the distance travelled over the root of weighted squared gradients.";
+    "mars" Mars(MarsConfig): "AdamW on gradients with their variance reduced.";
 }

@@ -32,12 +32,14 @@ use std::borrow::Cow;
 pub struct Params<'a, A> {
     list: Vec<Param<'a, A>>,
     strided: Vec<Option<Strided<'a, A>>>,
+    loss: Option<f64>,
 }
 
 /// What is lent for one step, as [`Optimizer::run`](crate::Optimizer::run) takes it.
 pub struct Lending<'s, 'a, A> {
     pub(crate) params: &'s mut [Param<'a, A>],
     pub(crate) strided: &'s mut [Option<Strided<'a, A>>],
+    pub(crate) loss: Option<f64>,
 }
 
 /// One parameter and its gradient.
@@ -92,7 +94,7 @@ impl<'a, A: Element> Params<'a, A> {
 
     /// No parameters yet, with room for `n`.
     pub fn with_capacity(n: usize) -> Self {
-        Params { list: Vec::with_capacity(n), strided: Vec::new() }
+        Params { list: Vec::with_capacity(n), strided: Vec::new(), loss: None }
     }
 
     /// Lends a parameter and its gradient: an array, a view or, with one axis, a slice of each.
@@ -124,6 +126,12 @@ impl<'a, A: Element> Params<'a, A> {
         self.push(name.into(), param.into(), grad)
     }
 
+    /// Says what the value of the objective is at this point, for optimizers that use it.
+    pub fn loss(&mut self, loss: f64) -> &mut Self {
+        self.loss = Some(loss);
+        self
+    }
+
     #[inline]
     fn push<D: Dimension>(
         &mut self,
@@ -139,7 +147,7 @@ impl<'a, A: Element> Params<'a, A> {
     /// What [`Optimizer::run`](crate::Optimizer::run) takes.
     #[inline]
     pub fn lend(&mut self) -> Lending<'_, 'a, A> {
-        Lending { params: &mut self.list, strided: &mut self.strided }
+        Lending { params: &mut self.list, strided: &mut self.strided, loss: self.loss }
     }
 
     /// The number of parameters.

@@ -293,16 +293,15 @@ fn every_wrong_hyper_parameter_is_an_error_that_names_it_and_changes_nothing() {
     let inf = f64::INFINITY;
     let mut cases: Vec<(OptimizerConfig, &str)> = Vec::new();
     for lr in [-1e-3, nan, inf] {
-        for mut config in OptimizerConfig::all() {
-            match &mut config {
-                OptimizerConfig::Sgd(c) => c.lr = lr,
-                OptimizerConfig::Momentum(c) => c.lr = lr,
-                OptimizerConfig::RmsProp(c) => c.lr = lr,
-                OptimizerConfig::Adam(c) => c.lr = lr,
-                OptimizerConfig::AdamW(c) => c.lr = lr,
-                other => panic!("{other:?}"),
-            }
-            cases.push((config, "lr"));
+        for config in OptimizerConfig::all() {
+            let mut p = array![1.0, 2.0];
+            let mut optimizer = config.build();
+            optimizer.set_lr(lr);
+            let error = optimizer.update_with_loss(&mut p, &array![0.5, 0.5], 1.0).unwrap_err();
+            let named =
+                matches!(&error, Error::HyperParameter { field: "lr" | "max_lr", value, .. } if *value == lr.to_string());
+            assert!(named, "{config:?}: {error}");
+            assert_eq!(p, array![1.0, 2.0]);
         }
     }
     let sgd = SgdConfig::default();
@@ -519,6 +518,25 @@ fn configurations_are_files() {
     }
     let group = ParamGroup::new("no_decay", ["bias"], AdamWConfig { weight_decay: 0.0, ..Default::default() });
     assert_eq!(serde_json::from_str::<ParamGroup>(&serde_json::to_string(&group).unwrap()).unwrap(), group);
+}
+
+#[test]
+fn optimizers_that_use_the_objective_ask_for_it() {
+    for config in OptimizerConfig::all() {
+        let (mut p, grad) = (array![1.0, 2.0], array![0.5, 0.5]);
+        let uses = ["polyak_sgd", "momo", "momo_adam"].contains(&config.name());
+        let given = config.build().update(&mut p, &grad);
+        assert_eq!(given.is_err(), uses, "{}", config.name());
+        if uses {
+            assert_eq!(given, Err(Error::Loss { given: None }));
+            assert_eq!(p, array![1.0, 2.0]);
+            assert!(matches!(config.build().update_with_loss(&mut p, &grad, f64::NAN), Err(Error::Loss { .. })));
+            let mut params = Params::new();
+            params.loss(1.0).add("p", &mut p, &grad).unwrap();
+            config.build().step(params).unwrap();
+            assert_ne!(p, array![1.0, 2.0]);
+        }
+    }
 }
 
 #[test]

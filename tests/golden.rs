@@ -8,17 +8,20 @@ use std::collections::BTreeMap;
 #[test]
 fn every_trajectory_is_met_in_f64_and_f32() {
     let mut worst: BTreeMap<_, (usize, f64, f64)> = BTreeMap::new();
+    let mut failed = Vec::new();
     for case in cases() {
         let e64 = worst_error::<f64>(&case, &mut case.optimizer.build());
         let e32 = worst_error::<f32>(&case, &mut case.optimizer.build());
-        assert!(e64 <= F64, "{}: {e64:e} in f64", case.id);
-        assert!(e32 <= F32, "{}: {e32:e} in f32", case.id);
+        if e64 > F64 || e32 > F32 {
+            failed.push(format!("{}: {e64:e} in f64, {e32:e} in f32", case.id));
+        }
         let (n, f64, f32) = worst.entry(case.optimizer.name()).or_default();
         (*n, *f64, *f32) = (*n + 1, f64.max(e64), f32.max(e32));
     }
     for (name, (n, f64, f32)) in &worst {
-        println!("{name:12} {n} cases, worst error {f64:.1e} in f64, {f32:.1e} in f32");
+        println!("{name:28} {n} cases, worst error {f64:.1e} in f64, {f32:.1e} in f32");
     }
+    assert!(failed.is_empty(), "{failed:#?}");
     for config in OptimizerConfig::all() {
         assert!(worst.contains_key(config.name()), "no golden trajectory for {}", config.name());
     }

@@ -146,11 +146,30 @@ fn large_and_tiny_gradients_stay_finite_in_f32() {
             let mut p = array![1.0_f32];
             let mut optimizer = config.build();
             for _ in 0..10 {
-                optimizer.update(&mut p, &array![scale]).unwrap();
+                optimizer.update_with_loss(&mut p, &array![scale], 1.0).unwrap();
             }
             assert!(p[0].is_finite(), "{} at {scale}", config.name());
         }
     }
+}
+
+/// The golden trajectories of asgd compare the parameters; this is the average, from torch 2.11.
+#[test]
+fn asgd_averages_from_t0_on() {
+    let mut asgd = ndarray_optim::Asgd::with(ndarray_optim::AsgdConfig { lr: 0.01, t0: 2.0, ..Default::default() });
+    let mut p = array![1.0, -2.0, 0.5, 4.0];
+    for t in 1..=5 {
+        let t = f64::from(t);
+        asgd.update(&mut p, &array![0.1 * t, -1.0, if t % 2.0 == 0.0 { 0.5 } else { -0.5 }, 1e-3]).unwrap();
+    }
+    let average = [0.9874955375138822, -1.9549911400275681, 0.5024977400070327, 3.9999370001959993];
+    assert_relative_eq!(
+        asgd.state("variable")[0].1.to_owned(),
+        Array1::from(average.to_vec()).into_dyn(),
+        max_relative = 1e-14
+    );
+    let last = array![0.9849950500173285, -1.949990175034403, 0.5049974825088103, 3.999930000244999];
+    assert_relative_eq!(p, last, max_relative = 1e-14);
 }
 
 /// LOGIT: 200 points in 5 dimensions from sines, mean logistic loss + 0.005 |w|^2; and LINREG: least squares.

@@ -45,7 +45,8 @@ pub fn draw(file: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
             if low < high { low..high } else { 0.1..10.0 }
         };
         let (x, y) = (range(|p| p.0), range(|p| p.1));
-        let y = y.start / 2.0..y.end * 2.0;
+        // The axis would be marked decade by decade, however many there are.
+        let y = (y.start / 2.0).max(y.end * 1e-30)..y.end * 2.0;
         let mut chart = ChartBuilder::on(area)
             .caption(&panel.title, ("sans-serif", 22))
             .margin(16)

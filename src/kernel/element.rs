@@ -30,6 +30,13 @@ pub trait Element: Float + AddAssign + Default + fmt::Debug + fmt::Display + Sen
     /// for thousands of steps: every decaying moment goes through this.
     fn flush(self) -> Self;
 
+    /// 1, -1, or 0 for 0; NaN stays NaN.
+    #[inline(always)]
+    fn sign(self) -> Self {
+        let down = if self < Self::ZERO { -Self::one() } else { self };
+        if self > Self::ZERO { Self::one() } else { down }
+    }
+
     /// `self / by`, or 0 where `by` is 0: a coordinate that never saw a gradient stays where it is, also with `eps = 0`.
     #[inline(always)]
     fn over(self, by: Self) -> Self {

@@ -19,5 +19,7 @@ mod wrap;
 pub use element::Element;
 pub use lanes::{Arrays, Lanes, MAX_STATES, View};
 pub use pool::Parallel;
-pub use rule::{Either, Kernel, Rule, Step};
-pub use wrap::{Coupled, Decoupled, Maximize, Trace, WithCoupled, WithDecoupled, coupled, decoupled};
+pub use rule::{Either, Kernel, MAX_TERMS, Rule, Step};
+pub use wrap::{
+    Coupled, Decoupled, Maximize, Trace, WithCoupled, WithDecoupled, WithMaximize, coupled, decoupled, maximized,
+};

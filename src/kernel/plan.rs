@@ -1,6 +1,6 @@
 //! From the views a caller lends to the tasks that are run.
 use super::{
-    Arrays, Element, Kernel,
+    Arrays, Element,
     layout::{AXES, Order, Shape, same_lengths, six_axes},
     walk::walk,
 };
@@ -102,14 +102,27 @@ impl<'a, A: Element> Lent<'a, A> {
     }
 
     /// What else the parameter and its gradient are: views so arranged that their rows follow the memory order of the state.
-    /// Those that lie in `strided` are taken from it.
-    pub fn views<'t>(&'t mut self, order: Order, strided: &mut [Option<Strided<'a, A>>]) -> Option<Strided<'t, A>> {
+    pub fn views<'t>(&'t mut self, order: Order, strided: &'t mut [Option<Strided<'a, A>>]) -> Option<Strided<'t, A>> {
         let (p, g) = match &mut self.memory {
             Memory::Flat(p, g) => (self.order.view_mut(&self.shape, p)?, self.order.view(&self.shape, g)?),
-            Memory::Strided(place) => strided.get_mut(*place)?.take()?,
+            Memory::Strided(place) => {
+                let (p, g) = strided.get_mut(*place)?.as_mut()?;
+                (p.view_mut(), g.view())
+            }
             Memory::NoGrad => return None,
         };
         Some((order.arrange(p), order.arrange(g)))
+    }
+
+    /// As [`Lent::views`]; what lies in `strided` is taken out of it, so that several parameters can be lent at once.
+    fn take_views<'t>(&'t mut self, order: Order, strided: &mut [Option<Strided<'a, A>>]) -> Option<Strided<'t, A>> {
+        match &self.memory {
+            Memory::Strided(place) => {
+                let (p, g) = strided.get_mut(*place)?.take()?;
+                Some((order.arrange(p), order.arrange(g)))
+            }
+            _ => self.views(order, &mut []),
+        }
     }
 }
 
@@ -121,6 +134,21 @@ pub(crate) enum Task<'a, A> {
 }
 
 impl<'t, A: Element> Task<'t, A> {
+    /// As [`Task::new`], to be used up before another parameter is lent.
+    pub fn borrow<'a>(
+        lent: &'t mut Lent<'a, A>,
+        order: Order,
+        strided: &'t mut [Option<Strided<'a, A>>],
+        state: Arrays<'t, A>,
+    ) -> Option<Self> {
+        if lent.flat(order).is_none() {
+            let (p, g) = lent.views(order, strided)?;
+            return Some(Task::Strided(Box::new((p, g, state))));
+        }
+        let (p, g) = lent.flat(order)?;
+        Some(Task::Flat(p, g, state))
+    }
+
     /// A whole parameter, with state that lies in memory in `order`.
     pub fn new<'a>(
         lent: &'t mut Lent<'a, A>,
@@ -129,7 +157,7 @@ impl<'t, A: Element> Task<'t, A> {
         state: Arrays<'t, A>,
     ) -> Option<Self> {
         if lent.flat(order).is_none() {
-            let (p, g) = lent.views(order, strided)?;
+            let (p, g) = lent.take_views(order, strided)?;
             return Some(Task::Strided(Box::new((p, g, state))));
         }
         let (p, g) = lent.flat(order)?;
@@ -145,10 +173,10 @@ impl<'t, A: Element> Task<'t, A> {
     }
 
     #[inline]
-    pub fn run<K: Kernel<A>>(self, kernel: &K, first: bool) {
+    pub fn run(self, work: &mut impl FnMut(&mut [A], &[A], Arrays<'_, A>)) {
         match self {
-            Task::Flat(p, g, state) => kernel.run(first, p, g, state),
-            Task::Strided(piece) => walk(kernel, first, piece.0, piece.1, piece.2),
+            Task::Flat(p, g, state) => work(p, g, state),
+            Task::Strided(piece) => walk(work, piece.0, piece.1, piece.2),
         }
     }
 

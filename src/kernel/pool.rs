@@ -1,12 +1,12 @@
 //! When a step uses threads, and how.
-#[cfg(feature = "rayon")]
 use std::{
     hint,
-    sync::{
-        Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
+};
+#[cfg(feature = "rayon")]
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -55,9 +55,8 @@ fn threads() -> usize {
     1
 }
 
-/// The queue is held for a microsecond or two: far less than it takes to put a thread to sleep and wake it again.
-#[cfg(feature = "rayon")]
-fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks what is never held for more than a microsecond or two: far less than it takes to put a thread to sleep and wake it again.
+pub(crate) fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
     for attempt in 1_u32.. {
         match queue.try_lock() {
             Ok(queue) => return queue,

@@ -1,8 +1,7 @@
 //! Sums and maxima over arrays that are the same bits for any thread count, chunk size, memory layout and SIMD width.
 //!
-//! Elements are taken in logical (row-major) order, in blocks of fixed length. A block has 32 `f64` accumulators, each for
-//! every 32nd element; they, and then the blocks, are combined in a tree whose shape depends on the length alone. For `f32`
-//! every term is exact in `f64`, so nothing overflows or underflows and the result is as good as the `f64` sum.
+//! Sums do not depend on the order of their terms at all: see [`Sum`]. For `f32` every term is exact in `f64`, so nothing
+//! overflows or underflows.
 //!
 //! ```
 //! use ndarray::array;
@@ -14,15 +13,126 @@
 //! assert_eq!(reduce::dot(&g, &g), reduce::sum_squares(&g));
 //! assert_eq!(reduce::max_abs(&g), 4.0 * scale);
 //! ```
-use super::{Element, Parallel, pool::drain};
+use super::{
+    Element, Parallel,
+    pool::{drain, lock},
+};
 use multiversion::multiversion;
 use ndarray::{ArrayRef, Dimension};
+use std::sync::Mutex;
 
-/// Elements in a block: the unit of parallel work.
+/// Elements in a task.
 const BLOCK: usize = 1 << 15;
 const LANES: usize = 32;
-/// Elements of a strided array that are gathered at a time.
+/// Elements that are looked at together.
 const TILE: usize = 1024;
+
+/// Width of a bin in bits.
+const WIDTH: i32 = 40;
+/// Bins below 1.
+const BELOW: i32 = 25;
+const BINS: usize = 50;
+/// Bins that a sum keeps: 120 bits from its largest term down.
+const KEPT: usize = 3;
+
+/// A sum whose value does not depend on the order in which its terms are added, nor on how they are cut into pieces.
+///
+/// Every term is split into multiples of fixed powers of 2, one for each bin of 40 bits, and a bin counts its multiples
+/// exactly; the three uppermost bins that the largest term reaches make the result, so that it is good to 80 bits or more
+/// below the largest term; terms below 2^-1001 count as 0. (The idea is that of J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
+/// ARITH 2013.)
+///
+/// ```
+/// use ndarray_optim::kernel::reduce::Sum;
+///
+/// let (mut a, mut b) = (Sum::default(), Sum::default());
+/// a.add(&[1e16, 1.0, -1e16]);
+/// b.add(&[-1e16]);
+/// b.add(&[1.0, 1e16]);
+/// assert_eq!(a.value(), 1.0);
+/// assert_eq!(b.value(), 1.0);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Sum {
+    bins: [i128; BINS],
+    /// The bin of the largest term.
+    top: usize,
+    /// The sum of terms that come with one that is infinite, NaN or above 2^960.
+    rest: f64,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Sum { bins: [0; BINS], top: 0, rest: 0.0 }
+    }
+}
+
+/// 2 to the power of `e`; 0 below the range of normal numbers.
+fn power(e: i32) -> f64 {
+    if e < -1022 { 0.0 } else { f64::from_bits(((e + 1023) as u64) << 52) }
+}
+
+impl Sum {
+    /// Adds these terms.
+    pub fn add(&mut self, terms: &[f64]) {
+        for terms in terms.chunks(TILE) {
+            let max = max_abs_slice(terms);
+            if max == 0.0 {
+                continue;
+            }
+            if max.is_nan() || max >= power(960) {
+                // Infinite and NaN terms decide the result in any order; finite ones of this size still count.
+                self.rest += terms.iter().sum::<f64>();
+                continue;
+            }
+            // The lowest bin whose upper end is above twice the largest term: to bins above it all of these terms are zeros.
+            let exponent = (max.to_bits() >> 52) as i32 - 1023;
+            let top = ((exponent + 2).div_euclid(WIDTH) + BELOW).clamp(0, BINS as i32 - 1) as usize;
+            self.top = self.top.max(top);
+            let first = top.saturating_sub(KEPT - 1);
+            let quanta: [f64; KEPT] = std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH));
+            for (i, sum) in split(terms, quanta).into_iter().enumerate().take(top - first + 1) {
+                self.bins[top - i] += (sum / quanta[i]) as i128;
+            }
+        }
+    }
+
+    /// Adds all terms of another sum.
+    pub fn merge(&mut self, other: &Sum) {
+        self.bins.iter_mut().zip(&other.bins).for_each(|(bin, other)| *bin += other);
+        self.top = self.top.max(other.top);
+        self.rest += other.rest;
+    }
+
+    /// The sum.
+    pub fn value(&self) -> f64 {
+        let first = self.top.saturating_sub(KEPT - 1);
+        let sum = (first..=self.top).map(|bin| self.bins[bin] as f64 * power((bin as i32 - BELOW) * WIDTH)).sum::<f64>();
+        if self.rest == 0.0 { sum } else { self.rest + sum }
+    }
+}
+
+/// The sums of the multiples of each quantum in `terms`, largest quantum first; each is exact.
+#[multiversion(targets = "simd")]
+fn split(terms: &[f64], quanta: [f64; KEPT]) -> [f64; KEPT] {
+    // Adding and taking away 1.5 2^52 quanta rounds to a multiple of the quantum.
+    let round = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
+    let mut sums = [[0.0; LANES]; KEPT];
+    let (blocks, tail) = terms.as_chunks::<LANES>();
+    let mut padded = [0.0; LANES];
+    padded[..tail.len()].copy_from_slice(tail);
+    for block in blocks.iter().chain([&padded]) {
+        for i in 0..LANES {
+            let mut x = block[i];
+            for k in 0..KEPT {
+                let multiple = (x + round[k]) - round[k];
+                sums[k][i] += multiple;
+                x -= multiple;
+            }
+        }
+    }
+    sums.map(|lanes| lanes.iter().sum())
+}
 
 /// The sum of the squares of all elements.
 ///
@@ -75,82 +185,42 @@ fn all_finite<A: Element>(a: &[A]) -> bool {
     a.iter().fold(true, |finite, &x| finite & (x * A::ZERO == A::ZERO))
 }
 
-type Lanes = [f64; LANES];
-
-/// Adds the products of two slices to the accumulators; only the last slice of a block may have a length that is not a
-/// multiple of [`LANES`].
+/// The products of corresponding elements, a tile at a time.
 #[multiversion(targets = "simd")]
-fn accumulate<A: Element>(sums: &mut Lanes, a: &[A], b: &[A]) {
-    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    let mut lanes = *sums;
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..LANES {
-            lanes[i] += a[i].f64() * b[i].f64();
-        }
-    }
-    for (lane, (a, b)) in lanes.iter_mut().zip(a_tail.iter().zip(b_tail)) {
-        *lane += a.f64() * b.f64();
-    }
-    *sums = lanes;
-}
-
-fn total(mut lanes: Lanes) -> f64 {
-    let mut n = LANES;
-    while n > 1 {
-        n /= 2;
-        for i in 0..n {
-            lanes[i] += lanes[i + n];
-        }
-    }
-    lanes[0]
-}
-
-/// Combines the sums of `blocks` consecutive blocks from `first` on.
-fn tree(first: usize, blocks: usize, sum: &mut impl FnMut(usize) -> f64) -> f64 {
-    match blocks {
-        0 => 0.0,
-        1 => sum(first),
-        _ => {
-            let left = blocks.next_power_of_two() / 2;
-            tree(first, left, sum) + tree(first + left, blocks - left, sum)
-        }
+fn products<A: Element>(a: &[A], b: &[A], out: &mut [f64; TILE]) {
+    for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
+        *out = a.f64() * b.f64();
     }
 }
 
 fn fold<A: Element, D: Dimension>(a: &ArrayRef<A, D>, b: &ArrayRef<A, D>) -> f64 {
-    let blocks = a.len().div_ceil(BLOCK);
-    match (a.as_slice(), b.as_slice()) {
-        (Some(a), Some(b)) => {
-            let block = |i: usize| {
-                let range = i * BLOCK..a.len().min((i + 1) * BLOCK);
-                let mut lanes = [0.0; LANES];
-                accumulate(&mut lanes, &a[range.clone()], &b[range]);
-                total(lanes)
-            };
-            if !Parallel::default().pays(a.len() as u64 * A::COST) {
-                return tree(0, blocks, &mut |i| block(i));
-            }
-            let mut sums = vec![0.0; blocks];
-            drain(sums.iter_mut().enumerate(), blocks - 1, |_| BLOCK, BLOCK, |(i, sum)| *sum = block(i));
-            tree(0, blocks, &mut |i| sums[i])
+    let one_order = a.strides() == b.strides();
+    let (x, y) = (a.as_slice_memory_order(), b.as_slice_memory_order());
+    let Some((x, y)) = x.zip(y).filter(|_| one_order) else {
+        let mut sum = Sum::default();
+        let mut terms = a.iter().zip(b).map(|(a, b)| a.f64() * b.f64()).peekable();
+        while terms.peek().is_some() {
+            let tile: Vec<f64> = terms.by_ref().take(TILE).collect();
+            sum.add(&tile);
         }
-        _ => {
-            let mut pairs = a.iter().zip(b);
-            tree(0, blocks, &mut |_| {
-                let mut lanes = [0.0; LANES];
-                for _ in 0..BLOCK / TILE {
-                    let (mut x, mut y) = ([A::ZERO; TILE], [A::ZERO; TILE]);
-                    let mut n = 0;
-                    for (&a, &b) in pairs.by_ref().take(TILE) {
-                        (x[n], y[n]) = (a, b);
-                        n += 1;
-                    }
-                    accumulate(&mut lanes, &x[..n], &y[..n]);
-                }
-                total(lanes)
-            })
+        return sum.value();
+    };
+    let block = |(a, b): (&[A], &[A])| {
+        let mut sum = Sum::default();
+        let mut tile = [0.0; TILE];
+        for (a, b) in a.chunks(TILE).zip(b.chunks(TILE)) {
+            products(a, b, &mut tile);
+            sum.add(&tile[..a.len()]);
         }
+        sum
+    };
+    if !Parallel::default().pays(x.len() as u64 * A::COST) {
+        return block((x, y)).value();
     }
+    let all = Mutex::new(Sum::default());
+    let tasks = x.chunks(BLOCK).zip(y.chunks(BLOCK));
+    drain(tasks, x.len() / BLOCK, |_| BLOCK, BLOCK, |pair| lock(&all).merge(&block(pair)));
+    lock(&all).value()
 }
 
 #[cfg(test)]
@@ -174,6 +244,36 @@ mod tests {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 assert_eq!(squares.to_bits(), pool.install(|| sum_squares(&c)).to_bits());
             }
+        }
+    }
+
+    #[test]
+    fn sums_are_exact_in_any_order_and_cut() {
+        let f = |i: usize| (((i * 7919) % 1009) as f64 - 504.0) * 2_f64.powi((i * 31 % 90) as i32 - 45);
+        let terms: Vec<f64> = (0..5000).map(f).collect();
+        let mut whole = Sum::default();
+        whole.add(&terms);
+        // The same sum in integers: every term is a multiple of 2^-45.
+        let exact: i128 = (0..5000_usize).map(|i| ((i * 7919) as i128 % 1009 - 504) << (i * 31 % 90)).sum();
+        assert_eq!(whole.value(), exact as f64 * 2_f64.powi(-45));
+        for cut in [1, 3, 64, 1000] {
+            let mut pieces = Sum::default();
+            for piece in terms.chunks(cut).rev() {
+                let mut sum = Sum::default();
+                sum.add(piece);
+                pieces.merge(&sum);
+            }
+            assert_eq!(pieces.value().to_bits(), whole.value().to_bits(), "pieces of {cut}");
+        }
+        for scale in [-950, -300, 0, 300, 900] {
+            let mut sum = Sum::default();
+            sum.add(&[3.0 * 2_f64.powi(scale), 2_f64.powi(scale), 2_f64.powi(scale - 30)]);
+            assert_eq!(sum.value(), 4.0 * 2_f64.powi(scale) + 2_f64.powi(scale - 30), "{scale}");
+        }
+        for (terms, value) in [([1.0, f64::INFINITY], f64::INFINITY), ([1e300, 1e300], 2e300)] {
+            let mut sum = Sum::default();
+            sum.add(&terms);
+            assert_eq!(sum.value(), value);
         }
     }
 

@@ -1,5 +1,12 @@
 //! What an optimizer does to one element.
-use super::{Arrays, Element, Lanes, MAX_STATES, View, sweep::sweep};
+use super::{
+    Arrays, Element, Lanes, MAX_STATES, View,
+    reduce::Sum,
+    sweep::{measure, sweep},
+};
+
+/// The largest number of sums a rule can ask for.
+pub const MAX_TERMS: usize = 4;
 
 /// One optimizer's arithmetic on one element: what a step takes away from the parameter.
 ///
@@ -44,6 +51,15 @@ pub trait Rule: Copy + Send + Sync {
         Self::State::ZERO
     }
 
+    /// How many sums over whole arrays the rule needs before it can make a step.
+    const TERMS: usize = 0;
+
+    /// What one element adds to these sums, from what stands before the step.
+    #[inline(always)]
+    fn terms(&self, _p: Self::Elem, _g: Self::Elem, _state: Self::State) -> [f64; MAX_TERMS] {
+        [0.0; MAX_TERMS]
+    }
+
     /// Appends the names of all state arrays; a wrapper's come after those of what it wraps.
     fn names(names: &mut Vec<&'static str>) {
         names.extend(Self::STATE);
@@ -65,6 +81,12 @@ pub trait Step: Copy + Send + Sync {
     /// The state before the first step.
     fn start(&self, p: Self::Elem, g: Self::Elem) -> Self::State;
 
+    /// As in [`Rule::TERMS`].
+    const TERMS: usize;
+
+    /// As in [`Rule::terms`].
+    fn terms(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> [f64; MAX_TERMS];
+
     /// Appends the names of all state arrays.
     fn names(names: &mut Vec<&'static str>);
 }
@@ -82,6 +104,11 @@ impl<R: Rule> Step for R {
     fn start(&self, p: R::Elem, g: R::Elem) -> R::State {
         self.begin(p, g)
     }
+    const TERMS: usize = R::TERMS;
+    #[inline(always)]
+    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
+        R::terms(self, p, g, state)
+    }
     fn names(names: &mut Vec<&'static str>) {
         R::names(names);
     }
@@ -95,6 +122,12 @@ pub trait Kernel<A: Element>: Copy + Send + Sync {
     /// Appends the names of the state arrays of the step that is chosen.
     fn names(&self, names: &mut Vec<&'static str>);
 
+    /// As in [`Rule::TERMS`], of the step that is chosen.
+    fn terms(&self) -> usize;
+
+    /// Adds what these elements contribute to the sums; at the `first` step of a parameter its state begins here.
+    fn measure(&self, first: bool, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
+
     /// Updates `p` with the gradient `g` of the same length; at the `first` step of a parameter its state begins here.
     fn run(&self, first: bool, p: &mut [A], g: &[A], state: Arrays<'_, A>);
 }
@@ -107,16 +140,37 @@ impl<R: Step> Kernel<R::Elem> for R {
     fn names(&self, names: &mut Vec<&'static str>) {
         R::names(names);
     }
+    fn terms(&self) -> usize {
+        R::TERMS
+    }
+    fn measure(
+        &self,
+        first: bool,
+        p: &[R::Elem],
+        g: &[R::Elem],
+        mut state: Arrays<'_, R::Elem>,
+        sums: &mut [Sum; MAX_TERMS],
+    ) {
+        let mut state = R::State::take(&mut state, 0);
+        if first {
+            begin(self, p, g, &mut state);
+        }
+        measure(self, p, g, &state, sums);
+    }
     #[inline]
     fn run(&self, first: bool, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
         const { assert!(R::State::N <= MAX_STATES, "a rule and its wrappers have six state arrays at most") };
         let mut state = R::State::take(&mut state, 0);
         if first {
-            for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
-                state.store(i, self.start(p, g));
-            }
+            begin(self, p, g, &mut state);
         }
         sweep(self, p, g, state);
+    }
+}
+
+fn begin<R: Step>(rule: &R, p: &[R::Elem], g: &[R::Elem], state: &mut impl View<R::State>) {
+    for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
+        state.store(i, rule.start(p, g));
     }
 }
 
@@ -141,6 +195,18 @@ impl<A: Element, X: Kernel<A>, Y: Kernel<A>> Kernel<A> for Either<X, Y> {
         match self {
             Either::X(x) => x.names(names),
             Either::Y(y) => y.names(names),
+        }
+    }
+    fn terms(&self) -> usize {
+        match self {
+            Either::X(x) => x.terms(),
+            Either::Y(y) => y.terms(),
+        }
+    }
+    fn measure(&self, first: bool, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
+        match self {
+            Either::X(x) => x.measure(first, p, g, state, sums),
+            Either::Y(y) => y.measure(first, p, g, state, sums),
         }
     }
     #[inline]

@@ -1,5 +1,5 @@
 //! The only hot loop of the crate.
-use super::{Step, View};
+use super::{MAX_TERMS, Step, View, reduce::Sum};
 use multiversion::multiversion;
 
 /// From this length on the loop goes in blocks of [`BLOCK`], which keep more loads under way: 2 to 7 % from memory. Shorter
@@ -32,5 +32,46 @@ fn each<R: Step, V: View<R::State>>(rule: &R, p: &mut [R::Elem], g: &[R::Elem], 
         let (new, lanes) = rule.step(p[i], g[i], state.load(i));
         p[i] = new;
         state.store(i, lanes);
+    }
+}
+
+/// Elements whose terms are kept on the stack at a time.
+const PAGE: usize = 1024;
+
+/// The terms of a page of elements, each kind in an array of its own.
+#[multiversion(targets = "simd")]
+fn terms<R: Step, V: View<R::State>>(
+    rule: &R,
+    p: &[R::Elem],
+    g: &[R::Elem],
+    state: &V,
+    at: usize,
+    out: &mut [[f64; PAGE]; MAX_TERMS],
+) {
+    let rule = &{ *rule };
+    let n = p.len().min(PAGE);
+    let (p, g) = (&p[..n], &g[..n]);
+    for i in 0..n {
+        let terms = rule.terms(p[i], g[i], state.load(at + i));
+        for k in 0..R::TERMS {
+            out[k][i] = terms[k];
+        }
+    }
+}
+
+/// Adds the terms of all elements to `sums`; nothing else changes.
+pub(crate) fn measure<R: Step, V: View<R::State>>(
+    rule: &R,
+    p: &[R::Elem],
+    g: &[R::Elem],
+    state: &V,
+    sums: &mut [Sum; MAX_TERMS],
+) {
+    let mut page = [[0.0; PAGE]; MAX_TERMS];
+    for (i, (p, g)) in p.chunks(PAGE).zip(g.chunks(PAGE)).enumerate() {
+        terms(rule, p, g, state, i * PAGE, &mut page);
+        for (sum, page) in sums.iter_mut().zip(&page).take(R::TERMS) {
+            sum.add(&page[..p.len()]);
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! One step over arrays that are not one slice: strided, or of several memory orders.
+//! Work, such as one step, over arrays that are not one slice: strided, or of several memory orders.
 //!
 //! The state is contiguous and the views are arranged to follow it, so a row of a view meets a slice of the state. Rows that
-//! are slices are swept where they are. Other elements pass through a tile on the stack and are swept there: the rule runs
+//! are slices are swept where they are. Other elements pass through a tile on the stack and are swept there: a rule runs
 //! in the same vectorised loop whatever the layout, which is faster than a scalar loop over strides and the same bits.
-use super::{Arrays, Element, Kernel, layout::AXES, plan::halve};
+use super::{Arrays, Element, layout::AXES, plan::halve};
 use ndarray::{ArrayView6, ArrayViewMut, ArrayViewMut6, Axis};
 
 /// Elements in a tile.
@@ -15,16 +15,15 @@ const LONG_ROW: usize = 32;
 /// The fastest axis of the state.
 const LAST: Axis = Axis(AXES - 1);
 
-/// One step; `state` lies in memory as the rows of `p` and `g` follow each other.
-pub(crate) fn walk<A: Element, K: Kernel<A>>(
-    kernel: &K,
-    first: bool,
+/// Does `work` on slices of all three; `state` lies in memory as the rows of `p` and `g` follow each other.
+pub(crate) fn walk<A: Element>(
+    work: &mut impl FnMut(&mut [A], &[A], Arrays<'_, A>),
     mut p: ArrayViewMut6<'_, A>,
     mut g: ArrayView6<'_, A>,
     state: Arrays<'_, A>,
 ) {
     merge(&mut p, &mut g);
-    let mut tile = Tile { kernel, first, p: [A::ZERO; TILE], g: [A::ZERO; TILE] };
+    let mut tile = Tile { work, p: [A::ZERO; TILE], g: [A::ZERO; TILE] };
     let fastest = [fastest_axis(p.shape(), p.strides()), fastest_axis(g.shape(), g.strides())];
     match fastest.into_iter().find(|&axis| axis != LAST) {
         _ if p.is_empty() => {}
@@ -54,14 +53,13 @@ fn merge<A>(p: &mut ArrayViewMut6<'_, A>, g: &mut ArrayView6<'_, A>) {
     }
 }
 
-struct Tile<'k, A, K> {
-    kernel: &'k K,
-    first: bool,
+struct Tile<'w, A, W> {
+    work: &'w mut W,
     p: [A; TILE],
     g: [A; TILE],
 }
 
-impl<A: Element, K: Kernel<A>> Tile<'_, A, K> {
+impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
     /// Rows that are slices in both arrays.
     fn rows(&mut self, mut p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, mut state: Arrays<'_, A>) {
         let n = p.len_of(LAST);
@@ -69,7 +67,7 @@ impl<A: Element, K: Kernel<A>> Tile<'_, A, K> {
             let (row, rest) = state.split_at(n);
             state = rest;
             if let (Some(p), Some(g)) = (p.into_slice(), g.to_slice()) {
-                self.kernel.run(self.first, p, g, row);
+                (self.work)(p, g, row);
             }
         }
     }
@@ -87,10 +85,10 @@ impl<A: Element, K: Kernel<A>> Tile<'_, A, K> {
             None => gather(&g, LAST, &mut self.g),
         };
         match p.as_slice_mut() {
-            Some(p) => self.kernel.run(self.first, p, g, state),
+            Some(p) => (self.work)(p, g, state),
             None => {
                 gather(&p.view(), LAST, &mut self.p);
-                self.kernel.run(self.first, &mut self.p[..n], g, state);
+                (self.work)(&mut self.p[..n], g, state);
                 scatter(&self.p, &mut p);
             }
         }
@@ -137,11 +135,11 @@ impl<A: Element, K: Kernel<A>> Tile<'_, A, K> {
             let at = i * row + start;
             let state = state.part(at..at + width);
             match p.as_slice_mut() {
-                Some(p) => self.kernel.run(self.first, p, g, state),
+                Some(p) => (self.work)(p, g, state),
                 None => {
                     let mut tile = ArrayViewMut::from_shape(p.raw_dim(), &mut self.p[..width]).ok();
                     tile.iter_mut().for_each(|tile| tile.assign(&p));
-                    self.kernel.run(self.first, &mut self.p[..width], g, state);
+                    (self.work)(&mut self.p[..width], g, state);
                     p.iter_mut().zip(&self.p).for_each(|(p, &new)| *p = new);
                 }
             }

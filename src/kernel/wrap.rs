@@ -1,5 +1,5 @@
 //! Rules around rules: what several optimizers have in common, fused into the same sweep.
-use super::{Either, Element, Lanes, Rule};
+use super::{Either, Element, Lanes, MAX_TERMS, Rule};
 
 /// `g <- -g`: ascent instead of descent.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,11 @@ impl<R: Rule> Rule for Maximize<R> {
     #[inline(always)]
     fn begin(&self, p: R::Elem, g: R::Elem) -> R::State {
         self.0.begin(p, -g)
+    }
+    const TERMS: usize = R::TERMS;
+    #[inline(always)]
+    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
+        self.0.terms(p, -g, state)
     }
     fn names(names: &mut Vec<&'static str>) {
         R::names(names);
@@ -51,6 +56,11 @@ impl<R: Rule> Rule for Coupled<R> {
     fn begin(&self, p: R::Elem, g: R::Elem) -> R::State {
         self.rule.begin(p, self.grad(p, g))
     }
+    const TERMS: usize = R::TERMS;
+    #[inline(always)]
+    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
+        self.rule.terms(p, self.grad(p, g), state)
+    }
     fn names(names: &mut Vec<&'static str>) {
         R::names(names);
     }
@@ -80,6 +90,11 @@ impl<R: Rule> Rule for Decoupled<R> {
     #[inline(always)]
     fn begin(&self, p: R::Elem, g: R::Elem) -> R::State {
         self.rule.begin(p, g)
+    }
+    const TERMS: usize = R::TERMS;
+    #[inline(always)]
+    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
+        self.rule.terms(p, g, state)
     }
     fn names(names: &mut Vec<&'static str>) {
         R::names(names);
@@ -114,6 +129,11 @@ impl<R: Rule, const NESTEROV: bool> Rule for Trace<R, NESTEROV> {
     fn begin(&self, p: R::Elem, g: R::Elem) -> Self::State {
         (self.rule.begin(p, g), <[R::Elem; 1]>::ZERO)
     }
+    const TERMS: usize = R::TERMS;
+    #[inline(always)]
+    fn terms(&self, p: R::Elem, g: R::Elem, (state, _): Self::State) -> [f64; MAX_TERMS] {
+        self.rule.terms(p, g, state)
+    }
     fn names(names: &mut Vec<&'static str>) {
         R::names(names);
         names.extend(Self::STATE);
@@ -134,11 +154,19 @@ pub fn coupled<R: Rule>(rule: R, maximize: bool, weight_decay: f64) -> WithCoupl
 }
 
 /// A rule with decoupled decay and, where asked for, the gradient negated.
-pub type WithDecoupled<R> = Either<Decoupled<R>, Maximize<Decoupled<R>>>;
+pub type WithDecoupled<R> = WithMaximize<Decoupled<R>>;
 
 /// `rule` with `lr weight_decay p` added to what it takes away.
 #[inline(always)]
 pub fn decoupled<R: Rule>(rule: R, maximize: bool, lr: f64, weight_decay: f64) -> WithDecoupled<R> {
-    let rule = Decoupled { rule, decay: R::Elem::of(lr * weight_decay) };
+    maximized(Decoupled { rule, decay: R::Elem::of(lr * weight_decay) }, maximize)
+}
+
+/// A rule with, where asked for, the gradient negated.
+pub type WithMaximize<R> = Either<R, Maximize<R>>;
+
+/// `rule`, climbing instead of descending if asked for.
+#[inline(always)]
+pub fn maximized<R: Rule>(rule: R, maximize: bool) -> WithMaximize<R> {
     if maximize { Either::Y(Maximize(rule)) } else { Either::X(rule) }
 }

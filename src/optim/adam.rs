@@ -1,9 +1,4 @@
-use crate::{
-    Config, Error, Fused,
-    error::check,
-    fused::bias_correction,
-    kernel::{Either, Element, Rule, WithCoupled, coupled},
-};
+use super::*;
 
 /// Averages of the gradient and of its squares, bias-corrected: the default choice when nothing is known about scales.
 ///
@@ -33,27 +28,21 @@ use crate::{
 /// ```
 pub type Adam<A> = Fused<AdamConfig, A>;
 
-/// Hyper-parameters of [`Adam`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct AdamConfig {
-    /// Learning rate, >= 0. Default 1e-3.
-    pub lr: f64,
-    /// Shares of the averages of g and of g^2 that are kept, each in [0, 1). Default (0.9, 0.999).
-    pub betas: (f64, f64),
-    /// Keeps the division from zero, >= 0. Default 1e-8.
-    pub eps: f64,
-    /// Coupled decay (L2), >= 0. Default 0.
-    pub weight_decay: f64,
-    /// Divide by the largest average of squares so far. Default false.
-    pub amsgrad: bool,
-    /// Ascend instead of descend. Default false.
-    pub maximize: bool,
-}
-
-impl Default for AdamConfig {
-    fn default() -> Self {
-        AdamConfig { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0, amsgrad: false, maximize: false }
+hyper_parameters! {
+    /// Hyper-parameters of [`Adam`].
+    AdamConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// Divide by the largest average of squares so far.
+        amsgrad: bool = false,
+        /// Ascend instead of descend.
+        maximize: bool = false,
     }
 }
 
@@ -70,28 +59,28 @@ pub struct Moments<A> {
 
 impl<A: Element> Moments<A> {
     #[inline(always)]
-    pub fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, (ln_beta1, ln_beta2): (f64, f64), t: u64) -> Self {
+    pub fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, now: &Now) -> Self {
         let f = A::of;
-        let root = bias_correction(ln_beta2, t).sqrt();
+        let root = now.correction(1).sqrt();
         Moments {
             beta1: f(beta1),
             one_minus_beta1: f(1.0 - beta1),
             beta2: f(beta2),
             one_minus_beta2: f(1.0 - beta2),
-            step_size: f(lr * root / bias_correction(ln_beta1, t)),
+            step_size: f(lr * root / now.correction(0)),
             eps: f(eps * root),
         }
     }
 
     #[inline(always)]
-    fn moments(&self, g: A, m: A, v: A) -> (A, A) {
+    pub fn moments(&self, g: A, m: A, v: A) -> (A, A) {
         let m = self.beta1 * m + self.one_minus_beta1 * g;
         let v = self.beta2 * v + self.one_minus_beta2 * (g * g);
         (m.flush(), v.flush())
     }
 
     #[inline(always)]
-    fn update(&self, m: A, v: A) -> A {
+    pub fn update(&self, m: A, v: A) -> A {
         self.step_size * m.over(v.sqrt() + self.eps)
     }
 }
@@ -134,32 +123,22 @@ pub(super) fn validate(lr: f64, betas: (f64, f64), eps: f64, weight_decay: f64) 
 
 impl Config for AdamConfig {
     type Kernel<A: Element> = Either<WithCoupled<Moments<A>>, WithCoupled<AmsGrad<A>>>;
-    /// The logarithms of the betas.
-    type Ready = (f64, f64);
 
     fn validate(&self) -> Result<(), Error> {
         validate(self.lr, self.betas, self.eps, self.weight_decay)
     }
 
-    fn ready(&self) -> (f64, f64) {
-        (self.betas.0.ln(), self.betas.1.ln())
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, &logs: &(f64, f64), t: u64) -> Self::Kernel<A> {
-        let rule = Moments::new(self.lr, self.betas, self.eps, logs, t);
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let rule = Moments::new(self.lr, self.betas, self.eps, now);
         if self.amsgrad {
             Either::Y(coupled(AmsGrad(rule), self.maximize, self.weight_decay))
         } else {
             Either::X(coupled(rule, self.maximize, self.weight_decay))
         }
-    }
-
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.lr = lr;
     }
 }

@@ -1,7 +1,6 @@
-use super::adam::{AmsGrad, Moments, validate};
-use crate::{
-    Config, Error, Fused,
-    kernel::{Either, Element, WithDecoupled, decoupled},
+use super::{
+    adam::{AmsGrad, Moments, validate},
+    *,
 };
 
 /// Adam with weight decay decoupled from the gradient: the standard for transformers, and wherever Adam should regularise.
@@ -31,58 +30,42 @@ use crate::{
 /// ```
 pub type AdamW<A> = Fused<AdamWConfig, A>;
 
-/// Hyper-parameters of [`AdamW`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct AdamWConfig {
-    /// Learning rate, >= 0. Default 1e-3.
-    pub lr: f64,
-    /// Shares of the averages of g and of g^2 that are kept, each in [0, 1). Default (0.9, 0.999).
-    pub betas: (f64, f64),
-    /// Keeps the division from zero, >= 0. Default 1e-8.
-    pub eps: f64,
-    /// Decoupled decay, >= 0; each step takes away lr weight_decay p. Default 1e-2.
-    pub weight_decay: f64,
-    /// Divide by the largest average of squares so far. Default false.
-    pub amsgrad: bool,
-    /// Ascend instead of descend. Default false.
-    pub maximize: bool,
-}
-
-impl Default for AdamWConfig {
-    fn default() -> Self {
-        AdamWConfig { lr: 1e-3, betas: (0.9, 0.999), eps: 1e-8, weight_decay: 1e-2, amsgrad: false, maximize: false }
+hyper_parameters! {
+    /// Hyper-parameters of [`AdamW`].
+    AdamWConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        weight_decay: f64 = 1e-2,
+        /// Divide by the largest average of squares so far.
+        amsgrad: bool = false,
+        /// Ascend instead of descend.
+        maximize: bool = false,
     }
 }
 
 impl Config for AdamWConfig {
     type Kernel<A: Element> = Either<WithDecoupled<Moments<A>>, WithDecoupled<AmsGrad<A>>>;
-    /// The logarithms of the betas.
-    type Ready = (f64, f64);
 
     fn validate(&self) -> Result<(), Error> {
         validate(self.lr, self.betas, self.eps, self.weight_decay)
     }
 
-    fn ready(&self) -> (f64, f64) {
-        (self.betas.0.ln(), self.betas.1.ln())
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, &logs: &(f64, f64), t: u64) -> Self::Kernel<A> {
-        let rule = Moments::new(self.lr, self.betas, self.eps, logs, t);
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let rule = Moments::new(self.lr, self.betas, self.eps, now);
         if self.amsgrad {
             Either::Y(decoupled(AmsGrad(rule), self.maximize, self.lr, self.weight_decay))
         } else {
             Either::X(decoupled(rule, self.maximize, self.lr, self.weight_decay))
         }
-    }
-
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.lr = lr;
     }
 }

@@ -1,9 +1,4 @@
-use crate::{
-    Config, Error, Fused,
-    error::check,
-    fused::bias_correction,
-    kernel::{Element, Rule, WithCoupled, coupled},
-};
+use super::*;
 
 /// Gradient descent along an exponential average of the gradients: smooths noise, and keeps the step size of plain descent
 /// whatever `beta` is.
@@ -34,25 +29,19 @@ use crate::{
 /// ```
 pub type Momentum<A> = Fused<MomentumConfig, A>;
 
-/// Hyper-parameters of [`Momentum`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct MomentumConfig {
-    /// Learning rate, >= 0. Default 1e-2.
-    pub lr: f64,
-    /// Share of the average that is kept, in [0, 1). Default 0.9.
-    pub beta: f64,
-    /// Divide by 1 - beta^t, so that the first steps are as long as later ones. Default false.
-    pub bias_correction: bool,
-    /// Coupled decay (L2), >= 0. Default 0.
-    pub weight_decay: f64,
-    /// Ascend instead of descend. Default false.
-    pub maximize: bool,
-}
-
-impl Default for MomentumConfig {
-    fn default() -> Self {
-        MomentumConfig { lr: 1e-2, beta: 0.9, bias_correction: false, weight_decay: 0.0, maximize: false }
+hyper_parameters! {
+    /// Hyper-parameters of [`Momentum`].
+    MomentumConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-2,
+        /// Share of the average that is kept, in [0, 1).
+        beta: f64 = 0.9,
+        /// Divide by 1 - beta^t, so that the first steps are as long as later ones.
+        bias_correction: bool = false,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// Ascend instead of descend.
+        maximize: bool = false,
     }
 }
 
@@ -77,8 +66,6 @@ impl<A: Element> Rule for Average<A> {
 
 impl Config for MomentumConfig {
     type Kernel<A: Element> = WithCoupled<Average<A>>;
-    /// ln(beta).
-    type Ready = f64;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -86,23 +73,15 @@ impl Config for MomentumConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
-    fn ready(&self) -> f64 {
-        self.beta.ln()
+    fn betas(&self) -> [f64; 3] {
+        [self.beta, 0.0, 0.0]
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, &ln_beta: &f64, t: u64) -> Self::Kernel<A> {
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        let correction = if self.bias_correction { bias_correction(ln_beta, t) } else { 1.0 };
+        let correction = if self.bias_correction { now.correction(0) } else { 1.0 };
         let rule = Average { beta: f(self.beta), one_minus_beta: f(1.0 - self.beta), step_size: f(self.lr / correction) };
         coupled(rule, self.maximize, self.weight_decay)
-    }
-
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.lr = lr;
     }
 }

@@ -1,8 +1,4 @@
-use crate::{
-    Config, Error, Fused,
-    error::check,
-    kernel::{Either, Element, Rule, Trace, WithCoupled, coupled},
-};
+use super::*;
 
 /// The gradient divided by the root of the average of its squares: every coordinate moves at its own scale. A robust choice
 /// for objectives that drift or are noisy.
@@ -165,9 +161,10 @@ impl RmsPropConfig {
     }
 }
 
+learning_rate!(RmsPropConfig, lr);
+
 impl Config for RmsPropConfig {
     type Kernel<A: Element> = Either<WithMomentum<Rms<A>>, WithMomentum<Centered<A>>>;
-    type Ready = ();
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -179,10 +176,8 @@ impl Config for RmsPropConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
-    fn ready(&self) {}
-
     #[inline(always)]
-    fn kernel<A: Element>(&self, (): &(), _t: u64) -> Self::Kernel<A> {
+    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let (inside, outside) = if self.eps_inside_sqrt { (self.eps, 0.0) } else { (0.0, self.eps) };
         let lr_here = self.eps_inside_sqrt || self.momentum == 0.0;
@@ -195,14 +190,6 @@ impl Config for RmsPropConfig {
             scale: f(if lr_here { self.lr } else { 1.0 }),
         };
         if self.centered { Either::Y(self.with_momentum(Centered(rule))) } else { Either::X(self.with_momentum(rule)) }
-    }
-
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.lr = lr;
     }
 }
 

@@ -1,8 +1,4 @@
-use crate::{
-    Config, Error, Fused,
-    error::check,
-    kernel::{Either, Element, Rule, Trace, WithCoupled, coupled},
-};
+use super::*;
 
 /// Stochastic gradient descent: the baseline, and with `momentum: 0.9` still the choice for many large models.
 ///
@@ -31,27 +27,21 @@ use crate::{
 /// ```
 pub type Sgd<A> = Fused<SgdConfig, A>;
 
-/// Hyper-parameters of [`Sgd`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct SgdConfig {
-    /// Learning rate, >= 0. Default 1e-3.
-    pub lr: f64,
-    /// Share of the buffer that is kept, in [0, 1]. Default 0: no buffer.
-    pub momentum: f64,
-    /// The gradient enters the buffer with 1 - dampening, in [0, 1]; not at the first step. Default 0.
-    pub dampening: f64,
-    /// Step along the buffer as it will be; needs momentum > 0 and dampening = 0. Default false.
-    pub nesterov: bool,
-    /// Coupled decay (L2), >= 0. Default 0.
-    pub weight_decay: f64,
-    /// Ascend instead of descend. Default false.
-    pub maximize: bool,
-}
-
-impl Default for SgdConfig {
-    fn default() -> Self {
-        SgdConfig { lr: 1e-3, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, maximize: false }
+hyper_parameters! {
+    /// Hyper-parameters of [`Sgd`].
+    SgdConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Share of the buffer that is kept, in [0, 1].
+        momentum: f64 = 0.0,
+        /// The gradient enters the buffer with 1 - dampening, in [0, 1]; not at the first step.
+        dampening: f64 = 0.0,
+        /// Step along the buffer as it will be; needs momentum > 0 and dampening = 0.
+        nesterov: bool = false,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// Ascend instead of descend.
+        maximize: bool = false,
     }
 }
 
@@ -93,7 +83,6 @@ impl<A: Element> Rule for HeavyBall<A> {
 impl Config for SgdConfig {
     type Kernel<A: Element> =
         Either<WithCoupled<Descent<A>>, Either<WithCoupled<HeavyBall<A>>, WithCoupled<Trace<Descent<A>, true>>>>;
-    type Ready = ();
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -103,10 +92,8 @@ impl Config for SgdConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
-    fn ready(&self) {}
-
     #[inline(always)]
-    fn kernel<A: Element>(&self, (): &(), t: u64) -> Self::Kernel<A> {
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let (maximize, decay) = (self.maximize, self.weight_decay);
         if self.momentum == 0.0 {
@@ -121,16 +108,8 @@ impl Config for SgdConfig {
             )));
         }
         // The buffer is zero before the first step, which leaves no trace in it and has no dampening.
-        let gain = if t == 1 { 1.0 } else { 1.0 - self.dampening };
+        let gain = if now.t == 1 { 1.0 } else { 1.0 - self.dampening };
         let rule = HeavyBall { lr: f(self.lr), momentum: f(self.momentum), gain: f(gain) };
         Either::Y(Either::X(coupled(rule, maximize, decay)))
-    }
-
-    fn lr(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        self.lr = lr;
     }
 }

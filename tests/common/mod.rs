@@ -11,6 +11,7 @@ pub struct Case {
     pub optimizer: OptimizerConfig,
     pub params: Vec<Start>,
     pub grads: Vec<Vec<Vec<f64>>>,
+    pub losses: Vec<f64>,
     pub expect: Vec<Expect>,
 }
 
@@ -53,9 +54,13 @@ pub fn worst_error<A: Element>(case: &Case, optimizer: &mut dyn Optimizer<A>) ->
         for ((start, param), grad) in case.params.iter().zip(&mut params).zip(&grads) {
             lent.add(&*start.name, param, grad).unwrap();
         }
+        lent.loss(case.losses[(step - 1) % case.losses.len()]);
         optimizer.step(lent).unwrap();
         if let Some(expect) = expect.next_if(|e| e.step == step) {
-            for (x, y) in params.iter().flatten().zip(expect.params.iter().flatten()) {
+            let points =
+                case.params.iter().zip(&params).map(|(start, param)| optimizer.evaluation(&start.name, param.view()));
+            let points: Vec<_> = points.collect();
+            for (x, y) in points.iter().flatten().zip(expect.params.iter().flatten()) {
                 let error = (x.f64() - y).abs() / y.abs().max(1.0);
                 worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
             }

@@ -1,0 +1,106 @@
+use super::*;
+
+/// The gradient of this step divided by the variance as it was before this step: numerator and denominator do not depend on
+/// each other, as in ADOPT.
+///
+/// ```text
+/// D = 1 at t = 1, later s / (1 - beta2^(t-1))            with the s before this step
+/// p <- p - lr (g / (sqrt(D) + eps) + weight_decay p)
+/// s <- beta2 s + (1 - beta2) (g - m)^2 + eps_root        with the old m
+/// m <- beta1 m + (1 - beta1) g                           both from 0
+/// ```
+///
+/// This is `optax.contrib.acprop`.
+/// Source: J. Zhuang et al., arXiv:2110.05454. State: `exp_avg`, `exp_avg_var`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{AcProp, Optimizer};
+///
+/// let mut optimizer = AcProp::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type AcProp<A> = Fused<AcPropConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`AcProp`].
+    AcPropConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-16,
+        /// Added to the variance at every step, >= 0.
+        eps_root: f64 = 1e-16,
+        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        weight_decay: f64 = 0.0,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Asynchronous<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+    eps: A,
+    eps_root: A,
+    lr: A,
+    scale: A,
+    shift: A,
+}
+
+impl<A: Element> Rule for Asynchronous<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_var"];
+    const COST: u64 = 5;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
+        let delta = self.lr * g.over((self.scale * s + self.shift).sqrt() + self.eps);
+        let surprise = g - m;
+        let s = (self.beta2 * s + self.one_minus_beta2 * (surprise * surprise) + self.eps_root).flush();
+        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        (delta, [m, s])
+    }
+}
+
+impl Config for AcPropConfig {
+    type Kernel<A: Element> = Decoupled<Asynchronous<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("eps_root", self.eps_root)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        // D = scale s + shift: 1 at the first step.
+        let first = now.t == 1;
+        let rule = Asynchronous {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            beta2: f(self.betas.1),
+            one_minus_beta2: f(1.0 - self.betas.1),
+            eps: f(self.eps),
+            eps_root: f(self.eps_root),
+            lr: f(self.lr),
+            scale: f(if first { 0.0 } else { 1.0 / now.correction_at(1, now.t - 1) }),
+            shift: f(if first { 1.0 } else { 0.0 }),
+        };
+        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+    }
+}

@@ -1,0 +1,83 @@
+use super::*;
+
+/// The gradient divided by the root of the average of its squares and multiplied by that of the steps: units are right and
+/// `lr` can stay 1. Starts slowly, since steps grow from eps.
+///
+/// ```text
+/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
+/// v <- rho v + (1 - rho) g^2                     from v = 0
+/// d = sqrt(D + eps) / sqrt(v + eps) g            with the old D
+/// D <- rho D + (1 - rho) d^2                     from D = 0
+/// p <- p - lr d
+/// ```
+///
+/// This is `torch.optim.Adadelta` and `optax.adadelta`.
+/// Source: M. D. Zeiler, arXiv:1212.5701. State: `square_avg`, `acc_delta`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Adadelta, Optimizer};
+///
+/// let mut optimizer = Adadelta::new(1.0);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.996838).abs() < 1e-5 && (theta[1] + 1.996838).abs() < 1e-5);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Adadelta<A> = Fused<AdadeltaConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Adadelta`].
+    AdadeltaConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1.0,
+        /// Share of the averages that is kept, in [0, 1).
+        rho: f64 = 0.9,
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-6,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// Ascend instead of descend.
+        maximize: bool = false,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Ratio<A> {
+    rho: A,
+    one_minus_rho: A,
+    eps: A,
+    lr: A,
+}
+
+impl<A: Element> Rule for Ratio<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["square_avg", "acc_delta"];
+    const COST: u64 = 7;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [v, acc]: [A; 2]) -> (A, [A; 2]) {
+        let v = (self.rho * v + self.one_minus_rho * (g * g)).flush();
+        let d = (acc + self.eps).sqrt() * g.over((v + self.eps).sqrt());
+        let acc = (self.rho * acc + self.one_minus_rho * (d * d)).flush();
+        (self.lr * d, [v, acc])
+    }
+}
+
+impl Config for AdadeltaConfig {
+    type Kernel<A: Element> = WithCoupled<Ratio<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("rho", self.rho)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let rule = Ratio { rho: f(self.rho), one_minus_rho: f(1.0 - self.rho), eps: f(self.eps), lr: f(self.lr) };
+        coupled(rule, self.maximize, self.weight_decay)
+    }
+}

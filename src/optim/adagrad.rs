@@ -1,0 +1,85 @@
+use super::*;
+
+/// The gradient divided by the root of the sum of all its squares so far: steps shrink by themselves, fast where gradients were
+/// large. Good for sparse features and convex problems.
+///
+/// ```text
+/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
+/// s <- s + g^2                                              from s = initial_accumulator_value
+/// p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+/// ```
+///
+/// This is `torch.optim.Adagrad`; optax starts s at 0.1 and puts eps = 1e-7 inside the root.
+/// Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12, 2011. State: `sum`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Adagrad, Optimizer};
+///
+/// let mut optimizer = Adagrad::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Adagrad<A> = Fused<AdagradConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Adagrad`].
+    AdagradConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-2,
+        /// The learning rate is divided by 1 + (t - 1) lr_decay, >= 0.
+        lr_decay: f64 = 0.0,
+        /// What s starts from, >= 0.
+        initial_accumulator_value: f64 = 0.0,
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-10,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// Ascend instead of descend.
+        maximize: bool = false,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct SumOfSquares<A> {
+    initial: A,
+    eps: A,
+    step_size: A,
+}
+
+impl<A: Element> Rule for SumOfSquares<A> {
+    type Elem = A;
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = &["sum"];
+    const COST: u64 = 4;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [s]: [A; 1]) -> (A, [A; 1]) {
+        let s = s + g * g;
+        (self.step_size * g.over(s.sqrt() + self.eps), [s])
+    }
+    #[inline(always)]
+    fn begin(&self, _p: A, _g: A) -> [A; 1] {
+        [self.initial]
+    }
+}
+
+impl Config for AdagradConfig {
+    type Kernel<A: Element> = WithCoupled<SumOfSquares<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::non_negative("lr_decay", self.lr_decay)?;
+        check::non_negative("initial_accumulator_value", self.initial_accumulator_value)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let step_size = self.lr / (1.0 + (now.t - 1) as f64 * self.lr_decay);
+        let (initial, eps) = (A::of(self.initial_accumulator_value), A::of(self.eps));
+        coupled(SumOfSquares { initial, eps, step_size: A::of(step_size) }, self.maximize, self.weight_decay)
+    }
+}

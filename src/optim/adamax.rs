@@ -1,0 +1,94 @@
+use super::*;
+
+/// Adam with the infinity norm: divides by the largest gradient so far, which decays slowly. Less sensitive to single large
+/// gradients' squares, and needs no correction of the denominator.
+///
+/// ```text
+/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
+/// m <- beta1 m + (1 - beta1) g            from m = 0
+/// u <- max(beta2 u, |g| + eps)            from u = 0
+/// p <- p - lr / (1 - beta1^t) m / u
+/// ```
+///
+/// This is `torch.optim.Adamax`, and `optax.adamax`: eps is inside the maximum.
+/// Source: D. P. Kingma, J. Ba, arXiv:1412.6980, section 7. State: `exp_avg`, `exp_inf`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Adamax, Optimizer};
+///
+/// let mut optimizer = Adamax::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Adamax<A> = Fused<AdamaxConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Adamax`].
+    AdamaxConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 2e-3,
+        /// Share of the average of g that is kept, and of the largest |g|, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// Ascend instead of descend.
+        maximize: bool = false,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Largest<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    eps: A,
+    step_size: A,
+}
+
+impl<A: Element> Rule for Largest<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_inf"];
+    const COST: u64 = 4;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, u]: [A; 2]) -> (A, [A; 2]) {
+        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let (old, new) = ((self.beta2 * u).flush(), g.abs() + self.eps);
+        let u = if old > new { old } else { new }; // a NaN in g shows
+        (self.step_size * m.over(u), [m, u])
+    }
+}
+
+impl Config for AdamaxConfig {
+    type Kernel<A: Element> = WithCoupled<Largest<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let rule = Largest {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            beta2: f(self.betas.1),
+            eps: f(self.eps),
+            step_size: f(self.lr / now.correction(0)),
+        };
+        coupled(rule, self.maximize, self.weight_decay)
+    }
+}

@@ -1,0 +1,110 @@
+use super::*;
+
+/// Averages of the gradient, of its changes and of the square of both: Nesterov momentum, reformulated so that one gradient a
+/// step is enough.
+///
+/// ```text
+/// d = g - g_old                                          0 at the first step
+/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) d
+/// n <- beta3 n + (1 - beta3) (g + (1 - beta2) d)^2       all from 0
+/// p <- p - lr ((m' + (1 - beta2) v') / (sqrt(n' + 1e-8) + eps) + weight_decay p)    each ' divided by 1 - beta^t
+/// ```
+///
+/// This is `optax.adan`; the code of the authors divides by 1 + lr weight_decay instead.
+/// Source: X. Xie et al., arXiv:2208.06677. State: `exp_avg`, `exp_avg_diff`, `exp_avg_sq`, `prev`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Adan, Optimizer};
+///
+/// let mut optimizer = Adan::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.9).abs() < 1e-4 && (theta[1] + 1.9).abs() < 1e-4);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Adan<A> = Fused<AdanConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Adan`].
+    AdanConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Shares of the three averages that are kept, each in [0, 1).
+        betas: (f64, f64, f64) = (0.98, 0.92, 0.99),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        weight_decay: f64 = 0.0,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Differences<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+    beta3: A,
+    one_minus_beta3: A,
+    eps: A,
+    eps_root: A,
+    of_m: A,
+    of_v: A,
+}
+
+impl<A: Element> Rule for Differences<A> {
+    type Elem = A;
+    type State = [A; 4];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_diff", "exp_avg_sq", "prev"];
+    const COST: u64 = 7;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, v, n, prev]: [A; 4]) -> (A, [A; 4]) {
+        let d = g - prev;
+        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let v = (self.beta2 * v + self.one_minus_beta2 * d).flush();
+        let ahead = g + self.one_minus_beta2 * d;
+        let n = (self.beta3 * n + self.one_minus_beta3 * (ahead * ahead)).flush();
+        ((self.of_m * m + self.of_v * v).over((n + self.eps_root).sqrt() + self.eps), [m, v, n, g])
+    }
+    #[inline(always)]
+    fn begin(&self, _p: A, g: A) -> [A; 4] {
+        [A::ZERO, A::ZERO, A::ZERO, g]
+    }
+}
+
+impl Config for AdanConfig {
+    type Kernel<A: Element> = Decoupled<Differences<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::share("betas[2]", self.betas.2)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        self.betas.into()
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let (n, root) = (now.correction(2), now.correction(2).sqrt());
+        let rule = Differences {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            beta2: f(self.betas.1),
+            one_minus_beta2: f(1.0 - self.betas.1),
+            beta3: f(self.betas.2),
+            one_minus_beta3: f(1.0 - self.betas.2),
+            eps: f(self.eps * root),
+            eps_root: f(1e-8 * n),
+            of_m: f(self.lr * root / now.correction(0)),
+            of_v: f(self.lr * root * (1.0 - self.betas.1) / now.correction(1)),
+        };
+        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+    }
+}

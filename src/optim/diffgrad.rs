@@ -1,0 +1,78 @@
+use super::{adam::Moments, *};
+
+/// Adam with a friction between 1/2 and 1 that grows with the change of the gradient: slow where it stays the same, near an
+/// optimum, fast where it changes.
+///
+/// ```text
+/// x = 1 / (1 + exp(-|g_old - g|))                        g_old = 0 at first
+/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+/// p <- p - lr (x m' / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected
+/// ```
+///
+/// The paper's formula.
+/// Source: S. R. Dubey et al., arXiv:1909.11015. State: `exp_avg`, `exp_avg_sq`, `prev`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{DiffGrad, Optimizer};
+///
+/// let mut optimizer = DiffGrad::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.937754).abs() < 1e-5 && (theta[1] + 1.943782).abs() < 1e-5);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type DiffGrad<A> = Fused<DiffGradConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`DiffGrad`].
+    DiffGradConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        weight_decay: f64 = 0.0,
+    }
+}
+
+/// Adam's rule with friction.
+#[derive(Clone, Copy, Debug)]
+pub struct Friction<A>(Moments<A>);
+
+impl<A: Element> Rule for Friction<A> {
+    type Elem = A;
+    type State = ([A; 2], [A; 1]);
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "prev"];
+    const COST: u64 = 30;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, ([m, v], [prev]): Self::State) -> (A, Self::State) {
+        let x = A::one() / (A::one() + (-(prev - g).abs()).exp());
+        let (m, v) = self.0.moments(g, m, v);
+        (x * self.0.update(m, v), ([m, v], [g]))
+    }
+}
+
+impl Config for DiffGradConfig {
+    type Kernel<A: Element> = Decoupled<Friction<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let rule = Friction(Moments::new(self.lr, self.betas, self.eps, now));
+        Decoupled { rule, decay: A::of(self.lr * self.weight_decay) }
+    }
+}

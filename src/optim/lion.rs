@@ -1,0 +1,83 @@
+use super::*;
+
+/// Steps of the size lr along the sign of an average of gradients; half the state of Adam. Wants a learning rate three to ten
+/// times smaller than AdamW and a decay that much larger.
+///
+/// ```text
+/// u = sign(beta1 m + (1 - beta1) g)       with the old m
+/// p <- p - lr (u + weight_decay p)
+/// m <- beta2 m + (1 - beta2) g            from m = 0
+/// ```
+///
+/// This is `optax.lion`, whose default decay is 1e-3.
+/// Source: X. Chen et al., arXiv:2302.06675. State: `exp_avg`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Lion, Optimizer};
+///
+/// let mut optimizer = Lion::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert_eq!(theta, array![0.9, -1.9]);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Lion<A> = Fused<LionConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Lion`].
+    LionConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-4,
+        /// Share of the average in the step, and share of the average that is kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.99),
+        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        weight_decay: f64 = 0.0,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct SignOfAverage<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+    lr: A,
+}
+
+impl<A: Element> Rule for SignOfAverage<A> {
+    type Elem = A;
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = &["exp_avg"];
+    const COST: u64 = 2;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
+        let u = (self.beta1 * m + self.one_minus_beta1 * g).sign();
+        let m = (self.beta2 * m + self.one_minus_beta2 * g).flush();
+        (self.lr * u, [m])
+    }
+}
+
+impl Config for LionConfig {
+    type Kernel<A: Element> = Decoupled<SignOfAverage<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let rule = SignOfAverage {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            beta2: f(self.betas.1),
+            one_minus_beta2: f(1.0 - self.betas.1),
+            lr: f(self.lr),
+        };
+        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+    }
+}

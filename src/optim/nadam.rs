@@ -1,0 +1,124 @@
+use super::*;
+
+/// Adam with Nesterov momentum: the step looks ahead along the average it is about to have. Often a little faster than Adam
+/// where Adam is already good.
+///
+/// ```text
+/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p unless decoupled:
+/// mu(i) = beta1 (1 - 0.96^(i momentum_decay) / 2),  M = mu(1) mu(2) ... mu(t)
+/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,  d = sqrt(v / (1 - beta2^t)) + eps
+/// p <- p - lr (1 - mu(t)) / (1 - M) g / d - lr mu(t+1) / (1 - M mu(t+1)) m / d
+/// decoupled_weight_decay: p <- p - lr weight_decay p as well
+/// ```
+///
+/// This is `torch.optim.NAdam`; optax has no momentum schedule.
+/// Source: T. Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016. State: `exp_avg`, `exp_avg_sq`, and the product M.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{NAdam, Optimizer};
+///
+/// let mut optimizer = NAdam::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.894354).abs() < 1e-5 && (theta[1] + 1.894354).abs() < 1e-5);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type NAdam<A> = Fused<NAdamConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`NAdam`].
+    NAdamConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 2e-3,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// How fast the momentum grows, >= 0.
+        momentum_decay: f64 = 4e-3,
+        /// Decay as AdamW does.
+        decoupled_weight_decay: bool = false,
+        /// Ascend instead of descend.
+        maximize: bool = false,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Nesterov<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+    eps: A,
+    of_g: A,
+    of_m: A,
+}
+
+impl<A: Element> Rule for Nesterov<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
+    const COST: u64 = 5;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
+        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        ((self.of_g * g + self.of_m * m).over(v.sqrt() + self.eps), [m, v])
+    }
+}
+
+impl NAdamConfig {
+    fn mu(&self, i: u64) -> f64 {
+        self.betas.0 * (1.0 - 0.5 * 0.96_f64.powf(i as f64 * self.momentum_decay))
+    }
+}
+
+impl Config for NAdamConfig {
+    type Kernel<A: Element> = Either<WithCoupled<Nesterov<A>>, WithDecoupled<Nesterov<A>>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)?;
+        check::non_negative("momentum_decay", self.momentum_decay)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
+    }
+
+    fn scalars(&self) -> Scalars {
+        [1.0, 0.0, 0.0, 0.0]
+    }
+
+    /// The product of all mu so far.
+    fn absorb(&self, now: &Now, _sums: &[f64; MAX_TERMS]) -> Scalars {
+        [now.scalars[0] * self.mu(now.t), 0.0, 0.0, 0.0]
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let root = now.correction(1).sqrt();
+        let ([product, ..], next) = (now.scalars, self.mu(now.t + 1));
+        let rule = Nesterov {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            beta2: f(self.betas.1),
+            one_minus_beta2: f(1.0 - self.betas.1),
+            eps: f(self.eps * root),
+            of_g: f(self.lr * root * (1.0 - self.mu(now.t)) / (1.0 - product)),
+            of_m: f(self.lr * root * next / (1.0 - product * next)),
+        };
+        if self.decoupled_weight_decay {
+            Either::Y(decoupled(rule, self.maximize, self.lr, self.weight_decay))
+        } else {
+            Either::X(coupled(rule, self.maximize, self.weight_decay))
+        }
+    }
+}

@@ -1,0 +1,103 @@
+use super::*;
+
+/// Adam that mixes the gradient at hand into both averages: two more numbers, with Adam, NAdam and RMSProp among the choices.
+///
+/// ```text
+/// With g <- g + weight_decay p:
+/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+/// p <- p - lr ((1 - nu1) g + nu1 m') / (sqrt((1 - nu2) g^2 + nu2 v') + eps)     m' and v' bias-corrected
+/// ```
+///
+/// The paper's formula.
+/// Source: J. Ma, D. Yarats, arXiv:1810.06801. State: `exp_avg`, `exp_avg_sq`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Optimizer, QHAdam};
+///
+/// let mut optimizer = QHAdam::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type QHAdam<A> = Fused<QHAdamConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`QHAdam`].
+    QHAdamConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.995, 0.999),
+        /// Weights of the averages, each in [0, 1].
+        nus: (f64, f64) = (0.7, 1.0),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Mixed<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+    of_g: A,
+    of_m: A,
+    of_square: A,
+    of_v: A,
+    eps: A,
+}
+
+impl<A: Element> Rule for Mixed<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
+    const COST: u64 = 5;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
+        let square = g * g;
+        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let v = (self.beta2 * v + self.one_minus_beta2 * square).flush();
+        let root = (self.of_square * square + self.of_v * v).sqrt();
+        ((self.of_g * g + self.of_m * m).over(root + self.eps), [m, v])
+    }
+}
+
+impl Config for QHAdamConfig {
+    type Kernel<A: Element> = WithCoupled<Mixed<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::unit("nus[0]", self.nus.0)?;
+        check::unit("nus[1]", self.nus.1)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let rule = Mixed {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            beta2: f(self.betas.1),
+            one_minus_beta2: f(1.0 - self.betas.1),
+            of_g: f(self.lr * (1.0 - self.nus.0)),
+            of_m: f(self.lr * self.nus.0 / now.correction(0)),
+            of_square: f(1.0 - self.nus.1),
+            of_v: f(self.nus.1 / now.correction(1)),
+            eps: f(self.eps),
+        };
+        coupled(rule, false, self.weight_decay)
+    }
+}

@@ -1,0 +1,81 @@
+use super::*;
+
+/// Steps along a mixture of the gradient and of its average: plain descent, momentum, Nesterov and more by two numbers.
+///
+/// ```text
+/// With g <- g + weight_decay p:
+/// m <- momentum m + (1 - momentum) g        from 0
+/// p <- p - lr ((1 - nu) g + nu m)
+/// ```
+///
+/// This is pytorch_optimizer's QHM.
+/// Source: J. Ma, D. Yarats, arXiv:1810.06801. State: `exp_avg`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Optimizer, Qhm};
+///
+/// let mut optimizer = Qhm::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.984965).abs() < 1e-6 && (theta[1] + 1.9924825).abs() < 1e-6);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Qhm<A> = Fused<QhmConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Qhm`].
+    QhmConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Share of the average that is kept, in [0, 1).
+        momentum: f64 = 0.999,
+        /// Weight of the average, in [0, 1].
+        nu: f64 = 0.7,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Mixed<A> {
+    momentum: A,
+    one_minus_momentum: A,
+    of_g: A,
+    of_m: A,
+}
+
+impl<A: Element> Rule for Mixed<A> {
+    type Elem = A;
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = &["exp_avg"];
+    const COST: u64 = 2;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
+        let m = (self.momentum * m + self.one_minus_momentum * g).flush();
+        (self.of_g * g + self.of_m * m, [m])
+    }
+}
+
+impl Config for QhmConfig {
+    type Kernel<A: Element> = WithCoupled<Mixed<A>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("momentum", self.momentum)?;
+        check::unit("nu", self.nu)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let rule = Mixed {
+            momentum: f(self.momentum),
+            one_minus_momentum: f(1.0 - self.momentum),
+            of_g: f(self.lr * (1.0 - self.nu)),
+            of_m: f(self.lr * self.nu),
+        };
+        coupled(rule, false, self.weight_decay)
+    }
+}

@@ -1,0 +1,111 @@
+use super::*;
+
+/// Adam with the variance of its denominator rectified: the first steps, when the average of squares says little, are plain
+/// momentum. Makes a warm-up of the learning rate unnecessary.
+///
+/// ```text
+/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p unless decoupled:
+/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+/// n = 2 / (1 - beta2) - 1,  nt = n - 2 t beta2^t / (1 - beta2^t)
+/// nt > 5:  r = sqrt((nt - 4)(nt - 2) n / ((n - 4)(n - 2) nt))
+///          p <- p - lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps)
+/// else:    p <- p - lr m / (1 - beta1^t)
+/// decoupled_weight_decay: p <- p - lr weight_decay p as well
+/// ```
+///
+/// This is `torch.optim.RAdam`: eps is added to the uncorrected root; optax adds it to the corrected one.
+/// Source: L. Liu et al., arXiv:1908.03265. State: `exp_avg`, `exp_avg_sq`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Optimizer, RAdam};
+///
+/// let mut optimizer = RAdam::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type RAdam<A> = Fused<RAdamConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`RAdam`].
+    RAdamConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-3,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-8,
+        /// Coupled decay (L2), >= 0.
+        weight_decay: f64 = 0.0,
+        /// Decay as AdamW does.
+        decoupled_weight_decay: bool = false,
+        /// Ascend instead of descend.
+        maximize: bool = false,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Averages<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    beta2: A,
+    one_minus_beta2: A,
+    eps: A,
+    step_size: A,
+    is_rectified: bool,
+}
+
+impl<A: Element> Rule for Averages<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
+    const COST: u64 = 5;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
+        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let u = if self.is_rectified { m.over(v.sqrt() + self.eps) } else { m };
+        (self.step_size * u, [m, v])
+    }
+}
+
+impl Config for RAdamConfig {
+    type Kernel<A: Element> = Either<WithCoupled<Averages<A>>, WithDecoupled<Averages<A>>>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let (t, correction) = (now.t as f64, now.correction(1));
+        let n = 2.0 / (1.0 - self.betas.1) - 1.0;
+        let nt = n - 2.0 * t * (1.0 - correction) / correction;
+        let factor = ((nt - 4.0) * (nt - 2.0) * n / ((n - 4.0) * (n - 2.0) * nt)).sqrt() * correction.sqrt();
+        let rule = Averages {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            beta2: f(self.betas.1),
+            one_minus_beta2: f(1.0 - self.betas.1),
+            eps: f(self.eps),
+            step_size: f(self.lr / now.correction(0) * if nt > 5.0 { factor } else { 1.0 }),
+            is_rectified: nt > 5.0,
+        };
+        if self.decoupled_weight_decay {
+            Either::Y(decoupled(rule, self.maximize, self.lr, self.weight_decay))
+        } else {
+            Either::X(coupled(rule, self.maximize, self.weight_decay))
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use super::*;
+
+/// Adam with an average of squares that moves towards g^2 by an amount that depends on g alone: one run of small gradients
+/// cannot make the denominator collapse.
+///
+/// ```text
+/// m <- beta1 m + (1 - beta1) g                               from m = 1e-6
+/// v <- v - (1 - beta2) sign(v - g^2) g^2                     from v = 1e-6
+/// p <- p - lr m' / (sqrt(v') + eps)                          with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+/// ```
+///
+/// This is `optax.yogi`: both averages start at 1e-6 and are bias-corrected.
+/// Source: M. Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018. State: `exp_avg`, `exp_avg_sq`.
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Optimizer, Yogi};
+///
+/// let mut optimizer = Yogi::new(0.1);
+/// let mut theta = array![1.0_f64, -2.0];
+/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+/// assert!((theta[0] - 0.9).abs() < 1e-2 && (theta[1] + 1.9).abs() < 1e-2);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+pub type Yogi<A> = Fused<YogiConfig, A>;
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Yogi`].
+    YogiConfig {
+        /// Learning rate, >= 0.
+        lr: f64 = 1e-2,
+        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        betas: (f64, f64) = (0.9, 0.999),
+        /// Keeps the division from zero, >= 0.
+        eps: f64 = 1e-3,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Additive<A> {
+    beta1: A,
+    one_minus_beta1: A,
+    one_minus_beta2: A,
+    eps: A,
+    step_size: A,
+}
+
+impl<A: Element> Rule for Additive<A> {
+    type Elem = A;
+    type State = [A; 2];
+    const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
+    const COST: u64 = 5;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
+        let square = g * g;
+        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let v = (v - self.one_minus_beta2 * ((v - square).sign() * square)).flush();
+        (self.step_size * m.over(v.sqrt() + self.eps), [m, v])
+    }
+    #[inline(always)]
+    fn begin(&self, _p: A, _g: A) -> [A; 2] {
+        [A::of(1e-6); 2]
+    }
+}
+
+impl Config for YogiConfig {
+    type Kernel<A: Element> = Additive<A>;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("lr", self.lr)?;
+        check::share("betas[0]", self.betas.0)?;
+        check::share("betas[1]", self.betas.1)?;
+        check::non_negative("eps", self.eps)
+    }
+
+    fn betas(&self) -> [f64; 3] {
+        [self.betas.0, self.betas.1, 0.0]
+    }
+
+    #[inline(always)]
+    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+        let f = A::of;
+        let root = now.correction(1).sqrt();
+        Additive {
+            beta1: f(self.betas.0),
+            one_minus_beta1: f(1.0 - self.betas.0),
+            one_minus_beta2: f(1.0 - self.betas.1),
+            eps: f(self.eps * root),
+            step_size: f(self.lr * root / now.correction(0)),
+        }
+    }
+}

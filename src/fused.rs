@@ -162,6 +162,9 @@ struct Plan<C: Config, A: Element> {
     /// Of the whole group, and how many steps it has made, if sums run over all of its arrays.
     scalars: Option<Scalars>,
     t: u64,
+    sums: Option<Box<[Sum; MAX_TERMS]>>,
+    /// Whether this step has brought new sums.
+    due: bool,
     cost: u64,
     names: Vec<&'static str>,
     /// Whether a parameter holds the state arrays of `names`.
@@ -385,7 +388,9 @@ impl<C: Config, A: Element> Fused<C, A> {
     #[cold]
     fn measure(&mut self, lending: &mut Lending<'_, '_, A>) {
         let loss = lending.loss.unwrap_or(f64::NAN);
-        let mut groups: Vec<Option<[Sum; MAX_TERMS]>> = vec![None; self.plans.len()];
+        for sums in self.plans.iter_mut().filter_map(|plan| plan.sums.as_mut()) {
+            **sums = Default::default();
+        }
         for param in lending.params.iter_mut().filter(|param| param.lent.has_grad()) {
             let entry = &mut self.entries[param.entry];
             let plan = &mut self.plans[entry.group];
@@ -399,43 +404,37 @@ impl<C: Config, A: Element> Fused<C, A> {
             let kernel: C::Kernel<A> = config.kernel(&Now { measuring: true, ..now });
             let first = !entry.begun;
             entry.begun = true;
-            let sums = Mutex::new(<[Sum; MAX_TERMS]>::default());
+            let mut sums = <[Sum; MAX_TERMS]>::default();
+            let mut work = |p: &mut [A], g: &[A], state: Arrays<'_, A>| kernel.measure(first, p, g, state, &mut sums);
             let order = entry.order;
-            let work = |p: &mut [A], g: &[A], state: Arrays<'_, A>| {
-                let mut part = <[Sum; MAX_TERMS]>::default();
-                kernel.measure(first, p, g, state, &mut part);
-                lock(&sums).iter_mut().zip(&part).for_each(|(sum, part)| sum.merge(part));
-            };
-            if let Some(task) = Task::borrow(&mut param.lent, order, lending.strided, entry.arrays()) {
-                if self.parallel.pays(task.len() as u64 * plan.cost) {
-                    let chunk = self.parallel.chunk.max(1);
-                    let helpers = task.len() / chunk;
-                    let tasks = pieces(std::iter::once((task, ())), chunk);
-                    drain(
-                        tasks,
-                        helpers,
-                        |(task, ())| task.len(),
-                        chunk,
-                        |(task, ())| task.run(&mut |p, g, s| work(p, g, s)),
-                    );
-                } else {
-                    task.run(&mut |p, g, s| work(p, g, s));
-                }
+            if self.parallel.pays(param.lent.size() as u64 * plan.cost) {
+                let all = Mutex::new(<[Sum; MAX_TERMS]>::default());
+                let chunk = self.parallel.chunk.max(1);
+                let helpers = param.lent.size() / chunk;
+                let task = Task::borrow(&mut param.lent, order, lending.strided, entry.arrays()).map(|task| (task, ()));
+                let measure = |(task, ()): (Task<'_, A>, ())| {
+                    let mut part = <[Sum; MAX_TERMS]>::default();
+                    task.run(&mut |p, g, state| kernel.measure(first, p, g, state, &mut part));
+                    lock(&all).iter_mut().zip(&part).for_each(|(sum, part)| sum.merge(part));
+                };
+                drain(pieces(task.into_iter(), chunk), helpers, |(task, ())| task.len(), chunk, measure);
+                sums = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+            } else if let Some((p, g)) = param.lent.flat(order) {
+                work(p, g, entry.arrays());
+            } else if let Some((p, g)) = param.lent.views(order, lending.strided) {
+                walk(&mut work, p, g, entry.arrays());
             }
-            let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
             if C::GLOBAL {
-                let group = groups[entry.group].get_or_insert_with(Default::default);
-                group.iter_mut().zip(&sums).for_each(|(all, sum)| all.merge(sum));
+                plan.sums.iter_mut().flat_map(|all| all.iter_mut()).zip(&sums).for_each(|(all, sum)| all.merge(sum));
+                plan.due = true;
             } else {
                 entry.scalars = config.absorb(&now, &sums.map(|sum| sum.value()));
             }
         }
-        for (plan, sums) in self.plans.iter_mut().zip(groups) {
-            let Some(sums) = sums else { continue };
-            plan.t += 1;
-            let new =
-                plan.now(plan.t, [0.0; 4], loss).map(|(config, now)| config.absorb(&now, &sums.map(|sum| sum.value())));
-            plan.scalars = new.or(plan.scalars);
+        for plan in self.plans.iter_mut().filter(|plan| plan.due) {
+            (plan.t, plan.due) = (plan.t + 1, false);
+            let sums = plan.sums.as_ref().map(|sums| sums.each_ref().map(Sum::value)).unwrap_or_default();
+            plan.scalars = plan.now(plan.t, [0.0; 4], loss).map(|(config, now)| config.absorb(&now, &sums));
         }
     }
 
@@ -498,7 +497,18 @@ fn same(a: &str, b: &str) -> bool {
 
 impl<C: Config, A: Element> Plan<C, A> {
     fn new() -> Self {
-        Plan { checked: None, kernel: None, terms: 0, scalars: None, t: 0, cost: 0, names: Vec::new(), used: false }
+        Plan {
+            checked: None,
+            kernel: None,
+            terms: 0,
+            scalars: None,
+            t: 0,
+            sums: None,
+            due: false,
+            cost: 0,
+            names: Vec::new(),
+            used: false,
+        }
     }
 
     #[inline]
@@ -523,6 +533,7 @@ impl<C: Config, A: Element> Plan<C, A> {
         }
         if C::GLOBAL {
             self.scalars.get_or_insert(config.scalars());
+            self.sums.get_or_insert_default();
         }
         (self.cost, self.terms) = (kernel.cost() * A::COST, kernel.terms());
         (self.checked, self.kernel, self.names) = (Some((config.clone(), logs)), None, names);

@@ -38,6 +38,24 @@ fn a_serial_update_allocates_nothing_after_the_first_in_any_layout() {
 }
 
 #[test]
+fn rules_that_measure_whole_arrays_allocate_nothing_either() {
+    let grad = Array2::<f32>::from_elem((300, 40), 0.5);
+    let fortran = Array2::<f32>::from_elem((300, 40).f(), 0.5);
+    let (mut p, mut q) = (grad.clone(), grad.clone());
+    let mut lamb = ndarray_optim::Lamb::new(0.1);
+    let mut prodigy = ndarray_optim::Prodigy::new(1.0);
+    (lamb.parallel, prodigy.parallel) = (Parallel::SERIAL, Parallel::SERIAL);
+    let mut steps = |times: usize| {
+        for _ in 0..times {
+            lamb.update(&mut p, &fortran).unwrap();
+            prodigy.update(&mut q, &grad).unwrap();
+        }
+    };
+    steps(1);
+    assert_eq!(bytes(|| steps(20)), (0, 0));
+}
+
+#[test]
 fn a_serial_step_allocates_nothing_beyond_the_list_of_views() {
     let grads: Vec<_> = (0..100).map(Array1::<f64>::ones).collect();
     let mut thetas = grads.clone();

@@ -1,0 +1,75 @@
+//! One step of every optimizer over 1e6 `f32` elements on one thread, as a ratio to the memory limit with its traffic: a rule
+//! with as many state arrays and next to no arithmetic, run by the same driver. Writes the rows of `docs/family.md`.
+//!
+//! `cargo bench --bench family`
+mod common;
+
+use common::{Variant, compare, numbers};
+use ndarray::Array1;
+use ndarray_optim::{
+    Config, Fused, Now, Optimizer, OptimizerConfig, Parallel, Visit,
+    kernel::{Arrays, Kernel, Lanes, Rule},
+};
+
+const N: usize = 1_000_000;
+
+/// Reads and writes the parameter and `S` arrays, reads the gradient.
+#[derive(Clone, Copy)]
+struct Traffic<const S: usize>;
+
+impl<const S: usize> Rule for Traffic<S>
+where
+    [f32; S]: Lanes<f32>,
+{
+    type Elem = f32;
+    type State = [f32; S];
+    const STATE: &'static [&'static str] = &[];
+    const COST: u64 = 1;
+    #[inline(always)]
+    fn delta(&self, _p: f32, g: f32, state: [f32; S]) -> (f32, [f32; S]) {
+        (g, state.map(|s| s + g))
+    }
+}
+
+fn limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6]) {
+    let state = Arrays(state.each_mut().map(Vec::as_mut_slice));
+    match arrays {
+        0 => Traffic::<0>.run(false, p, g, state),
+        1 => Traffic::<1>.run(false, p, g, state),
+        2 => Traffic::<2>.run(false, p, g, state),
+        3 => Traffic::<3>.run(false, p, g, state),
+        4 => Traffic::<4>.run(false, p, g, state),
+        5 => Traffic::<5>.run(false, p, g, state),
+        _ => Traffic::<6>.run(false, p, g, state),
+    }
+}
+
+/// State arrays, nanoseconds an element, and the ratio to the limit.
+struct Measure;
+
+impl Visit for Measure {
+    type Out = (usize, f64, f64);
+    fn visit<C: Config>(self, config: &C) -> Self::Out {
+        let mut names = Vec::new();
+        config.kernel::<f32>(&Now::new(config, 1)).names(&mut names);
+        let g = numbers::<f32>(N, 2);
+        let (mut lp, mut state) = (numbers::<f32>(N, 1), std::array::from_fn(|_| vec![0.0; N]));
+        let (mut p, grad) = (Array1::from(numbers::<f32>(N, 1)), Array1::from(g.clone()));
+        let mut optimizer = Fused::<C, f32>::with(config.clone());
+        optimizer.parallel = Parallel::SERIAL;
+        let variants = &mut [
+            Variant::new("limit", || limit(names.len(), &mut lp, &g, &mut state)),
+            Variant::new("step", || _ = optimizer.update_with_loss(&mut p, &grad, 1.0)),
+        ];
+        let times = compare(variants, 2e-3, 21);
+        (names.len(), times[1].seconds * 1e9 / N as f64, times[1].ratio)
+    }
+}
+
+fn main() {
+    println!("| optimizer | state arrays | ns an element | step / memory limit |\n|---|---|---|---|");
+    for config in OptimizerConfig::all() {
+        let (arrays, time, ratio) = config.visit(Measure);
+        println!("| `{}` | {arrays} | {time:.2} | {ratio:.2} |", config.name());
+    }
+}

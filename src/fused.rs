@@ -108,7 +108,7 @@ pub trait Config: HyperParameters {
 
     /// The kernel of this step, its scalars folded in `f64` and rounded once; for the sums, that with the scalars of before.
     ///
-    /// Give it `#[inline(always)]`: a kernel that is returned through memory and copied costs a small array a third of its
+    /// Give it `#[inline(always)]`: a kernel that is returned through memory and copied costs a small array a quarter of its
     /// step.
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A>;
 }

@@ -8,10 +8,11 @@ use common::{Variant, compare, numbers};
 use ndarray::Array1;
 use ndarray_optim::{
     Config, Fused, Now, Optimizer, OptimizerConfig, Parallel, Visit,
-    kernel::{Arrays, Kernel, Lanes, Rule},
+    kernel::{Arrays, At, Kernel, Lanes, Rule},
 };
 
 const N: usize = 1_000_000;
+const AT: At<f32> = At { first: false, scale: 1.0 };
 
 /// Reads and writes the parameter and `S` arrays, reads the gradient.
 #[derive(Clone, Copy)]
@@ -34,13 +35,13 @@ where
 fn limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6]) {
     let state = Arrays(state.each_mut().map(Vec::as_mut_slice));
     match arrays {
-        0 => Traffic::<0>.run(false, p, g, state),
-        1 => Traffic::<1>.run(false, p, g, state),
-        2 => Traffic::<2>.run(false, p, g, state),
-        3 => Traffic::<3>.run(false, p, g, state),
-        4 => Traffic::<4>.run(false, p, g, state),
-        5 => Traffic::<5>.run(false, p, g, state),
-        _ => Traffic::<6>.run(false, p, g, state),
+        0 => Traffic::<0>.run(&AT, p, g, state),
+        1 => Traffic::<1>.run(&AT, p, g, state),
+        2 => Traffic::<2>.run(&AT, p, g, state),
+        3 => Traffic::<3>.run(&AT, p, g, state),
+        4 => Traffic::<4>.run(&AT, p, g, state),
+        5 => Traffic::<5>.run(&AT, p, g, state),
+        _ => Traffic::<6>.run(&AT, p, g, state),
     }
 }
 

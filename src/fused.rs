@@ -2,7 +2,7 @@
 use crate::{
     Error, NonFinite, Optimizer, Outcome, ParamGroup,
     kernel::{
-        Arrays, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
+        Arrays, At, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
         layout::{Order, Shape, same_lengths},
         plan::{Lent, Task, pieces},
         pool::{drain, lock},
@@ -101,6 +101,11 @@ pub trait Config: HyperParameters {
         now.scalars
     }
 
+    /// Whether to climb instead of descend: the gradient is negated before anything else.
+    fn maximize(&self) -> bool {
+        false
+    }
+
     /// What an element is evaluated at: itself, or for schedule-free optimizers the average, from its state.
     fn evaluate<A: Element>(&self, p: A, _state: &[A]) -> A {
         p
@@ -159,6 +164,8 @@ struct Plan<C: Config, A: Element> {
     kernel: Option<(u64, Scalars, C::Kernel<A>)>,
     /// Sums that the kernel asks for.
     terms: usize,
+    /// What gradients are multiplied with.
+    scale: A,
     /// Of the whole group, and how many steps it has made, if sums run over all of its arrays.
     scalars: Option<Scalars>,
     t: u64,
@@ -402,10 +409,10 @@ impl<C: Config, A: Element> Fused<C, A> {
             }
             let Some((config, now)) = plan.now(entry.t + 1, entry.scalars, loss) else { continue };
             let kernel: C::Kernel<A> = config.kernel(&Now { measuring: true, ..now });
-            let first = !entry.begun;
+            let at = At { first: !entry.begun, scale: plan.scale };
             entry.begun = true;
             let mut sums = <[Sum; MAX_TERMS]>::default();
-            let mut work = |p: &mut [A], g: &[A], state: Arrays<'_, A>| kernel.measure(first, p, g, state, &mut sums);
+            let mut work = |p: &mut [A], g: &[A], state: Arrays<'_, A>| kernel.measure(&at, p, g, state, &mut sums);
             let order = entry.order;
             if self.parallel.pays(param.lent.size() as u64 * plan.cost) {
                 let all = Mutex::new(<[Sum; MAX_TERMS]>::default());
@@ -414,7 +421,7 @@ impl<C: Config, A: Element> Fused<C, A> {
                 let task = Task::borrow(&mut param.lent, order, lending.strided, entry.arrays()).map(|task| (task, ()));
                 let measure = |(task, ()): (Task<'_, A>, ())| {
                     let mut part = <[Sum; MAX_TERMS]>::default();
-                    task.run(&mut |p, g, state| kernel.measure(first, p, g, state, &mut part));
+                    task.run(&mut |p, g, state| kernel.measure(&at, p, g, state, &mut part));
                     lock(&all).iter_mut().zip(&part).for_each(|(sum, part)| sum.merge(part));
                 };
                 drain(pieces(task.into_iter(), chunk), helpers, |(task, ())| task.len(), chunk, measure);
@@ -442,11 +449,11 @@ impl<C: Config, A: Element> Fused<C, A> {
     fn sweep(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>) {
         for param in params {
             let entry = &mut self.entries[param.entry];
-            let Some((kernel, first)) = entry.advance(&param.lent, &mut self.plans[entry.group]) else { continue };
+            let Some((kernel, at)) = entry.advance(&param.lent, &mut self.plans[entry.group]) else { continue };
             if let Some((p, g)) = param.lent.flat(entry.order) {
-                kernel.run(first, p, g, entry.arrays());
+                kernel.run(&at, p, g, entry.arrays());
             } else if let Some((p, g)) = param.lent.views(entry.order, strided) {
-                walk(&mut |p, g, state| kernel.run(first, p, g, state), p, g, entry.arrays());
+                walk(&mut |p, g, state| kernel.run(&at, p, g, state), p, g, entry.arrays());
             }
         }
     }
@@ -461,12 +468,12 @@ impl<C: Config, A: Element> Fused<C, A> {
         let mut entries = entries.iter_mut().enumerate();
         let tasks = params.iter_mut().filter_map(|param| {
             let (_, entry) = entries.find(|&(i, _)| i == param.entry)?;
-            let (&kernel, first) = entry.advance(&param.lent, &mut plans[entry.group])?;
+            let (&kernel, at) = entry.advance(&param.lent, &mut plans[entry.group])?;
             let task = Task::new(&mut param.lent, entry.order, strided, entry.arrays())?;
-            Some((task, (kernel, first)))
+            Some((task, (kernel, at)))
         });
-        let work = |(task, (kernel, first)): (Task<'_, A>, (C::Kernel<A>, bool))| {
-            task.run(&mut |p, g, state| kernel.run(first, p, g, state));
+        let work = |(task, (kernel, at)): (Task<'_, A>, (C::Kernel<A>, At<A>))| {
+            task.run(&mut |p, g, state| kernel.run(&at, p, g, state));
         };
         drain(pieces(tasks, chunk), elements / chunk, |(task, _)| task.len(), chunk, work);
     }
@@ -501,6 +508,7 @@ impl<C: Config, A: Element> Plan<C, A> {
             checked: None,
             kernel: None,
             terms: 0,
+            scale: A::one(),
             scalars: None,
             t: 0,
             sums: None,
@@ -536,6 +544,7 @@ impl<C: Config, A: Element> Plan<C, A> {
             self.sums.get_or_insert_default();
         }
         (self.cost, self.terms) = (kernel.cost() * A::COST, kernel.terms());
+        self.scale = if config.maximize() { -A::one() } else { A::one() };
         (self.checked, self.kernel, self.names) = (Some((config.clone(), logs)), None, names);
         Ok(())
     }
@@ -560,9 +569,9 @@ impl<C: Config, A: Element> Plan<C, A> {
 }
 
 impl<A: Element> Entry<A> {
-    /// Counts the step: its kernel, and whether the state has yet to begin. `None` without a gradient.
+    /// Counts the step: its kernel, and how to run it. `None` without a gradient.
     #[inline]
-    fn advance<'p, C: Config>(&mut self, lent: &Lent<'_, A>, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, bool)> {
+    fn advance<'p, C: Config>(&mut self, lent: &Lent<'_, A>, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, At<A>)> {
         if !lent.has_grad() {
             return None;
         }
@@ -574,9 +583,9 @@ impl<A: Element> Entry<A> {
             let (config, now) = plan.now(self.t, self.scalars, f64::NAN)?;
             self.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
         }
-        let begins = !self.begun;
+        let at = At { first: !self.begun, scale: plan.scale };
         self.begun = true;
-        Some((plan.kernel(self.t, self.scalars)?, begins))
+        Some((plan.kernel(self.t, self.scalars)?, at))
     }
 
     #[cold]
@@ -609,7 +618,8 @@ impl<C: Config, A: Element> Fused<C, A> {
         entry.t += 1;
         let (config, now) = plan.now(entry.t, entry.scalars, f64::NAN)?;
         entry.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
-        plan.kernel(entry.t, entry.scalars)?.run(false, p, g, entry.arrays());
+        let at = At { first: false, scale: plan.scale };
+        plan.kernel(entry.t, entry.scalars)?.run(&at, p, g, entry.arrays());
         Some(())
     }
 }

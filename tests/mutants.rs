@@ -6,7 +6,7 @@ mod common;
 use common::{Case, F64, cases, worst_error};
 use ndarray_optim::{
     Config, Error, Fused, HyperParameters, Now, OptimizerConfig, Scalars, Visit,
-    kernel::{Arrays, Element, Kernel, MAX_TERMS, reduce::Sum},
+    kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Wrapper, reduce::Sum},
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -49,6 +49,10 @@ struct Broken<K> {
 }
 
 impl<A: Element, K: Kernel<A>> Kernel<A> for Broken<K> {
+    type With<W: Wrapper<A>> = Broken<K::With<W>>;
+    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W> {
+        Broken { kernel: self.kernel.with(wrapper), how: self.how }
+    }
     fn cost(&self) -> u64 {
         self.kernel.cost()
     }
@@ -58,18 +62,20 @@ impl<A: Element, K: Kernel<A>> Kernel<A> for Broken<K> {
     fn terms(&self) -> usize {
         self.kernel.terms()
     }
-    fn measure(&self, first: bool, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
-        self.kernel.measure(first, p, g, state, sums);
+    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
+        self.kernel.measure(at, p, g, state, sums);
     }
-    fn run(&self, first: bool, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         let old = p.to_vec();
         let mut state = state.0;
         let before: Vec<Vec<A>> = state.iter().map(|array| array.to_vec()).collect();
-        self.kernel.run(first, p, g, Arrays(state.each_mut().map(|array| &mut **array)));
+        self.kernel.run(at, p, g, Arrays(state.each_mut().map(|array| &mut **array)));
         match self.how {
             NoOp => p.copy_from_slice(&old),
             Ascent => p.iter_mut().zip(&old).for_each(|(p, &old)| *p = old + (old - *p)),
-            StaleState if !first => state.iter_mut().zip(&before).for_each(|(array, before)| array.copy_from_slice(before)),
+            StaleState if !at.first => {
+                state.iter_mut().zip(&before).for_each(|(array, before)| array.copy_from_slice(before))
+            }
             _ => {}
         }
     }
@@ -95,6 +101,9 @@ impl<C: Config> Config for Mutant<C> {
             now.scalars = self.config.scalars();
         }
         self.config.absorb(&now, sums)
+    }
+    fn maximize(&self) -> bool {
+        self.config.maximize()
     }
     fn evaluate<A: Element>(&self, p: A, state: &[A]) -> A {
         self.config.evaluate(p, state)

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, ArrayD, ArrayView, ArrayViewMut, Axis, Ix2, IxDyn,
 use ndarray_optim::{
     AdamConfig, AdamW, AdamWConfig, Config, Fused, MomentumConfig, Now, Optimizer, OptimizerConfig, Outcome, Parallel,
     Params, RmsPropConfig, SgdConfig, Visit,
-    kernel::{Arrays, Element, Kernel},
+    kernel::{Arrays, At, Element, Kernel},
 };
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
@@ -211,7 +211,7 @@ fn every_length_and_alignment_equals_the_rule_one_element_at_a_time() {
                 for i in 0..n {
                     let (m, v) = (&mut m[i..=i], &mut v[i..=i]);
                     kernel.run(
-                        t == 1,
+                        &At { first: t == 1, scale: 1.0 },
                         &mut q[offset + i..][..1],
                         &g[i..=i],
                         Arrays([m, v, &mut [], &mut [], &mut [], &mut []]),

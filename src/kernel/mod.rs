@@ -19,7 +19,5 @@ mod wrap;
 pub use element::Element;
 pub use lanes::{Arrays, Lanes, MAX_STATES, View};
 pub use pool::Parallel;
-pub use rule::{Either, Kernel, MAX_TERMS, Rule, Step};
-pub use wrap::{
-    Coupled, Decoupled, Maximize, Trace, WithCoupled, WithDecoupled, WithMaximize, coupled, decoupled, maximized,
-};
+pub use rule::{At, Either, Kernel, MAX_TERMS, Rule};
+pub use wrap::{CoupledDecay, DecoupledDecay, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled, decoupled};

@@ -1,6 +1,6 @@
 //! What an optimizer does to one element.
 use super::{
-    Arrays, Element, Lanes, MAX_STATES, View,
+    Arrays, Element, Lanes, MAX_STATES, View, With, Wrapper,
     reduce::Sum,
     sweep::{measure, sweep},
 };
@@ -35,7 +35,7 @@ pub const MAX_TERMS: usize = 4;
 pub trait Rule: Copy + Send + Sync {
     /// `f32` or `f64`.
     type Elem: Element;
-    /// `[A; S]`, or a wrapper's `(R::State, [A; 1])`.
+    /// `[A; S]`, or with a wrapper a pair of such.
     type State: Lanes<Self::Elem>;
     /// The names of the state arrays this rule itself adds, in torch's words where torch has them.
     const STATE: &'static [&'static str];
@@ -44,6 +44,13 @@ pub trait Rule: Copy + Send + Sync {
 
     /// What is taken away from `p`, and the new state.
     fn delta(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> (Self::Elem, Self::State);
+
+    /// The new parameter. A wrapper that reads or replaces it does so here, after every update has been made, wherever in a
+    /// chain of wrappers it stands.
+    #[inline(always)]
+    fn land(&self, p: Self::Elem, delta: Self::Elem, state: Self::State) -> (Self::Elem, Self::State) {
+        (p - delta, state)
+    }
 
     /// The state before the first step.
     #[inline(always)]
@@ -66,73 +73,45 @@ pub trait Rule: Copy + Send + Sync {
     }
 }
 
-/// What can be swept: every [`Rule`], and wrappers that read or replace the new parameter (so these are outermost, by type).
-pub trait Step: Copy + Send + Sync {
-    /// `f32` or `f64`.
-    type Elem: Element;
-    /// As in [`Rule::State`].
-    type State: Lanes<Self::Elem>;
-    /// As in [`Rule::COST`].
-    const COST: u64;
-
-    /// The new parameter and the new state.
-    fn step(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> (Self::Elem, Self::State);
-
-    /// The state before the first step.
-    fn start(&self, p: Self::Elem, g: Self::Elem) -> Self::State;
-
-    /// As in [`Rule::TERMS`].
-    const TERMS: usize;
-
-    /// As in [`Rule::terms`].
-    fn terms(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> [f64; MAX_TERMS];
-
-    /// Appends the names of all state arrays.
-    fn names(names: &mut Vec<&'static str>);
-}
-
-impl<R: Rule> Step for R {
-    type Elem = R::Elem;
-    type State = R::State;
-    const COST: u64 = R::COST;
-    #[inline(always)]
-    fn step(&self, p: R::Elem, g: R::Elem, state: R::State) -> (R::Elem, R::State) {
-        let (delta, state) = self.delta(p, g, state);
-        (p - delta, state)
-    }
-    #[inline(always)]
-    fn start(&self, p: R::Elem, g: R::Elem) -> R::State {
-        self.begin(p, g)
-    }
-    const TERMS: usize = R::TERMS;
-    #[inline(always)]
-    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
-        R::terms(self, p, g, state)
-    }
-    fn names(names: &mut Vec<&'static str>) {
-        R::names(names);
-    }
-}
-
-/// What the driver runs over a piece of memory: one [`Step`], or one of several that hyper-parameters choose between.
+/// What the driver runs over a piece of memory: one [`Rule`], or one of several that hyper-parameters choose between.
 pub trait Kernel<A: Element>: Copy + Send + Sync {
-    /// As in [`Rule::COST`], of the step that is chosen.
+    /// This kernel with a wrapper around each of its rules.
+    type With<W: Wrapper<A>>: Kernel<A>;
+
+    /// Puts a wrapper around each rule.
+    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W>;
+
+    /// As in [`Rule::COST`], of the rule that is chosen.
     fn cost(&self) -> u64;
 
-    /// Appends the names of the state arrays of the step that is chosen.
+    /// Appends the names of the state arrays of the rule that is chosen.
     fn names(&self, names: &mut Vec<&'static str>);
 
-    /// As in [`Rule::TERMS`], of the step that is chosen.
+    /// As in [`Rule::TERMS`], of the rule that is chosen.
     fn terms(&self) -> usize;
 
-    /// Adds what these elements contribute to the sums; at the `first` step of a parameter its state begins here.
-    fn measure(&self, first: bool, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
+    /// Adds what these elements contribute to the sums.
+    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
 
-    /// Updates `p` with the gradient `g` of the same length; at the `first` step of a parameter its state begins here.
-    fn run(&self, first: bool, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+    /// Updates `p` with the gradient `g` of the same length.
+    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
 }
 
-impl<R: Step> Kernel<R::Elem> for R {
+/// What a kernel is told about the array it runs over.
+#[derive(Clone, Copy, Debug)]
+pub struct At<A> {
+    /// Whether the state of the array begins here.
+    pub first: bool,
+    /// What the gradient is multiplied with: -1 to climb, and the factor of clipping by a norm.
+    pub scale: A,
+}
+
+impl<R: Rule> Kernel<R::Elem> for R {
+    type With<W: Wrapper<R::Elem>> = With<R, W>;
+    #[inline(always)]
+    fn with<W: Wrapper<R::Elem>>(self, wrapper: W) -> With<R, W> {
+        With { rule: self, wrapper }
+    }
     #[inline]
     fn cost(&self) -> u64 {
         R::COST
@@ -145,32 +124,32 @@ impl<R: Step> Kernel<R::Elem> for R {
     }
     fn measure(
         &self,
-        first: bool,
+        at: &At<R::Elem>,
         p: &[R::Elem],
         g: &[R::Elem],
         mut state: Arrays<'_, R::Elem>,
         sums: &mut [Sum; MAX_TERMS],
     ) {
         let mut state = R::State::take(&mut state, 0);
-        if first {
-            begin(self, p, g, &mut state);
+        if at.first {
+            begin(self, at.scale, p, g, &mut state);
         }
-        measure(self, p, g, &state, sums);
+        measure(self, at.scale, p, g, &state, sums);
     }
     #[inline]
-    fn run(&self, first: bool, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
+    fn run(&self, at: &At<R::Elem>, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
         const { assert!(R::State::N <= MAX_STATES, "a rule and its wrappers have six state arrays at most") };
         let mut state = R::State::take(&mut state, 0);
-        if first {
-            begin(self, p, g, &mut state);
+        if at.first {
+            begin(self, at.scale, p, g, &mut state);
         }
-        sweep(self, p, g, state);
+        sweep(self, at.scale, p, g, state);
     }
 }
 
-fn begin<R: Step>(rule: &R, p: &[R::Elem], g: &[R::Elem], state: &mut impl View<R::State>) {
+fn begin<R: Rule>(rule: &R, scale: R::Elem, p: &[R::Elem], g: &[R::Elem], state: &mut impl View<R::State>) {
     for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
-        state.store(i, rule.start(p, g));
+        state.store(i, rule.begin(p, scale * g));
     }
 }
 
@@ -184,6 +163,14 @@ pub enum Either<X, Y> {
 }
 
 impl<A: Element, X: Kernel<A>, Y: Kernel<A>> Kernel<A> for Either<X, Y> {
+    type With<W: Wrapper<A>> = Either<X::With<W>, Y::With<W>>;
+    #[inline(always)]
+    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W> {
+        match self {
+            Either::X(x) => Either::X(x.with(wrapper)),
+            Either::Y(y) => Either::Y(y.with(wrapper)),
+        }
+    }
     #[inline]
     fn cost(&self) -> u64 {
         match self {
@@ -203,17 +190,17 @@ impl<A: Element, X: Kernel<A>, Y: Kernel<A>> Kernel<A> for Either<X, Y> {
             Either::Y(y) => y.terms(),
         }
     }
-    fn measure(&self, first: bool, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
+    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
         match self {
-            Either::X(x) => x.measure(first, p, g, state, sums),
-            Either::Y(y) => y.measure(first, p, g, state, sums),
+            Either::X(x) => x.measure(at, p, g, state, sums),
+            Either::Y(y) => y.measure(at, p, g, state, sums),
         }
     }
     #[inline]
-    fn run(&self, first: bool, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         match self {
-            Either::X(x) => x.run(first, p, g, state),
-            Either::Y(y) => y.run(first, p, g, state),
+            Either::X(x) => x.run(at, p, g, state),
+            Either::Y(y) => y.run(at, p, g, state),
         }
     }
 }

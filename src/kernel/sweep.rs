@@ -1,5 +1,5 @@
 //! The only hot loop of the crate.
-use super::{MAX_TERMS, Step, View, reduce::Sum};
+use super::{MAX_TERMS, Rule, View, reduce::Sum};
 use multiversion::multiversion;
 
 /// From this length on the loop goes in blocks of [`BLOCK`], which keep more loads under way: 2 to 7 % from memory. Shorter
@@ -8,28 +8,35 @@ const LONG: usize = 4096;
 /// Measure before changing: blocks of 32 lose vectorisation for plain SGD.
 const BLOCK: usize = 64;
 
-/// One step over slices: compiled once for each instruction set, chosen at run time.
+/// One step over slices, with the gradient times `scale`: compiled once for each instruction set, chosen at run time.
 #[multiversion(targets = "simd")]
-pub(crate) fn sweep<R: Step, V: View<R::State>>(rule: &R, mut p: &mut [R::Elem], mut g: &[R::Elem], state: V) {
+pub(crate) fn sweep<R: Rule, V: View<R::State>>(
+    rule: &R,
+    scale: R::Elem,
+    mut p: &mut [R::Elem],
+    mut g: &[R::Elem],
+    state: V,
+) {
     let (mut state, _) = state.split_at(p.len());
     // A copy, so that each scalar is loaded by itself: a wider load would wait for the narrow stores that made the rule.
     let rule = &{ *rule };
     if p.len() >= LONG {
         while p.len() >= BLOCK && g.len() >= BLOCK {
             let ((p0, p1), (g0, g1), (s0, s1)) = (p.split_at_mut(BLOCK), g.split_at(BLOCK), state.split_at(BLOCK));
-            each(rule, p0, g0, s0);
+            each(rule, scale, p0, g0, s0);
             (p, g, state) = (p1, g1, s1);
         }
     }
-    each(rule, p, g, state);
+    each(rule, scale, p, g, state);
 }
 
 #[inline(always)]
-fn each<R: Step, V: View<R::State>>(rule: &R, p: &mut [R::Elem], g: &[R::Elem], mut state: V) {
+fn each<R: Rule, V: View<R::State>>(rule: &R, scale: R::Elem, p: &mut [R::Elem], g: &[R::Elem], mut state: V) {
     let n = p.len();
     let g = &g[..n];
     for i in 0..n {
-        let (new, lanes) = rule.step(p[i], g[i], state.load(i));
+        let (delta, lanes) = rule.delta(p[i], scale * g[i], state.load(i));
+        let (new, lanes) = rule.land(p[i], delta, lanes);
         p[i] = new;
         state.store(i, lanes);
     }
@@ -40,8 +47,9 @@ const PAGE: usize = 1024;
 
 /// The terms of a page of elements, each kind in an array of its own.
 #[multiversion(targets = "simd")]
-fn terms<R: Step, V: View<R::State>>(
+fn terms<R: Rule, V: View<R::State>>(
     rule: &R,
+    scale: R::Elem,
     p: &[R::Elem],
     g: &[R::Elem],
     state: &V,
@@ -52,7 +60,7 @@ fn terms<R: Step, V: View<R::State>>(
     let n = p.len().min(PAGE);
     let (p, g) = (&p[..n], &g[..n]);
     for i in 0..n {
-        let terms = rule.terms(p[i], g[i], state.load(at + i));
+        let terms = rule.terms(p[i], scale * g[i], state.load(at + i));
         for k in 0..R::TERMS {
             out[k][i] = terms[k];
         }
@@ -60,8 +68,9 @@ fn terms<R: Step, V: View<R::State>>(
 }
 
 /// Adds the terms of all elements to `sums`; nothing else changes.
-pub(crate) fn measure<R: Step, V: View<R::State>>(
+pub(crate) fn measure<R: Rule, V: View<R::State>>(
     rule: &R,
+    scale: R::Elem,
     p: &[R::Elem],
     g: &[R::Elem],
     state: &V,
@@ -69,7 +78,7 @@ pub(crate) fn measure<R: Step, V: View<R::State>>(
 ) {
     let mut page = [[0.0; PAGE]; MAX_TERMS];
     for (i, (p, g)) in p.chunks(PAGE).zip(g.chunks(PAGE)).enumerate() {
-        terms(rule, p, g, state, i * PAGE, &mut page);
+        terms(rule, scale, p, g, state, i * PAGE, &mut page);
         for (sum, page) in sums.iter_mut().zip(&page).take(R::TERMS) {
             sum.add(&page[..p.len()]);
         }

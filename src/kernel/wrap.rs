@@ -1,68 +1,112 @@
-//! Rules around rules: what several optimizers have in common, fused into the same sweep.
-use super::{Either, Element, Lanes, MAX_TERMS, Rule};
+//! What goes around a rule, fused into the same sweep.
+use super::{Either, Element, Kernel, Lanes, MAX_TERMS, Rule};
 
-/// `g <- -g`: ascent instead of descent.
-#[derive(Clone, Copy, Debug)]
-pub struct Maximize<R>(pub R);
-
-impl<R: Rule> Rule for Maximize<R> {
-    type Elem = R::Elem;
-    type State = R::State;
+/// What is done around a rule, element by element: to the gradient that goes in, to the update that comes out, and to the
+/// parameter that it leaves. Write only what differs from doing nothing.
+///
+/// ```
+/// use ndarray_optim::kernel::{Element, Wrapper};
+///
+/// /// Leaves out updates that point against the gradient (arXiv:2411.16085, without its rescaling).
+/// #[derive(Clone, Copy)]
+/// struct Cautious;
+///
+/// impl<A: Element> Wrapper<A> for Cautious {
+///     type State = [A; 0];
+///     #[inline(always)]
+///     fn update(&self, _p: A, g: A, delta: A, []: [A; 0]) -> (A, [A; 0]) {
+///         (if delta * g > A::ZERO { delta } else { A::ZERO }, [])
+///     }
+/// }
+/// ```
+pub trait Wrapper<A: Element>: Copy + Send + Sync {
+    /// State of its own: `[A; S]`, or `[A; 0]` for none.
+    type State: Lanes<A>;
+    /// The names of its state arrays.
     const STATE: &'static [&'static str] = &[];
-    const COST: u64 = R::COST;
+    /// As in [`Rule::COST`].
+    const COST: u64 = 0;
+
+    /// Its state before the first step.
     #[inline(always)]
-    fn delta(&self, p: R::Elem, g: R::Elem, state: R::State) -> (R::Elem, R::State) {
-        self.0.delta(p, -g, state)
+    fn begin(&self, _p: A, _g: A) -> Self::State {
+        Self::State::ZERO
+    }
+
+    /// The gradient that the rule is given.
+    #[inline(always)]
+    fn gradient(&self, _p: A, g: A, state: Self::State) -> (A, Self::State) {
+        (g, state)
+    }
+
+    /// What is taken away from `p`, where the rule with the gradient `g` would take away `delta`.
+    #[inline(always)]
+    fn update(&self, _p: A, _g: A, delta: A, state: Self::State) -> (A, Self::State) {
+        (delta, state)
+    }
+
+    /// The new parameter, where `new` would be put in the place of `p`.
+    #[inline(always)]
+    fn land(&self, _p: A, new: A, state: Self::State) -> (A, Self::State) {
+        (new, state)
+    }
+}
+
+/// A rule with a wrapper around it.
+#[derive(Clone, Copy, Debug)]
+pub struct With<R, W> {
+    /// What is wrapped.
+    pub rule: R,
+    /// What is around it.
+    pub wrapper: W,
+}
+
+impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
+    type Elem = R::Elem;
+    type State = (R::State, W::State);
+    const STATE: &'static [&'static str] = W::STATE;
+    const COST: u64 = R::COST + W::COST;
+    #[inline(always)]
+    fn delta(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> (R::Elem, Self::State) {
+        let (g, own) = self.wrapper.gradient(p, g, own);
+        let (delta, inner) = self.rule.delta(p, g, inner);
+        let (delta, own) = self.wrapper.update(p, g, delta, own);
+        (delta, (inner, own))
     }
     #[inline(always)]
-    fn begin(&self, p: R::Elem, g: R::Elem) -> R::State {
-        self.0.begin(p, -g)
+    fn land(&self, p: R::Elem, delta: R::Elem, (inner, own): Self::State) -> (R::Elem, Self::State) {
+        let (new, inner) = self.rule.land(p, delta, inner);
+        let (new, own) = self.wrapper.land(p, new, own);
+        (new, (inner, own))
+    }
+    #[inline(always)]
+    fn begin(&self, p: R::Elem, g: R::Elem) -> Self::State {
+        let own = self.wrapper.begin(p, g);
+        (self.rule.begin(p, self.wrapper.gradient(p, g, own).0), own)
     }
     const TERMS: usize = R::TERMS;
     #[inline(always)]
-    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
-        self.0.terms(p, -g, state)
+    fn terms(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> [f64; MAX_TERMS] {
+        self.rule.terms(p, self.wrapper.gradient(p, g, own).0, inner)
     }
     fn names(names: &mut Vec<&'static str>) {
         R::names(names);
+        names.extend(W::STATE);
     }
 }
 
-/// `g <- sign g + weight_decay p`: decay coupled to the gradient, as L2 regularisation gives it.
+/// `g <- g + weight_decay p`: decay coupled to the gradient, as L2 regularisation gives it.
 #[derive(Clone, Copy, Debug)]
-pub struct Coupled<R: Rule> {
-    rule: R,
-    sign: R::Elem,
-    weight_decay: R::Elem,
+pub struct CoupledDecay<A> {
+    /// Strength of the decay.
+    pub weight_decay: A,
 }
 
-impl<R: Rule> Coupled<R> {
+impl<A: Element> Wrapper<A> for CoupledDecay<A> {
+    type State = [A; 0];
     #[inline(always)]
-    fn grad(&self, p: R::Elem, g: R::Elem) -> R::Elem {
-        self.sign * g + self.weight_decay * p
-    }
-}
-
-impl<R: Rule> Rule for Coupled<R> {
-    type Elem = R::Elem;
-    type State = R::State;
-    const STATE: &'static [&'static str] = &[];
-    const COST: u64 = R::COST;
-    #[inline(always)]
-    fn delta(&self, p: R::Elem, g: R::Elem, state: R::State) -> (R::Elem, R::State) {
-        self.rule.delta(p, self.grad(p, g), state)
-    }
-    #[inline(always)]
-    fn begin(&self, p: R::Elem, g: R::Elem) -> R::State {
-        self.rule.begin(p, self.grad(p, g))
-    }
-    const TERMS: usize = R::TERMS;
-    #[inline(always)]
-    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
-        self.rule.terms(p, self.grad(p, g), state)
-    }
-    fn names(names: &mut Vec<&'static str>) {
-        R::names(names);
+    fn gradient(&self, p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (g + self.weight_decay * p, [])
     }
 }
 
@@ -70,103 +114,58 @@ impl<R: Rule> Rule for Coupled<R> {
 ///
 /// The sum is taken away at once: seven times more accurate in `f32` than shrinking `p` first.
 #[derive(Clone, Copy, Debug)]
-pub struct Decoupled<R: Rule> {
-    /// What gives the update.
-    pub rule: R,
+pub struct DecoupledDecay<A> {
     /// `lr weight_decay`.
-    pub decay: R::Elem,
+    pub decay: A,
 }
 
-impl<R: Rule> Rule for Decoupled<R> {
-    type Elem = R::Elem;
-    type State = R::State;
-    const STATE: &'static [&'static str] = &[];
-    const COST: u64 = R::COST;
+impl<A: Element> Wrapper<A> for DecoupledDecay<A> {
+    type State = [A; 0];
     #[inline(always)]
-    fn delta(&self, p: R::Elem, g: R::Elem, state: R::State) -> (R::Elem, R::State) {
-        let (delta, state) = self.rule.delta(p, g, state);
-        (delta + self.decay * p, state)
-    }
-    #[inline(always)]
-    fn begin(&self, p: R::Elem, g: R::Elem) -> R::State {
-        self.rule.begin(p, g)
-    }
-    const TERMS: usize = R::TERMS;
-    #[inline(always)]
-    fn terms(&self, p: R::Elem, g: R::Elem, state: R::State) -> [f64; MAX_TERMS] {
-        self.rule.terms(p, g, state)
-    }
-    fn names(names: &mut Vec<&'static str>) {
-        R::names(names);
+    fn update(&self, p: A, _g: A, delta: A, []: [A; 0]) -> (A, [A; 0]) {
+        (delta + self.decay * p, [])
     }
 }
 
 /// A heavy ball on top of a rule's update: `buf = momentum buf + delta`, and `lr buf` is taken away, or with
 /// `NESTEROV` `lr (delta + momentum buf)`.
 #[derive(Clone, Copy, Debug)]
-pub struct Trace<R: Rule, const NESTEROV: bool> {
-    /// What gives the update.
-    pub rule: R,
+pub struct Trace<A, const NESTEROV: bool> {
     /// The share of the buffer that is kept.
-    pub momentum: R::Elem,
+    pub momentum: A,
     /// Multiplies what is taken away.
-    pub lr: R::Elem,
+    pub lr: A,
 }
 
-impl<R: Rule, const NESTEROV: bool> Rule for Trace<R, NESTEROV> {
-    type Elem = R::Elem;
-    type State = (R::State, [R::Elem; 1]);
+impl<A: Element, const NESTEROV: bool> Wrapper<A> for Trace<A, NESTEROV> {
+    type State = [A; 1];
     const STATE: &'static [&'static str] = &["momentum_buffer"];
-    const COST: u64 = R::COST + 1;
+    const COST: u64 = 1;
     #[inline(always)]
-    fn delta(&self, p: R::Elem, g: R::Elem, (state, [buf]): Self::State) -> (R::Elem, Self::State) {
-        let (delta, state) = self.rule.delta(p, g, state);
+    fn update(&self, _p: A, _g: A, delta: A, [buf]: [A; 1]) -> (A, [A; 1]) {
         let buf = (self.momentum * buf + delta).flush();
         let delta = if NESTEROV { delta + self.momentum * buf } else { buf };
-        (self.lr * delta, (state, [buf]))
-    }
-    #[inline(always)]
-    fn begin(&self, p: R::Elem, g: R::Elem) -> Self::State {
-        (self.rule.begin(p, g), <[R::Elem; 1]>::ZERO)
-    }
-    const TERMS: usize = R::TERMS;
-    #[inline(always)]
-    fn terms(&self, p: R::Elem, g: R::Elem, (state, _): Self::State) -> [f64; MAX_TERMS] {
-        self.rule.terms(p, g, state)
-    }
-    fn names(names: &mut Vec<&'static str>) {
-        R::names(names);
-        names.extend(Self::STATE);
+        (self.lr * delta, [buf])
     }
 }
 
-/// A rule with what torch's constructors put before it: `maximize` and coupled `weight_decay`.
-pub type WithCoupled<R> = Either<R, Coupled<R>>;
+/// A rule with coupled decay where there is any.
+pub type WithCoupled<R> = Either<R, With<R, CoupledDecay<<R as Rule>::Elem>>>;
 
-/// `rule`, with the gradient negated and decay added to it only where asked for.
+/// `rule`, with decay added to the gradient only where asked for.
 #[inline(always)]
-pub fn coupled<R: Rule>(rule: R, maximize: bool, weight_decay: f64) -> WithCoupled<R> {
-    if !maximize && weight_decay == 0.0 {
+pub fn coupled<R: Rule>(rule: R, weight_decay: f64) -> WithCoupled<R> {
+    if weight_decay == 0.0 {
         return Either::X(rule);
     }
-    let sign = if maximize { -1.0 } else { 1.0 };
-    Either::Y(Coupled { rule, sign: R::Elem::of(sign), weight_decay: R::Elem::of(weight_decay) })
+    Either::Y(rule.with(CoupledDecay { weight_decay: R::Elem::of(weight_decay) }))
 }
 
-/// A rule with decoupled decay and, where asked for, the gradient negated.
-pub type WithDecoupled<R> = WithMaximize<Decoupled<R>>;
+/// A rule with decoupled decay.
+pub type WithDecoupled<R> = With<R, DecoupledDecay<<R as Rule>::Elem>>;
 
 /// `rule` with `lr weight_decay p` added to what it takes away.
 #[inline(always)]
-pub fn decoupled<R: Rule>(rule: R, maximize: bool, lr: f64, weight_decay: f64) -> WithDecoupled<R> {
-    maximized(Decoupled { rule, decay: R::Elem::of(lr * weight_decay) }, maximize)
-}
-
-/// A rule with, where asked for, the gradient negated.
-pub type WithMaximize<R> = Either<R, Maximize<R>>;
-
-/// `rule`, climbing instead of descending if asked for.
-#[inline(always)]
-pub fn maximized<R: Rule>(rule: R, maximize: bool) -> WithMaximize<R> {
-    if maximize { Either::Y(Maximize(rule)) } else { Either::X(rule) }
+pub fn decoupled<R: Rule>(rule: R, lr: f64, weight_decay: f64) -> WithDecoupled<R> {
+    rule.with(DecoupledDecay { decay: R::Elem::of(lr * weight_decay) })
 }

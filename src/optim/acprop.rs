@@ -70,7 +70,7 @@ impl<A: Element> Rule for Asynchronous<A> {
 }
 
 impl Config for AcPropConfig {
-    type Kernel<A: Element> = Decoupled<Asynchronous<A>>;
+    type Kernel<A: Element> = WithDecoupled<Asynchronous<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -101,6 +101,6 @@ impl Config for AcPropConfig {
             scale: f(if first { 0.0 } else { 1.0 / now.correction_at(1, now.t - 1) }),
             shift: f(if first { 1.0 } else { 0.0 }),
         };
-        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -74,10 +74,14 @@ impl Config for AdadeltaConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let rule = Ratio { rho: f(self.rho), one_minus_rho: f(1.0 - self.rho), eps: f(self.eps), lr: f(self.lr) };
-        coupled(rule, self.maximize, self.weight_decay)
+        coupled(rule, self.weight_decay)
     }
 }

@@ -76,10 +76,14 @@ impl Config for AdagradConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let step_size = self.lr / (1.0 + (now.t - 1) as f64 * self.lr_decay);
         let (initial, eps) = (A::of(self.initial_accumulator_value), A::of(self.eps));
-        coupled(SumOfSquares { initial, eps, step_size: A::of(step_size) }, self.maximize, self.weight_decay)
+        coupled(SumOfSquares { initial, eps, step_size: A::of(step_size) }, self.weight_decay)
     }
 }

@@ -132,13 +132,17 @@ impl Config for AdamConfig {
         [self.betas.0, self.betas.1, 0.0]
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let rule = Moments::new(self.lr, self.betas, self.eps, now);
         if self.amsgrad {
-            Either::Y(coupled(AmsGrad(rule), self.maximize, self.weight_decay))
+            Either::Y(coupled(AmsGrad(rule), self.weight_decay))
         } else {
-            Either::X(coupled(rule, self.maximize, self.weight_decay))
+            Either::X(coupled(rule, self.weight_decay))
         }
     }
 }

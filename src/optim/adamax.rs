@@ -79,6 +79,10 @@ impl Config for AdamaxConfig {
         [self.betas.0, self.betas.1, 0.0]
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
@@ -89,6 +93,6 @@ impl Config for AdamaxConfig {
             eps: f(self.eps),
             step_size: f(self.lr / now.correction(0)),
         };
-        coupled(rule, self.maximize, self.weight_decay)
+        coupled(rule, self.weight_decay)
     }
 }

@@ -59,13 +59,17 @@ impl Config for AdamWConfig {
         [self.betas.0, self.betas.1, 0.0]
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let rule = Moments::new(self.lr, self.betas, self.eps, now);
         if self.amsgrad {
-            Either::Y(decoupled(AmsGrad(rule), self.maximize, self.lr, self.weight_decay))
+            Either::Y(decoupled(AmsGrad(rule), self.lr, self.weight_decay))
         } else {
-            Either::X(decoupled(rule, self.maximize, self.lr, self.weight_decay))
+            Either::X(decoupled(rule, self.lr, self.weight_decay))
         }
     }
 }

@@ -74,7 +74,7 @@ impl<A: Element> Rule for Differences<A> {
 }
 
 impl Config for AdanConfig {
-    type Kernel<A: Element> = Decoupled<Differences<A>>;
+    type Kernel<A: Element> = WithDecoupled<Differences<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -105,6 +105,6 @@ impl Config for AdanConfig {
             of_m: f(self.lr * root / now.correction(0)),
             of_v: f(self.lr * root * (1.0 - self.betas.1) / now.correction(1)),
         };
-        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -67,7 +67,7 @@ impl<A: Element> Rule for Mixture<A> {
 }
 
 impl Config for AdEMAMixConfig {
-    type Kernel<A: Element> = Decoupled<Mixture<A>>;
+    type Kernel<A: Element> = WithDecoupled<Mixture<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -98,6 +98,6 @@ impl Config for AdEMAMixConfig {
             of_m: f(self.lr * root / now.correction(0)),
             of_n: f(self.lr * root * self.alpha),
         };
-        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -89,7 +89,7 @@ impl AggMoConfig {
         [A; K]: Lanes<A>,
     {
         let betas = std::array::from_fn(|k| A::of(self.betas.get(k).copied().unwrap_or(0.0)));
-        coupled(Buffers { betas, step_size: A::of(self.lr / K as f64) }, false, self.weight_decay)
+        coupled(Buffers { betas, step_size: A::of(self.lr / K as f64) }, self.weight_decay)
     }
 }
 

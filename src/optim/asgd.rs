@@ -76,12 +76,16 @@ impl Config for AsgdConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let before = (now.t - 1) as f64;
         let eta = self.lr / (1.0 + self.lambd * self.lr * before).powf(self.alpha);
         let mu = 1.0 / (before - self.t0).max(1.0);
         let rule = Averaged { eta: A::of(eta), decay: A::of(self.lambd * eta), mu: A::of(mu), is_start: mu == 1.0 };
-        coupled(rule, self.maximize, self.weight_decay)
+        coupled(rule, self.weight_decay)
     }
 }

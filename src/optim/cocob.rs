@@ -82,6 +82,6 @@ impl Config for CocobConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        coupled(Bet { lr: f(self.lr), alpha: f(self.alpha), eps: f(self.eps) }, false, self.weight_decay)
+        coupled(Bet { lr: f(self.lr), alpha: f(self.alpha), eps: f(self.eps) }, self.weight_decay)
     }
 }

@@ -56,7 +56,7 @@ impl<A: Element> Rule for Friction<A> {
 }
 
 impl Config for DiffGradConfig {
-    type Kernel<A: Element> = Decoupled<Friction<A>>;
+    type Kernel<A: Element> = WithDecoupled<Friction<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -73,6 +73,6 @@ impl Config for DiffGradConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let rule = Friction(Moments::new(self.lr, self.betas, self.eps, now));
-        Decoupled { rule, decay: A::of(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

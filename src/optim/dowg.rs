@@ -61,6 +61,6 @@ impl Config for DowgConfig {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        coupled(Travelled::new(now.scalars[2]), false, self.weight_decay)
+        coupled(Travelled::new(now.scalars[2]), self.weight_decay)
     }
 }

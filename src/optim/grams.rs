@@ -54,7 +54,7 @@ impl<A: Element> Rule for Sized<A> {
 }
 
 impl Config for GramsConfig {
-    type Kernel<A: Element> = Decoupled<Sized<A>>;
+    type Kernel<A: Element> = WithDecoupled<Sized<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -71,6 +71,6 @@ impl Config for GramsConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let rule = Sized(Moments::new(self.lr, self.betas, self.eps, now));
-        Decoupled { rule, decay: A::of(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

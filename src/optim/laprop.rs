@@ -62,7 +62,7 @@ impl<A: Element> Rule for Normalized<A> {
 }
 
 impl Config for LaPropConfig {
-    type Kernel<A: Element> = Decoupled<Normalized<A>>;
+    type Kernel<A: Element> = WithDecoupled<Normalized<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -88,6 +88,6 @@ impl Config for LaPropConfig {
             eps: f(self.eps * root),
             step_size: f(1.0 / now.correction(0)),
         };
-        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -64,7 +64,8 @@ impl<A: Element> Rule for Layer<A> {
 }
 
 impl Config for LarsConfig {
-    type Kernel<A: Element> = Either<WithCoupled<Trace<Layer<A>, false>>, WithCoupled<Trace<Layer<A>, true>>>;
+    type Kernel<A: Element> =
+        Either<WithCoupled<With<Layer<A>, Trace<A, false>>>, WithCoupled<With<Layer<A>, Trace<A, true>>>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -85,9 +86,9 @@ impl Config for LarsConfig {
         let (rule, momentum) = (Layer { rate: A::of(self.lr * now.scalars[0]) }, A::of(self.momentum));
         let lr = A::one();
         if self.nesterov {
-            Either::Y(coupled(Trace { rule, momentum, lr }, false, self.weight_decay))
+            Either::Y(coupled(rule.with(Trace { momentum, lr }), self.weight_decay))
         } else {
-            Either::X(coupled(Trace { rule, momentum, lr }, false, self.weight_decay))
+            Either::X(coupled(rule.with(Trace { momentum, lr }), self.weight_decay))
         }
     }
 }

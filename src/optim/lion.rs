@@ -59,7 +59,7 @@ impl<A: Element> Rule for SignOfAverage<A> {
 }
 
 impl Config for LionConfig {
-    type Kernel<A: Element> = Decoupled<SignOfAverage<A>>;
+    type Kernel<A: Element> = WithDecoupled<SignOfAverage<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -78,6 +78,6 @@ impl Config for LionConfig {
             one_minus_beta2: f(1.0 - self.betas.1),
             lr: f(self.lr),
         };
-        Decoupled { rule, decay: f(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -74,7 +74,7 @@ impl<A: Element> Rule for Reduced<A> {
 }
 
 impl Config for MarsConfig {
-    type Kernel<A: Element> = Decoupled<Reduced<A>>;
+    type Kernel<A: Element> = WithDecoupled<Reduced<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -102,6 +102,6 @@ impl Config for MarsConfig {
             weight: A::of(self.gamma * self.betas.0 / (1.0 - self.betas.0)),
             scale: A::of(now.scalars[0]),
         };
-        Decoupled { rule, decay: A::of(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -3,10 +3,7 @@
 use crate::{
     Config, Error, Fused, Now, Scalars,
     error::check,
-    kernel::{
-        Decoupled, Either, Element, MAX_TERMS, Rule, Trace, WithCoupled, WithDecoupled, WithMaximize, coupled, decoupled,
-        maximized,
-    },
+    kernel::{Either, Element, Kernel, MAX_TERMS, Rule, Trace, With, WithCoupled, WithDecoupled, coupled, decoupled},
 };
 
 /// A struct of hyper-parameters with their defaults, the learning rate first.

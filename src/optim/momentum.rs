@@ -77,11 +77,15 @@ impl Config for MomentumConfig {
         [self.beta, 0.0, 0.0]
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let correction = if self.bias_correction { now.correction(0) } else { 1.0 };
         let rule = Average { beta: f(self.beta), one_minus_beta: f(1.0 - self.beta), step_size: f(self.lr / correction) };
-        coupled(rule, self.maximize, self.weight_decay)
+        coupled(rule, self.weight_decay)
     }
 }

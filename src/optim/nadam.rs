@@ -101,6 +101,10 @@ impl Config for NAdamConfig {
         [now.scalars[0] * self.mu(now.t), 0.0, 0.0, 0.0]
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
@@ -116,9 +120,9 @@ impl Config for NAdamConfig {
             of_m: f(self.lr * root * next / (1.0 - product * next)),
         };
         if self.decoupled_weight_decay {
-            Either::Y(decoupled(rule, self.maximize, self.lr, self.weight_decay))
+            Either::Y(decoupled(rule, self.lr, self.weight_decay))
         } else {
-            Either::X(coupled(rule, self.maximize, self.weight_decay))
+            Either::X(coupled(rule, self.weight_decay))
         }
     }
 }

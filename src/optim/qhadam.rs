@@ -98,6 +98,6 @@ impl Config for QHAdamConfig {
             of_v: f(self.nus.1 / now.correction(1)),
             eps: f(self.eps),
         };
-        coupled(rule, false, self.weight_decay)
+        coupled(rule, self.weight_decay)
     }
 }

@@ -76,6 +76,6 @@ impl Config for QhmConfig {
             of_g: f(self.lr * (1.0 - self.nu)),
             of_m: f(self.lr * self.nu),
         };
-        coupled(rule, false, self.weight_decay)
+        coupled(rule, self.weight_decay)
     }
 }

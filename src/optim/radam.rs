@@ -86,6 +86,10 @@ impl Config for RAdamConfig {
         [self.betas.0, self.betas.1, 0.0]
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
@@ -103,9 +107,9 @@ impl Config for RAdamConfig {
             is_rectified: nt > 5.0,
         };
         if self.decoupled_weight_decay {
-            Either::Y(decoupled(rule, self.maximize, self.lr, self.weight_decay))
+            Either::Y(decoupled(rule, self.lr, self.weight_decay))
         } else {
-            Either::X(coupled(rule, self.maximize, self.weight_decay))
+            Either::X(coupled(rule, self.weight_decay))
         }
     }
 }

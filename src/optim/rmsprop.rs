@@ -145,18 +145,19 @@ impl<A: Element> Rule for Centered<A> {
     }
 }
 
-type WithMomentum<R> = Either<WithCoupled<R>, Either<WithCoupled<Trace<R, false>>, WithCoupled<Trace<R, true>>>>;
+type WithTrace<R, const NESTEROV: bool> = WithCoupled<With<R, Trace<<R as Rule>::Elem, NESTEROV>>>;
+type WithMomentum<R> = Either<WithCoupled<R>, Either<WithTrace<R, false>, WithTrace<R, true>>>;
 
 impl RmsPropConfig {
     #[inline(always)]
     fn with_momentum<R: Rule>(&self, rule: R) -> WithMomentum<R> {
-        let (maximize, decay) = (self.maximize, self.weight_decay);
+        let decay = self.weight_decay;
         let lr = R::Elem::of(if self.eps_inside_sqrt { 1.0 } else { self.lr });
         let momentum = R::Elem::of(self.momentum);
         match (self.momentum == 0.0, self.nesterov) {
-            (true, _) => Either::X(coupled(rule, maximize, decay)),
-            (_, false) => Either::Y(Either::X(coupled(Trace { rule, momentum, lr }, maximize, decay))),
-            (_, true) => Either::Y(Either::Y(coupled(Trace { rule, momentum, lr }, maximize, decay))),
+            (true, _) => Either::X(coupled(rule, decay)),
+            (_, false) => Either::Y(Either::X(coupled(rule.with(Trace { momentum, lr }), decay))),
+            (_, true) => Either::Y(Either::Y(coupled(rule.with(Trace { momentum, lr }), decay))),
         }
     }
 }
@@ -174,6 +175,10 @@ impl Config for RmsPropConfig {
         check::unit("momentum", self.momentum)?;
         check::nesterov(self.nesterov, self.momentum, 0.0)?;
         check::non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn maximize(&self) -> bool {
+        self.maximize
     }
 
     #[inline(always)]

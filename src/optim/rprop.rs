@@ -72,7 +72,7 @@ impl<A: Element> Rule for Resilient<A> {
 }
 
 impl Config for RpropConfig {
-    type Kernel<A: Element> = WithMaximize<Resilient<A>>;
+    type Kernel<A: Element> = Resilient<A>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -83,11 +83,15 @@ impl Config for RpropConfig {
         check::that(self.step_sizes.0 <= self.step_sizes.1, "step_sizes", self.step_sizes.1, "smallest <= largest")
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let ((minus, plus), (low, high)) = (self.etas, self.step_sizes);
         let rule = Resilient { lr: f(self.lr), minus: f(minus), plus: f(plus), low: f(low), high: f(high) };
-        maximized(rule, self.maximize)
+        rule
     }
 }

@@ -121,7 +121,7 @@ impl Config for ScheduleFreeSgdConfig {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        coupled(Interpolated::new(now.scalars, self.momentum), false, self.weight_decay)
+        coupled(Interpolated::new(now.scalars, self.momentum), self.weight_decay)
     }
 
     fn evaluate<A: Element>(&self, p: A, state: &[A]) -> A {

@@ -82,7 +82,7 @@ impl<A: Element> Rule for HeavyBall<A> {
 
 impl Config for SgdConfig {
     type Kernel<A: Element> =
-        Either<WithCoupled<Descent<A>>, Either<WithCoupled<HeavyBall<A>>, WithCoupled<Trace<Descent<A>, true>>>>;
+        Either<WithCoupled<Descent<A>>, Either<WithCoupled<HeavyBall<A>>, WithCoupled<With<Descent<A>, Trace<A, true>>>>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -92,24 +92,25 @@ impl Config for SgdConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
+    fn maximize(&self) -> bool {
+        self.maximize
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        let (maximize, decay) = (self.maximize, self.weight_decay);
+        let decay = self.weight_decay;
         if self.momentum == 0.0 {
-            return Either::X(coupled(Descent { lr: f(self.lr) }, maximize, decay));
+            return Either::X(coupled(Descent { lr: f(self.lr) }, decay));
         }
         if self.nesterov {
             let rule = Descent { lr: A::one() };
-            return Either::Y(Either::Y(coupled(
-                Trace { rule, momentum: f(self.momentum), lr: f(self.lr) },
-                maximize,
-                decay,
-            )));
+            let trace = Trace { momentum: f(self.momentum), lr: f(self.lr) };
+            return Either::Y(Either::Y(coupled(rule.with(trace), decay)));
         }
         // The buffer is zero before the first step, which leaves no trace in it and has no dampening.
         let gain = if now.t == 1 { 1.0 } else { 1.0 - self.dampening };
         let rule = HeavyBall { lr: f(self.lr), momentum: f(self.momentum), gain: f(gain) };
-        Either::Y(Either::X(coupled(rule, maximize, decay)))
+        Either::Y(Either::X(coupled(rule, decay)))
     }
 }

@@ -35,7 +35,7 @@ hyper_parameters! {
 }
 
 impl Config for SignumConfig {
-    type Kernel<A: Element> = Decoupled<SignOfAverage<A>>;
+    type Kernel<A: Element> = WithDecoupled<SignOfAverage<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -46,6 +46,6 @@ impl Config for SignumConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let rule = SignOfAverage::new(self.lr, self.momentum);
-        Decoupled { rule, decay: A::of(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -61,7 +61,7 @@ impl<A: Element> Rule for SignOfAverage<A> {
 }
 
 impl Config for TigerConfig {
-    type Kernel<A: Element> = Decoupled<SignOfAverage<A>>;
+    type Kernel<A: Element> = WithDecoupled<SignOfAverage<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -72,6 +72,6 @@ impl Config for TigerConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let rule = SignOfAverage::new(self.lr, self.beta);
-        Decoupled { rule, decay: A::of(self.lr * self.weight_decay) }
+        decoupled(rule, self.lr, self.weight_decay)
     }
 }

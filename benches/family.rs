@@ -1,17 +1,18 @@
-//! One step of every optimizer over 1e6 `f32` elements on one thread, as a ratio to the memory limit with its traffic: a rule
+//! One step of every optimizer over 1000 x 1000 `f32` elements on one thread, as a ratio to the memory limit with its traffic: a rule
 //! with as many state arrays and next to no arithmetic, run by the same driver. Writes the rows of `docs/family.md`.
 //!
 //! `cargo bench --bench family`
 mod common;
 
 use common::{Variant, compare, numbers};
-use ndarray::Array1;
+use ndarray::Array2;
 use ndarray_optim::{
     Config, Fused, Now, Optimizer, OptimizerConfig, Parallel, Visit,
     kernel::{Arrays, At, Kernel, Lanes, Rule},
 };
 
-const N: usize = 1_000_000;
+const SIDE: usize = 1000;
+const N: usize = SIDE * SIDE;
 const AT: At<f32> = At { first: false, scale: 1.0 };
 
 /// Reads and writes the parameter and `S` arrays, reads the gradient.
@@ -55,12 +56,13 @@ impl Visit for Measure {
         config.kernel::<f32>(&Now::new(config, 1)).names(&mut names);
         let g = numbers::<f32>(N, 2);
         let (mut lp, mut state) = (numbers::<f32>(N, 1), std::array::from_fn(|_| vec![0.0; N]));
-        let (mut p, grad) = (Array1::from(numbers::<f32>(N, 1)), Array1::from(g.clone()));
+        let matrix = |numbers: Vec<f32>| Array2::from_shape_vec((SIDE, SIDE), numbers).unwrap();
+        let (mut p, grad) = (matrix(numbers(N, 1)), matrix(g.clone()));
         let mut optimizer = Fused::<C, f32>::with(config.clone());
         optimizer.parallel = Parallel::SERIAL;
         let variants = &mut [
             Variant::new("limit", || limit(names.len(), &mut lp, &g, &mut state)),
-            Variant::new("step", || _ = optimizer.update_with_loss(&mut p, &grad, 1.0)),
+            Variant::new("step", || _ = optimizer.update_with_loss(&mut p, &grad, 1.0).unwrap()),
         ];
         let times = compare(variants, 2e-3, 21);
         (names.len(), times[1].seconds * 1e9 / N as f64, times[1].ratio)

@@ -35,6 +35,16 @@ pub enum Error {
         /// Its number of axes.
         ndim: usize,
     },
+    /// The optimizer cannot step an array of this shape.
+    #[error("parameter `{name}` has shape {shape:?}, expected {expected}")]
+    Shape {
+        /// Name of the parameter.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What the optimizer takes.
+        expected: &'static str,
+    },
     /// One step was lent two parameters of the same name.
     #[error("parameter `{name}` appears twice in one step")]
     DuplicateParameter {

@@ -3,7 +3,7 @@ use crate::{
     Error, NonFinite, Optimizer, Outcome, ParamGroup,
     kernel::{
         Arrays, At, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
-        layout::{Order, Shape, same_lengths},
+        layout::{Order, Shape, same_lengths, trimmed},
         plan::{Lent, Task, pieces},
         pool::{drain, lock},
         reduce::Sum,
@@ -12,7 +12,11 @@ use crate::{
     optimizer::{UNNAMED, run_unnamed},
     params::{Lending, Param},
 };
-use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, Axis, Dimension};
+mod whole;
+
+pub use whole::{Factor, Whole};
+
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, Dimension};
 use std::{
     any::type_name,
     array::from_fn,
@@ -106,6 +110,24 @@ pub trait Config: HyperParameters {
         false
     }
 
+    /// Whether steps begin with [`Config::direct`].
+    const DIRECTED: bool = false;
+
+    /// What [`Config::direct`] remembers of an array of this shape: the name and shape of each factor.
+    ///
+    /// # Errors
+    ///
+    /// What the shape must be.
+    fn factors(&self, _shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
+        Ok(Vec::new())
+    }
+
+    /// Looks at an array as a whole before the sweep: replaces its gradient by the direction that the kernel is given, and
+    /// brings the scalars to this step.
+    fn direct<A: Element>(&self, now: &Now, _whole: Whole<'_, A>) -> Scalars {
+        now.scalars
+    }
+
     /// What an element is evaluated at: itself, or for schedule-free optimizers the average, from its state.
     fn evaluate<A: Element>(&self, p: A, _state: &[A]) -> A {
         p
@@ -150,6 +172,8 @@ pub struct Fused<C: Config, A: Element> {
     entries: Vec<Entry<A>>,
     entry_of: HashMap<Box<str>, usize>,
     stamp: u64,
+    /// The direction of one array, where steps begin with one.
+    scratch: Vec<A>,
 }
 
 #[derive(Clone)]
@@ -186,6 +210,9 @@ struct Entry<A> {
     /// The memory order of the state: that of the parameter when it first had a gradient.
     order: Order,
     state: [Vec<A>; MAX_STATES],
+    /// State of other shapes than the parameter.
+    factors: Vec<ArrayD<A>>,
+    factor_names: Vec<&'static str>,
     scalars: Scalars,
     allocated: bool,
     /// Whether the state has begun, in a measurement before the first step.
@@ -219,6 +246,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             entries: Vec::new(),
             entry_of: HashMap::new(),
             stamp: 0,
+            scratch: Vec::new(),
         }
     }
 
@@ -294,21 +322,17 @@ impl<C: Config, A: Element> Fused<C, A> {
         self.entry_of.get(param).map_or(0, |&entry| self.entries[entry].t)
     }
 
-    /// The state arrays of a parameter by name, in the shape of the parameter (`exp_avg`, `exp_avg_sq`, ...: torch's names
-    /// where torch has them). Empty before its first step.
+    /// The state arrays of a parameter by name (`exp_avg`, `exp_avg_sq`, ...: torch's names where torch has them): first those
+    /// in the shape of the parameter, then the factors. Empty before its first step.
     pub fn state(&self, param: &str) -> Vec<(&'static str, ArrayViewD<'_, A>)> {
         let Some(entry) = self.entry_of.get(param).map(|&entry| &self.entries[entry]).filter(|e| e.allocated) else {
             return Vec::new();
         };
         let named = self.plans[entry.group].names.iter().zip(&entry.state);
-        let view = |memory| {
-            let mut view = entry.order.view(&entry.shape, memory)?.into_dyn();
-            while view.ndim() > entry.shape.as_slice().len() {
-                view = view.remove_axis(Axis(0));
-            }
-            Some(view)
-        };
-        named.filter_map(|(&name, memory)| Some((name, view(memory)?))).collect()
+        let view = |memory| Some(trimmed(entry.order.view(&entry.shape, memory)?, entry.shape.as_slice().len()));
+        let arrays = named.filter_map(|(&name, memory)| Some((name, view(memory)?)));
+        let factors = entry.factor_names.iter().zip(&entry.factors).map(|(&name, factor)| (name, factor.view()));
+        arrays.chain(factors).collect()
     }
 
     fn find_group(&self, name: &str) -> Option<usize> {
@@ -351,6 +375,9 @@ impl<C: Config, A: Element> Fused<C, A> {
                 let (known, given) = (entry.shape.as_slice().to_vec(), param.lent.shape.as_slice().to_vec());
                 return Err(Error::ShapeChanged { name: param.name.to_string(), known, given });
             }
+            if C::DIRECTED && param.lent.has_grad() {
+                Self::fits(entry, &self.plans[entry.group])?;
+            }
             entry.seen = self.stamp;
             work += param.lent.size() as u64 * self.plans[entry.group].cost;
         }
@@ -367,6 +394,8 @@ impl<C: Config, A: Element> Fused<C, A> {
             shape: param.lent.shape,
             order: Order::C,
             state: from_fn(|_| Vec::new()),
+            factors: Vec::new(),
+            factor_names: Vec::new(),
             scalars: [0.0; 4],
             allocated: false,
             begun: false,
@@ -594,6 +623,11 @@ impl<A: Element> Entry<A> {
         arrays.for_each(|array| *array = vec![A::ZERO; lent.size()]);
         self.scalars = plan.checked.as_ref().map_or(self.scalars, |(config, _)| config.scalars());
         (self.order, self.allocated, plan.used) = (lent.order, true, true);
+        if C::DIRECTED
+            && let Some((config, _)) = &plan.checked
+        {
+            self.allocate_factors(config);
+        }
         self.unnamed = *self.name == *UNNAMED;
     }
 
@@ -611,7 +645,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         let ([entry], [plan]) = (&mut self.entries[..], &mut self.plans[..]) else { return None };
         let same = p.ndim() == g.ndim() && same_lengths(p.shape(), g.shape()) && entry.shape.is(p.shape());
         let (p, g) = (p.as_slice_mut()?, g.as_slice()?);
-        let known = entry.unnamed && entry.order == Order::C && plan.terms == 0 && plan.is_for(&self.config);
+        let known = !C::DIRECTED && entry.unnamed && entry.order == Order::C && plan.terms == 0 && plan.is_for(&self.config);
         if !same || !known || self.non_finite != NonFinite::Propagate || self.parallel.pays(p.len() as u64 * plan.cost) {
             return None;
         }
@@ -651,7 +685,9 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
                 if self.plans.iter().any(|plan| plan.terms > 0) {
                     self.measure(&mut lending);
                 }
-                if self.parallel.pays(work) {
+                if C::DIRECTED {
+                    self.sweep_directed(lending);
+                } else if self.parallel.pays(work) {
                     self.sweep_parallel(lending);
                 } else {
                     self.sweep(lending);

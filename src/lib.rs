@@ -73,6 +73,9 @@
 //! | [`DAdaptAdamW`] | AdamW that estimates its own learning rate, by D-Adaptation |
 //! | [`Dog`] | SGD whose rate is the distance travelled over the root of all squared gradients |
 //! | [`Dowg`] | SGD whose rate is the distance travelled over the root of weighted squared gradients |
+//! | [`Adafactor`] | Adam with its average of squares kept by rows and columns: next to no memory |
+//! | [`Sm3`] | Adagrad with its sums kept by rows and columns: next to no memory |
+//! | [`Muon`] | Momentum with steps made orthogonal, for the matrices of networks |
 //! | [`Mars`] | AdamW on gradients with their variance reduced |
 //!
 //! Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with torch's defaults, where
@@ -100,7 +103,7 @@ mod optimizer;
 mod params;
 
 pub use error::Error;
-pub use fused::{Config, Fused, HyperParameters, Now, Scalars};
+pub use fused::{Config, Factor, Fused, HyperParameters, Now, Scalars, Whole};
 pub use kernel::Parallel;
 pub use optim::*;
 pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};

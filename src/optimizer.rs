@@ -351,5 +351,8 @@ catalogue! {
     "dadapt_adamw" DAdaptAdamW(DAdaptAdamWConfig): "AdamW that estimates its own learning rate, by D-Adaptation.";
     "dog" Dog(DogConfig): "SGD whose rate is the distance travelled over the root of all squared gradients.";
     "dowg" Dowg(DowgConfig): "SGD whose rate is the distance travelled over the root of weighted squared gradients.";
+    "adafactor" Adafactor(AdafactorConfig): "Adam with its average of squares kept by rows and columns: next to no memory.";
+    "sm3" Sm3(Sm3Config): "Adagrad with its sums kept by rows and columns: next to no memory.";
+    "muon" Muon(MuonConfig): "Momentum with steps made orthogonal, for the matrices of networks.";
     "mars" Mars(MarsConfig): "AdamW on gradients with their variance reduced.";
 }

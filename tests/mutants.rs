@@ -5,7 +5,7 @@ mod common;
 
 use common::{Case, F64, cases, worst_error};
 use ndarray_optim::{
-    Config, Error, Fused, HyperParameters, Now, OptimizerConfig, Scalars, Visit,
+    Config, Error, Factor, Fused, HyperParameters, Now, OptimizerConfig, Scalars, Visit, Whole,
     kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Wrapper, reduce::Sum},
 };
 use serde_json::Value;
@@ -95,6 +95,21 @@ impl<C: Config> Config for Mutant<C> {
     fn scalars(&self) -> Scalars {
         self.config.scalars()
     }
+    const DIRECTED: bool = C::DIRECTED;
+    fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
+        self.config.factors(shape)
+    }
+    fn direct<A: Element>(&self, now: &Now, whole: Whole<'_, A>) -> Scalars {
+        let mut now = *now;
+        now.t += u64::from(self.how == OffByOneStep);
+        let before = whole.factors.to_vec();
+        let Whole { p, g, factors, parallel } = whole;
+        let scalars = self.config.direct(&now, Whole { p, g, factors: &mut *factors, parallel });
+        if self.how == StaleState && before.iter().any(|factor| factor.iter().any(|x| *x != A::ZERO)) {
+            factors.clone_from_slice(&before);
+        }
+        scalars
+    }
     fn absorb(&self, now: &Now, sums: &[f64; MAX_TERMS]) -> Scalars {
         let mut now = *now;
         if self.how == ForgottenScalars {
@@ -136,7 +151,7 @@ fn mutations(config: &OptimizerConfig) -> Vec<Mutation> {
         fn visit<C: Config>(self, config: &C) -> bool {
             let mut names = Vec::new();
             config.kernel::<f64>(&Now::new(config, 1)).names(&mut names);
-            !names.is_empty()
+            !names.is_empty() || C::DIRECTED
         }
     }
     let state = config.visit(HasState);
@@ -167,6 +182,8 @@ fn mutations(config: &OptimizerConfig) -> Vec<Mutation> {
         "qhadam",
         "radam",
         "schedule_free_adamw",
+        "adafactor",
+        "muon",
         "yogi",
     ];
     let remembers = [
@@ -212,8 +229,9 @@ fn changed(config: &OptimizerConfig) -> Vec<(String, OptimizerConfig)> {
             Value::Bool(on) => with(key.clone(), (!on).into()),
             Value::Array(list) => {
                 for i in 0..list.len() {
+                    let Some(x) = list[i].as_f64() else { continue };
                     let mut new = list.clone();
-                    new[i] = other(list[i].as_f64().unwrap()).into();
+                    new[i] = other(x).into();
                     with(format!("{key}[{i}]"), new.into());
                 }
             }

@@ -1,5 +1,5 @@
 //! Shapes and memory orders without allocation: six axes, missing ones in front with length 1.
-use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Dimension, Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, RawData};
+use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Dimension, Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, IxDyn, RawData};
 
 /// The largest number of axes.
 pub(crate) const AXES: usize = 6;
@@ -147,6 +147,15 @@ pub(crate) fn six_axes<S: RawData, D: Dimension>(array: ArrayBase<S, D>) -> Opti
         5 => array.into_dimensionality::<Ix5>().ok().map(|a| a.insert_axis(FRONT)),
         _ => array.into_dimensionality::<Ix6>().ok(),
     }
+}
+
+/// The last `ndim` axes of six, of which the others have length 1.
+pub(crate) fn trimmed<S: RawData>(array: ArrayBase<S, Ix6>, ndim: usize) -> ArrayBase<S, IxDyn> {
+    let mut array = array.into_dyn();
+    while array.ndim() > ndim {
+        array = array.remove_axis(Axis(0));
+    }
+    array
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod lanes;
 pub(crate) mod layout;
 pub(crate) mod plan;
 pub(crate) mod pool;
+pub(crate) mod product;
 pub mod reduce;
 mod rule;
 mod sweep;

@@ -1,7 +1,7 @@
 //! One file for each optimizer: what it is for, its formula, its hyper-parameters and its rule.
 
 use crate::{
-    Config, Error, Fused, Now, Scalars,
+    Config, Error, Factor, Fused, Now, Scalars, Whole,
     error::check,
     kernel::{Either, Element, Kernel, MAX_TERMS, Rule, Trace, With, WithCoupled, WithDecoupled, coupled, decoupled},
 };
@@ -47,6 +47,7 @@ mod acprop;
 mod adabelief;
 mod adabound;
 mod adadelta;
+mod adafactor;
 mod adagrad;
 mod adam;
 mod adamax;
@@ -73,6 +74,7 @@ mod mars;
 mod momentum;
 mod momo;
 mod momo_adam;
+mod muon;
 mod nadam;
 mod novograd;
 mod optimistic_gradient_descent;
@@ -89,6 +91,7 @@ mod schedule_free_sgd;
 mod sgd;
 mod sign_sgd;
 mod signum;
+mod sm3;
 mod tiger;
 mod yogi;
 
@@ -96,6 +99,7 @@ pub use acprop::{AcProp, AcPropConfig};
 pub use adabelief::{AdaBelief, AdaBeliefConfig};
 pub use adabound::{AdaBound, AdaBoundConfig};
 pub use adadelta::{Adadelta, AdadeltaConfig};
+pub use adafactor::{Adafactor, AdafactorConfig};
 pub use adagrad::{Adagrad, AdagradConfig};
 pub use adam::{Adam, AdamConfig};
 pub use adamax::{Adamax, AdamaxConfig};
@@ -122,6 +126,7 @@ pub use mars::{Mars, MarsConfig};
 pub use momentum::{Momentum, MomentumConfig};
 pub use momo::{Momo, MomoConfig};
 pub use momo_adam::{MomoAdam, MomoAdamConfig};
+pub use muon::{AdjustLr, Muon, MuonConfig};
 pub use nadam::{NAdam, NAdamConfig};
 pub use novograd::{NovoGrad, NovoGradConfig};
 pub use optimistic_gradient_descent::{OptimisticGradientDescent, OptimisticGradientDescentConfig};
@@ -138,5 +143,6 @@ pub use schedule_free_sgd::{ScheduleFreeSgd, ScheduleFreeSgdConfig};
 pub use sgd::{Sgd, SgdConfig};
 pub use sign_sgd::{SignSgd, SignSgdConfig};
 pub use signum::{Signum, SignumConfig};
+pub use sm3::{Sm3, Sm3Config};
 pub use tiger::{Tiger, TigerConfig};
 pub use yogi::{Yogi, YogiConfig};

@@ -52,6 +52,13 @@ pub struct Average<A> {
     step_size: A,
 }
 
+impl<A: Element> Average<A> {
+    #[inline(always)]
+    pub fn new(beta: f64, step_size: f64) -> Self {
+        Average { beta: A::of(beta), one_minus_beta: A::of(1.0 - beta), step_size: A::of(step_size) }
+    }
+}
+
 impl<A: Element> Rule for Average<A> {
     type Elem = A;
     type State = [A; 1];
@@ -83,9 +90,7 @@ impl Config for MomentumConfig {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
         let correction = if self.bias_correction { now.correction(0) } else { 1.0 };
-        let rule = Average { beta: f(self.beta), one_minus_beta: f(1.0 - self.beta), step_size: f(self.lr / correction) };
-        coupled(rule, self.weight_decay)
+        coupled(Average::new(self.beta, self.lr / correction), self.weight_decay)
     }
 }

@@ -47,7 +47,7 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Descent<A> {
-    lr: A,
+    pub lr: A,
 }
 
 impl<A: Element> Rule for Descent<A> {

@@ -523,18 +523,18 @@ fn configurations_are_files() {
 #[test]
 fn optimizers_that_use_the_objective_ask_for_it() {
     for config in OptimizerConfig::all() {
-        let (mut p, grad) = (array![1.0, 2.0], array![0.5, 0.5]);
+        let (mut p, grad) = (array![[1.0, 2.0]], array![[0.5, 0.5]]);
         let uses = ["polyak_sgd", "momo", "momo_adam"].contains(&config.name());
         let given = config.build().update(&mut p, &grad);
         assert_eq!(given.is_err(), uses, "{}", config.name());
         if uses {
             assert_eq!(given, Err(Error::Loss { given: None }));
-            assert_eq!(p, array![1.0, 2.0]);
+            assert_eq!(p, array![[1.0, 2.0]]);
             assert!(matches!(config.build().update_with_loss(&mut p, &grad, f64::NAN), Err(Error::Loss { .. })));
             let mut params = Params::new();
             params.loss(1.0).add("p", &mut p, &grad).unwrap();
             config.build().step(params).unwrap();
-            assert_ne!(p, array![1.0, 2.0]);
+            assert_ne!(p, array![[1.0, 2.0]]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The driver of every optimizer: checks a step as a whole, then runs it as one fused pass.
 use crate::{
-    Error, NonFinite, Optimizer, Outcome, ParamGroup,
+    Error, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup,
     kernel::{
         Arrays, At, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
         layout::{Order, Shape, same_lengths, trimmed},
@@ -11,7 +11,9 @@ use crate::{
     },
     optimizer::{UNNAMED, run_unnamed},
     params::{Lending, Param},
+    wrap::Clipping,
 };
+mod clip;
 mod whole;
 
 pub use whole::{Factor, Whole};
@@ -72,6 +74,19 @@ impl Now {
     }
 }
 
+/// The state of one element, by the names of its arrays.
+pub struct Lane<'a, A> {
+    names: &'a [&'static str],
+    values: &'a [A],
+}
+
+impl<A: Element> Lane<'_, A> {
+    /// The number in the array of this name.
+    pub fn get(&self, name: &str) -> Option<A> {
+        self.values.get(self.names.iter().position(|&known| known == name)?).copied()
+    }
+}
+
 /// An optimizer, as its file gives it: what its hyper-parameters must be, and the arithmetic of a step.
 pub trait Config: HyperParameters {
     /// The arithmetic of one step.
@@ -111,7 +126,19 @@ pub trait Config: HyperParameters {
     }
 
     /// Whether steps begin with [`Config::direct`].
-    const DIRECTED: bool = false;
+    fn is_directed(&self) -> bool {
+        false
+    }
+
+    /// Clipping of gradients by their norm.
+    fn clipping(&self) -> Option<Clipping> {
+        None
+    }
+
+    /// These hyper-parameters for a group: those of `config` if they are for the same optimizer, in the same wrappers.
+    fn adopt(&self, config: &OptimizerConfig) -> Option<Self> {
+        config.downcast::<Self>().cloned()
+    }
 
     /// What [`Config::direct`] remembers of an array of this shape: the name and shape of each factor.
     ///
@@ -129,7 +156,7 @@ pub trait Config: HyperParameters {
     }
 
     /// What an element is evaluated at: itself, or for schedule-free optimizers the average, from its state.
-    fn evaluate<A: Element>(&self, p: A, _state: &[A]) -> A {
+    fn evaluate<A: Element>(&self, p: A, _state: &Lane<'_, A>) -> A {
         p
     }
 
@@ -174,6 +201,7 @@ pub struct Fused<C: Config, A: Element> {
     stamp: u64,
     /// The direction of one array, where steps begin with one.
     scratch: Vec<A>,
+    grad_norm: Option<f64>,
 }
 
 #[derive(Clone)]
@@ -188,8 +216,13 @@ struct Plan<C: Config, A: Element> {
     kernel: Option<(u64, Scalars, C::Kernel<A>)>,
     /// Sums that the kernel asks for.
     terms: usize,
-    /// What gradients are multiplied with.
+    /// What gradients are multiplied with: -1 to climb.
+    sign: A,
+    /// The same in this step, with the factor of clipping.
     scale: A,
+    /// Whether steps begin with a direction, and with a norm.
+    directed: bool,
+    clips: bool,
     /// Of the whole group, and how many steps it has made, if sums run over all of its arrays.
     scalars: Option<Scalars>,
     t: u64,
@@ -247,6 +280,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             entry_of: HashMap::new(),
             stamp: 0,
             scratch: Vec::new(),
+            grad_norm: None,
         }
     }
 
@@ -375,7 +409,7 @@ impl<C: Config, A: Element> Fused<C, A> {
                 let (known, given) = (entry.shape.as_slice().to_vec(), param.lent.shape.as_slice().to_vec());
                 return Err(Error::ShapeChanged { name: param.name.to_string(), known, given });
             }
-            if C::DIRECTED && param.lent.has_grad() {
+            if self.plans[entry.group].directed && param.lent.has_grad() {
                 Self::fits(entry, &self.plans[entry.group])?;
             }
             entry.seen = self.stamp;
@@ -438,7 +472,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             }
             let Some((config, now)) = plan.now(entry.t + 1, entry.scalars, loss) else { continue };
             let kernel: C::Kernel<A> = config.kernel(&Now { measuring: true, ..now });
-            let at = At { first: !entry.begun, scale: plan.scale };
+            let at = At { first: !entry.begun, scale: plan.scale * param.factor };
             entry.begun = true;
             let mut sums = <[Sum; MAX_TERMS]>::default();
             let mut work = |p: &mut [A], g: &[A], state: Arrays<'_, A>| kernel.measure(&at, p, g, state, &mut sums);
@@ -478,7 +512,7 @@ impl<C: Config, A: Element> Fused<C, A> {
     fn sweep(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>) {
         for param in params {
             let entry = &mut self.entries[param.entry];
-            let Some((kernel, at)) = entry.advance(&param.lent, &mut self.plans[entry.group]) else { continue };
+            let Some((kernel, at)) = entry.advance(param, &mut self.plans[entry.group]) else { continue };
             if let Some((p, g)) = param.lent.flat(entry.order) {
                 kernel.run(&at, p, g, entry.arrays());
             } else if let Some((p, g)) = param.lent.views(entry.order, strided) {
@@ -497,7 +531,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         let mut entries = entries.iter_mut().enumerate();
         let tasks = params.iter_mut().filter_map(|param| {
             let (_, entry) = entries.find(|&(i, _)| i == param.entry)?;
-            let (&kernel, at) = entry.advance(&param.lent, &mut plans[entry.group])?;
+            let (&kernel, at) = entry.advance(param, &mut plans[entry.group])?;
             let task = Task::new(&mut param.lent, entry.order, strided, entry.arrays())?;
             Some((task, (kernel, at)))
         });
@@ -537,7 +571,10 @@ impl<C: Config, A: Element> Plan<C, A> {
             checked: None,
             kernel: None,
             terms: 0,
+            sign: A::one(),
             scale: A::one(),
+            directed: false,
+            clips: false,
             scalars: None,
             t: 0,
             sums: None,
@@ -565,6 +602,11 @@ impl<C: Config, A: Element> Plan<C, A> {
         let (kernel, logs): (C::Kernel<A>, _) = (config.kernel(&now), now.logs);
         let mut names = Vec::new();
         kernel.names(&mut names);
+        let repeated = (1..names.len()).any(|i| names[..i].contains(&names[i]));
+        if names.len() > MAX_STATES || repeated {
+            let expected = "at most six state arrays of different names, those of wrappers included";
+            return Err(Error::HyperParameter { field: "wrap", value: format!("{names:?}"), expected });
+        }
         if self.used && names != self.names {
             return Err(Error::StateChanged { held: self.names.clone(), needed: names });
         }
@@ -573,7 +615,9 @@ impl<C: Config, A: Element> Plan<C, A> {
             self.sums.get_or_insert_default();
         }
         (self.cost, self.terms) = (kernel.cost() * A::COST, kernel.terms());
-        self.scale = if config.maximize() { -A::one() } else { A::one() };
+        self.sign = if config.maximize() { -A::one() } else { A::one() };
+        self.scale = self.sign;
+        (self.directed, self.clips) = (config.is_directed(), config.clipping().is_some());
         (self.checked, self.kernel, self.names) = (Some((config.clone(), logs)), None, names);
         Ok(())
     }
@@ -600,19 +644,23 @@ impl<C: Config, A: Element> Plan<C, A> {
 impl<A: Element> Entry<A> {
     /// Counts the step: its kernel, and how to run it. `None` without a gradient.
     #[inline]
-    fn advance<'p, C: Config>(&mut self, lent: &Lent<'_, A>, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, At<A>)> {
-        if !lent.has_grad() {
+    fn advance<'p, C: Config>(
+        &mut self,
+        param: &Param<'_, A>,
+        plan: &'p mut Plan<C, A>,
+    ) -> Option<(&'p C::Kernel<A>, At<A>)> {
+        if !param.lent.has_grad() {
             return None;
         }
         if !self.allocated {
-            self.allocate(lent, plan);
+            self.allocate(&param.lent, plan);
         }
         self.t += 1;
         if plan.terms == 0 {
             let (config, now) = plan.now(self.t, self.scalars, f64::NAN)?;
             self.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
         }
-        let at = At { first: !self.begun, scale: plan.scale };
+        let at = At { first: !self.begun, scale: plan.scale * param.factor };
         self.begun = true;
         Some((plan.kernel(self.t, self.scalars)?, at))
     }
@@ -623,7 +671,7 @@ impl<A: Element> Entry<A> {
         arrays.for_each(|array| *array = vec![A::ZERO; lent.size()]);
         self.scalars = plan.checked.as_ref().map_or(self.scalars, |(config, _)| config.scalars());
         (self.order, self.allocated, plan.used) = (lent.order, true, true);
-        if C::DIRECTED
+        if plan.directed
             && let Some((config, _)) = &plan.checked
         {
             self.allocate_factors(config);
@@ -645,7 +693,12 @@ impl<C: Config, A: Element> Fused<C, A> {
         let ([entry], [plan]) = (&mut self.entries[..], &mut self.plans[..]) else { return None };
         let same = p.ndim() == g.ndim() && same_lengths(p.shape(), g.shape()) && entry.shape.is(p.shape());
         let (p, g) = (p.as_slice_mut()?, g.as_slice()?);
-        let known = !C::DIRECTED && entry.unnamed && entry.order == Order::C && plan.terms == 0 && plan.is_for(&self.config);
+        let known = !plan.directed
+            && !plan.clips
+            && entry.unnamed
+            && entry.order == Order::C
+            && plan.terms == 0
+            && plan.is_for(&self.config);
         if !same || !known || self.non_finite != NonFinite::Propagate || self.parallel.pays(p.len() as u64 * plan.cost) {
             return None;
         }
@@ -682,10 +735,11 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
         let accepted = self.place(lending.params).and_then(|work| Ok((work, self.accept(&lending)?)));
         match accepted {
             Ok((work, true)) => {
+                self.clip(&mut lending);
                 if self.plans.iter().any(|plan| plan.terms > 0) {
                     self.measure(&mut lending);
                 }
-                if C::DIRECTED {
+                if self.plans.iter().any(|plan| plan.directed) {
                     self.sweep_directed(lending);
                 } else if self.parallel.pays(work) {
                     self.sweep_parallel(lending);
@@ -701,6 +755,10 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
                 refused.map(|_| Outcome::Skipped)
             }
         }
+    }
+
+    fn grad_norm(&self) -> Option<f64> {
+        self.grad_norm
     }
 
     fn lr(&self) -> f64 {
@@ -721,25 +779,26 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
 
     fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
         let mut point = param.to_owned();
-        let state = self.state(name);
-        if let Some(entry) = self.entry_of.get(name).map(|&entry| &self.entries[entry])
-            && state.iter().all(|(_, array)| array.shape() == point.shape())
-            && let Some((config, _)) = &self.plans[entry.group].checked
+        let Some(entry) = self.entry_of.get(name).map(|&entry| &self.entries[entry]) else { return point };
+        let plan = &self.plans[entry.group];
+        if let Some((config, _)) = &plan.checked
+            && entry.allocated
+            && entry.shape.is(point.shape())
         {
-            let mut lanes = vec![A::ZERO; state.len()];
+            let state = self.state(name);
+            let arrays = &state[..plan.names.len()];
+            let mut values = vec![A::ZERO; arrays.len()];
             for (index, p) in point.indexed_iter_mut() {
-                lanes.iter_mut().zip(&state).for_each(|(lane, (_, array))| *lane = array[&index]);
-                if !lanes.is_empty() {
-                    *p = config.evaluate(*p, &lanes);
-                }
+                values.iter_mut().zip(arrays).for_each(|(value, (_, array))| *value = array[&index]);
+                *p = config.evaluate(*p, &Lane { names: &plan.names, values: &values });
             }
         }
         point
     }
 
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {
-        match group.config.downcast::<C>() {
-            Some(config) => self.group(group.group, group.params, config.clone()),
+        match self.config.adopt(&group.config) {
+            Some(config) => self.group(group.group, group.params, config),
             None => Err(Error::OtherOptimizer {
                 given: group.config.name(),
                 group: group.group,

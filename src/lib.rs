@@ -101,13 +101,15 @@ pub mod kernel;
 mod optim;
 mod optimizer;
 mod params;
+pub mod wrap;
 
 pub use error::Error;
-pub use fused::{Config, Factor, Fused, HyperParameters, Now, Scalars, Whole};
+pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, Scalars, Whole};
 pub use kernel::Parallel;
 pub use optim::*;
-pub use optimizer::{NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
+pub use optimizer::{Ahead, Composition, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
 pub use params::{Lending, Params};
+pub use wrap::Compose;
 
 /// The examples in the texts around the crate are tests too.
 #[cfg(doctest)]

@@ -4,9 +4,10 @@ use crate::{
     kernel::Element,
     optim::*,
     params::{Lending, Param},
+    wrap::{AnyWrap, Composed, Lookahead},
 };
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, Dimension};
-use std::{any::Any, borrow::Cow};
+use std::{any::Any, borrow::Cow, marker::PhantomData};
 
 /// The name of the one array of `update`: eight bytes compare in one instruction.
 pub(crate) const UNNAMED: &str = "variable";
@@ -120,6 +121,10 @@ pub trait Optimizer<A: Element>: Send {
     /// [`update`](Optimizer::update)): the parameter itself, but for schedule-free optimizers the average that belongs to it.
     fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A>;
 
+    /// The norm of all gradients of the last step, if it was taken for clipping
+    /// ([`ClipByGlobalNorm`](crate::wrap::ClipByGlobalNorm)).
+    fn grad_norm(&self) -> Option<f64>;
+
     /// The learning rate of parameters in no group.
     fn lr(&self) -> f64;
 
@@ -154,6 +159,9 @@ impl<A: Element, O: Optimizer<A> + ?Sized> Optimizer<A> for Box<O> {
     }
     fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
         (**self).evaluation(name, param)
+    }
+    fn grad_norm(&self) -> Option<f64> {
+        (**self).grad_norm()
     }
     fn lr(&self) -> f64 {
         (**self).lr()
@@ -213,6 +221,59 @@ pub trait Visit {
     fn visit<C: Config>(self, config: &C) -> Self::Out;
 }
 
+/// Hyper-parameters of any optimizer with wrappers around it, for a run described by a file.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Composition {
+    /// The optimizer.
+    pub inner: Box<OptimizerConfig>,
+    /// What is around it, from the inside out; at most eight wrappers.
+    pub wrap: Vec<AnyWrap>,
+}
+
+/// Hyper-parameters of lookahead around any optimizer, for a run described by a file; see [`Lookahead`].
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Ahead {
+    /// The optimizer.
+    pub inner: Box<OptimizerConfig>,
+    /// Steps of a stretch, >= 1. Default 5.
+    #[cfg_attr(feature = "serde", serde(default = "sync_period"))]
+    pub sync_period: u64,
+    /// Part of the way that is kept, in [0, 1]. Default 0.5.
+    #[cfg_attr(feature = "serde", serde(default = "slow_step_size"))]
+    pub slow_step_size: f64,
+}
+
+#[cfg(feature = "serde")]
+fn sync_period() -> u64 {
+    Lookahead::default().sync_period
+}
+
+#[cfg(feature = "serde")]
+fn slow_step_size() -> f64 {
+    Lookahead::default().slow_step_size
+}
+
+impl OptimizerConfig {
+    /// The optimizer inside of all wrappers, and these from the inside out.
+    pub(crate) fn flatten(&self) -> (&OptimizerConfig, Vec<AnyWrap>) {
+        match self {
+            OptimizerConfig::Composed(Composition { inner, wrap }) => {
+                let (base, mut all) = inner.flatten();
+                all.extend(wrap.iter().cloned());
+                (base, all)
+            }
+            OptimizerConfig::Lookahead(Ahead { inner, sync_period, slow_step_size }) => {
+                let (base, mut all) = inner.flatten();
+                all.push(Lookahead { sync_period: *sync_period, slow_step_size: *slow_step_size }.into());
+                (base, all)
+            }
+            base => (base, Vec::new()),
+        }
+    }
+}
+
 macro_rules! catalogue {
     ($($name:literal $optimizer:ident($config:ident): $what:literal;)*) => {
         /// The hyper-parameters of any optimizer: a run described by a file.
@@ -238,6 +299,12 @@ macro_rules! catalogue {
                 #[cfg_attr(feature = "serde", serde(rename = $name))]
                 $optimizer($config),
             )*
+            /// An optimizer in wrappers.
+            #[cfg_attr(feature = "serde", serde(rename = "composed"))]
+            Composed(Composition),
+            /// An optimizer that runs ahead: [`Lookahead`](crate::wrap::Lookahead) by itself.
+            #[cfg_attr(feature = "serde", serde(rename = "lookahead"))]
+            Lookahead(Ahead),
         }
 
         impl OptimizerConfig {
@@ -250,6 +317,8 @@ macro_rules! catalogue {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(OptimizerConfig::$optimizer(_) => $name,)*
+                    OptimizerConfig::Composed(_) => "composed",
+                    OptimizerConfig::Lookahead(_) => "lookahead",
                 }
             }
 
@@ -257,6 +326,8 @@ macro_rules! catalogue {
             pub fn summary(&self) -> &'static str {
                 match self {
                     $(OptimizerConfig::$optimizer(_) => $what,)*
+                    OptimizerConfig::Composed(_) => "An optimizer in wrappers.",
+                    OptimizerConfig::Lookahead(_) => "An optimizer that runs ahead and goes back a part of the way.",
                 }
             }
 
@@ -266,28 +337,45 @@ macro_rules! catalogue {
             ///
             /// [`Error::HyperParameter`].
             pub fn validate(&self) -> Result<(), Error> {
-                match self {
-                    $(OptimizerConfig::$optimizer(config) => config.validate(),)*
+                struct Validate;
+                impl Visit for Validate {
+                    type Out = Result<(), Error>;
+                    fn visit<C: Config>(self, config: &C) -> Self::Out {
+                        config.validate()
+                    }
                 }
+                self.visit(Validate)
             }
 
             /// The optimizer, for arrays of `A`.
             pub fn build<A: Element>(&self) -> Box<dyn Optimizer<A>> {
-                match self {
-                    $(OptimizerConfig::$optimizer(config) => Box::new(Fused::with(config.clone())),)*
+                struct Build<A>(PhantomData<A>);
+                impl<A: Element> Visit for Build<A> {
+                    type Out = Box<dyn Optimizer<A>>;
+                    fn visit<C: Config>(self, config: &C) -> Self::Out {
+                        Box::new(Fused::with(config.clone()))
+                    }
                 }
+                self.visit(Build(PhantomData))
             }
 
-            /// Calls `visit` with the typed hyper-parameters.
+            /// Calls `visit` with the typed hyper-parameters, in the wrappers there are: a [`Composed`].
             pub fn visit<V: Visit>(&self, visit: V) -> V::Out {
-                match self {
-                    $(OptimizerConfig::$optimizer(config) => visit.visit(config),)*
+                let (base, wrap) = self.flatten();
+                match base {
+                    $(OptimizerConfig::$optimizer(config) => visit.visit(&Composed { inner: config.clone(), wrap }),)*
+                    // What `flatten` returns is none of these.
+                    OptimizerConfig::Composed(_) | OptimizerConfig::Lookahead(_) => {
+                        visit.visit(&Composed::<SgdConfig>::default())
+                    }
                 }
             }
 
             pub(crate) fn downcast<C: Config>(&self) -> Option<&C> {
                 let config: &dyn Any = match self {
                     $(OptimizerConfig::$optimizer(config) => config,)*
+                    OptimizerConfig::Composed(config) => config,
+                    OptimizerConfig::Lookahead(config) => config,
                 };
                 config.downcast_ref()
             }

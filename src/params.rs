@@ -46,6 +46,8 @@ pub struct Lending<'s, 'a, A> {
 pub(crate) struct Param<'a, A> {
     pub name: Cow<'a, str>,
     pub lent: Lent<'a, A>,
+    /// What its gradient is multiplied with, for its own norm.
+    pub factor: A,
     /// Where the optimizer keeps its state: known once it has been looked up.
     pub entry: usize,
 }
@@ -67,7 +69,7 @@ impl<'a, A: Element> Param<'a, A> {
             None => Lent::without_grad(param),
         };
         match lent {
-            Ok(lent) => Ok(Param { name, lent, entry: 0 }),
+            Ok(lent) => Ok(Param { name, lent, factor: A::one(), entry: 0 }),
             Err(unfit) => Err(unfit.explain(name.into_owned(), &dims, grad_dims)),
         }
     }

@@ -5,8 +5,9 @@ mod common;
 
 use common::{Case, F64, cases, worst_error};
 use ndarray_optim::{
-    Config, Error, Factor, Fused, HyperParameters, Now, OptimizerConfig, Scalars, Visit, Whole,
+    Config, Error, Factor, Fused, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Visit, Whole,
     kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Wrapper, reduce::Sum},
+    wrap::Clipping,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -95,7 +96,12 @@ impl<C: Config> Config for Mutant<C> {
     fn scalars(&self) -> Scalars {
         self.config.scalars()
     }
-    const DIRECTED: bool = C::DIRECTED;
+    fn is_directed(&self) -> bool {
+        self.config.is_directed()
+    }
+    fn clipping(&self) -> Option<Clipping> {
+        self.config.clipping()
+    }
     fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
         self.config.factors(shape)
     }
@@ -103,8 +109,8 @@ impl<C: Config> Config for Mutant<C> {
         let mut now = *now;
         now.t += u64::from(self.how == OffByOneStep);
         let before = whole.factors.to_vec();
-        let Whole { p, g, factors, parallel } = whole;
-        let scalars = self.config.direct(&now, Whole { p, g, factors: &mut *factors, parallel });
+        let Whole { name, p, g, factors, parallel } = whole;
+        let scalars = self.config.direct(&now, Whole { name, p, g, factors: &mut *factors, parallel });
         if self.how == StaleState && before.iter().any(|factor| factor.iter().any(|x| *x != A::ZERO)) {
             factors.clone_from_slice(&before);
         }
@@ -120,7 +126,7 @@ impl<C: Config> Config for Mutant<C> {
     fn maximize(&self) -> bool {
         self.config.maximize()
     }
-    fn evaluate<A: Element>(&self, p: A, state: &[A]) -> A {
+    fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
         self.config.evaluate(p, state)
     }
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
@@ -151,7 +157,7 @@ fn mutations(config: &OptimizerConfig) -> Vec<Mutation> {
         fn visit<C: Config>(self, config: &C) -> bool {
             let mut names = Vec::new();
             config.kernel::<f64>(&Now::new(config, 1)).names(&mut names);
-            !names.is_empty() || C::DIRECTED
+            !names.is_empty() || config.is_directed()
         }
     }
     let state = config.visit(HasState);

@@ -14,6 +14,8 @@ use ndarray::{ArrayD, ArrayViewD, ArrayViewMut, ArrayViewMutD, IxDyn, Zip};
 
 /// One array before its sweep, as [`Config::direct`] sees it.
 pub struct Whole<'a, A> {
+    /// The name of the parameter.
+    pub name: &'a str,
     /// The parameter.
     pub p: ArrayViewD<'a, A>,
     /// Row-major: the gradient, to be replaced by what the kernel shall have in its place.
@@ -59,11 +61,12 @@ impl<C: Config, A: Element> Fused<C, A> {
             let Some((mut p, g)) = param.lent.views(Order::C, strided) else { continue };
             scratch.resize(g.len(), A::ZERO);
             let Ok(mut direction) = ArrayViewMut::from_shape(g.raw_dim(), &mut scratch[..]) else { continue };
-            let scale = plan.scale;
+            let scale = plan.scale * param.factor;
             Zip::from(&mut direction).and(&g).for_each(|direction, &g| *direction = scale * g);
 
             let ndim = entry.shape.as_slice().len();
             let whole = Whole {
+                name: &entry.name,
                 p: trimmed(p.view(), ndim),
                 g: trimmed(direction.view_mut(), ndim),
                 factors: &mut entry.factors,

@@ -25,6 +25,15 @@ impl<A> Arrays<'_, A> {
         (Arrays(heads), Arrays(tails))
     }
 
+    /// The arrays in `range`, in the first places.
+    #[inline]
+    pub(crate) fn some(&mut self, range: Range<usize>) -> Arrays<'_, A> {
+        let mut some: [&mut [A]; MAX_STATES] = Default::default();
+        let arrays = self.0.iter_mut().skip(range.start).take(range.len());
+        some.iter_mut().zip(arrays).for_each(|(some, array)| *some = array);
+        Arrays(some)
+    }
+
     /// The elements in `range` of each array.
     #[inline]
     pub(crate) fn part(&mut self, range: Range<usize>) -> Arrays<'_, A> {

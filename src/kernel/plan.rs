@@ -83,6 +83,22 @@ impl<'a, A: Element> Lent<'a, A> {
         !matches!(self.memory, Memory::NoGrad)
     }
 
+    /// The gradient in the order of its memory, if that has no gaps.
+    pub fn grad_slice(&self) -> Option<&[A]> {
+        match &self.memory {
+            Memory::Flat(_, g) => Some(g),
+            _ => None,
+        }
+    }
+
+    /// The gradient, where it is not a slice.
+    pub fn grad_view<'t>(&self, strided: &'t [Option<Strided<'a, A>>]) -> Option<ArrayView6<'t, A>> {
+        match &self.memory {
+            Memory::Strided(place) => Some(strided.get(*place)?.as_ref()?.1.view()),
+            _ => None,
+        }
+    }
+
     /// The first element of the gradient, in its memory order, that is infinite or NaN.
     pub fn non_finite(&self, strided: &[Option<Strided<'a, A>>]) -> Option<A> {
         match &self.memory {

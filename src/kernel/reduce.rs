@@ -17,8 +17,9 @@ use super::{
     Element, Parallel,
     pool::{drain, lock},
 };
+use crate::wrap::Norm;
 use multiversion::multiversion;
-use ndarray::{ArrayRef, Dimension};
+use ndarray::{ArrayRef, ArrayView6, Dimension};
 use std::sync::Mutex;
 
 /// Elements in a task.
@@ -183,6 +184,93 @@ pub(crate) fn non_finite<A: Element>(a: &[A]) -> Option<A> {
 fn all_finite<A: Element>(a: &[A]) -> bool {
     // `x * 0` is 0 for a finite x and NaN otherwise; no early exit, so that the loop vectorises.
     a.iter().fold(true, |finite, &x| finite & (x * A::ZERO == A::ZERO))
+}
+
+/// A norm of several arrays together.
+pub(crate) struct NormSum {
+    norm: Norm,
+    /// A power of 2 that elements are multiplied with.
+    scale: f64,
+    sum: Sum,
+    max: f64,
+}
+
+impl NormSum {
+    pub fn new(norm: Norm, scale: f64) -> Self {
+        NormSum { norm, scale, sum: Sum::default(), max: 0.0 }
+    }
+
+    fn add<A: Element>(&mut self, a: &[A]) {
+        let mut tile = [0.0; TILE];
+        for a in a.chunks(TILE) {
+            let tile = &mut tile[..a.len()];
+            match self.norm {
+                Norm::L1 => magnitudes(a, tile),
+                Norm::L2 => squares(a, A::of(self.scale), tile),
+                Norm::Max => {
+                    self.max = larger(self.max, max_abs_slice(a).f64());
+                    continue;
+                }
+            }
+            self.sum.add(tile);
+        }
+    }
+
+    /// Adds slices, on as many threads as they are worth.
+    pub fn add_slices<'a, A: Element>(&mut self, slices: impl Iterator<Item = &'a [A]> + Clone + Send, parallel: &Parallel) {
+        let size: usize = slices.clone().map(<[A]>::len).sum();
+        if !parallel.pays(size as u64 * A::COST) {
+            return slices.for_each(|a| self.add(a));
+        }
+        let (norm, scale) = (self.norm, self.scale);
+        let all = Mutex::new(self);
+        let block = |a: &[A]| {
+            let mut part = NormSum::new(norm, scale);
+            part.add(a);
+            let mut all = lock(&all);
+            all.sum.merge(&part.sum);
+            all.max = larger(all.max, part.max);
+        };
+        drain(slices.flat_map(|a| a.chunks(BLOCK)), size / BLOCK, |a| a.len(), BLOCK, block);
+    }
+
+    pub fn add_view<A: Element>(&mut self, view: ArrayView6<'_, A>) {
+        let mut elements = view.iter().copied().peekable();
+        while elements.peek().is_some() {
+            let tile: Vec<A> = elements.by_ref().take(TILE).collect();
+            self.add(&tile);
+        }
+    }
+
+    /// What elements should have been multiplied with: squares have overflowed, or lost digits below the normal numbers.
+    pub fn rescale(&self) -> Option<f64> {
+        let sum = self.sum.value();
+        let bad = self.norm == Norm::L2 && (sum == f64::INFINITY || sum < power(-900)) && self.scale == 1.0;
+        bad.then(|| if sum > 1.0 { power(-600) } else { power(600) })
+    }
+
+    pub fn value(&self) -> f64 {
+        match self.norm {
+            Norm::L1 => self.sum.value(),
+            Norm::L2 => self.sum.value().sqrt() / self.scale,
+            Norm::Max => self.max,
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn squares<A: Element>(a: &[A], scale: A, out: &mut [f64]) {
+    for (out, a) in out.iter_mut().zip(a) {
+        let a = (*a * scale).f64();
+        *out = a * a;
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn magnitudes<A: Element>(a: &[A], out: &mut [f64]) {
+    for (out, a) in out.iter_mut().zip(a) {
+        *out = a.f64().abs();
+    }
 }
 
 /// The products of corresponding elements, a tile at a time.

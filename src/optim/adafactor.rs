@@ -51,7 +51,6 @@ hyper_parameters! {
 
 impl Config for AdafactorConfig {
     type Kernel<A: Element> = WithDecoupled<Descent<A>>;
-    const DIRECTED: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -64,6 +63,10 @@ impl Config for AdafactorConfig {
 
     fn maximize(&self) -> bool {
         self.maximize
+    }
+
+    fn is_directed(&self) -> bool {
+        true
     }
 
     fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {

@@ -1,7 +1,7 @@
 //! One file for each optimizer: what it is for, its formula, its hyper-parameters and its rule.
 
 use crate::{
-    Config, Error, Factor, Fused, Now, Scalars, Whole,
+    Config, Error, Factor, Fused, Lane, Now, Scalars, Whole,
     error::check,
     kernel::{Either, Element, Kernel, MAX_TERMS, Rule, Trace, With, WithCoupled, WithDecoupled, coupled, decoupled},
 };

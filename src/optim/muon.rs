@@ -104,7 +104,6 @@ impl MuonConfig {
 
 impl Config for MuonConfig {
     type Kernel<A: Element> = WithDecoupled<Descent<A>>;
-    const DIRECTED: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -119,6 +118,10 @@ impl Config for MuonConfig {
 
     fn betas(&self) -> [f64; 3] {
         [self.momentum, 0.0, 0.0]
+    }
+
+    fn is_directed(&self) -> bool {
+        true
     }
 
     fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {

@@ -114,7 +114,7 @@ impl Config for ScheduleFreeAdamWConfig {
         }
     }
 
-    fn evaluate<A: Element>(&self, p: A, state: &[A]) -> A {
-        evaluation_point(p, state[0], self.betas.0)
+    fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
+        state.get("z").map_or(p, |z| evaluation_point(p, z, self.betas.0))
     }
 }

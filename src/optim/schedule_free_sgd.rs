@@ -124,7 +124,7 @@ impl Config for ScheduleFreeSgdConfig {
         coupled(Interpolated::new(now.scalars, self.momentum), self.weight_decay)
     }
 
-    fn evaluate<A: Element>(&self, p: A, state: &[A]) -> A {
-        evaluation_point(p, state[0], self.momentum)
+    fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
+        state.get("z").map_or(p, |z| evaluation_point(p, z, self.momentum))
     }
 }

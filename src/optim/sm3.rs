@@ -43,11 +43,14 @@ const EPS: f64 = 1e-8;
 
 impl Config for Sm3Config {
     type Kernel<A: Element> = Average<A>;
-    const DIRECTED: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
         check::share("momentum", self.momentum)
+    }
+
+    fn is_directed(&self) -> bool {
+        true
     }
 
     fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {

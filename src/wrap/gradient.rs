@@ -1,0 +1,295 @@
+//! What is done to gradients and updates.
+use super::{Wrap, wrap_config};
+use crate::{
+    Error, Now, Whole,
+    error::check,
+    kernel::{Element, Kernel, Wrapper},
+};
+use ndarray::Axis;
+
+/// A wrapper whose kernel always has it.
+macro_rules! elementwise {
+    ($name:ident, $wrapper:ty, $self:ident, $validate:expr $(,)?) => {
+        impl Wrap for $name {
+            type Kernel<A: Element, K: Kernel<A>> = K::With<$wrapper>;
+            fn validate(&$self) -> Result<(), Error> {
+                $validate
+            }
+            #[inline(always)]
+            fn around<A: Element, K: Kernel<A>>(&self, _now: &Now, lr: f64, kernel: K) -> Self::Kernel<A, K> {
+                kernel.with(self.wrapper(lr))
+            }
+        }
+    };
+}
+
+wrap_config! {
+    /// Weight decay for optimizers that have none of their own.
+    ///
+    /// ```text
+    /// coupled:    g <- g + weight_decay p           before the optimizer sees it
+    /// decoupled:  p <- p - lr weight_decay p        of the old p, together with the update
+    /// ```
+    WeightDecay {
+        /// Strength of the decay, >= 0.
+        weight_decay: f64 = 1e-2,
+        /// Apart from the gradient.
+        decoupled: bool = true,
+    }
+}
+
+/// Both kinds of decay, one of them 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Decay<A> {
+    coupled: A,
+    decoupled: A,
+}
+
+impl<A: Element> Wrapper<A> for Decay<A> {
+    type State = [A; 0];
+    #[inline(always)]
+    fn gradient(&self, p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (g + self.coupled * p, [])
+    }
+    #[inline(always)]
+    fn land(&self, p: A, new: A, []: [A; 0]) -> (A, [A; 0]) {
+        (new - self.decoupled * p, [])
+    }
+}
+
+impl<A: Element> Decay<A> {
+    pub(super) fn is_coupled(&self) -> bool {
+        self.decoupled == A::ZERO
+    }
+}
+
+impl WeightDecay {
+    pub(super) fn wrapper<A: Element>(&self, lr: f64) -> Decay<A> {
+        let (coupled, decoupled) = if self.decoupled { (0.0, lr * self.weight_decay) } else { (self.weight_decay, 0.0) };
+        Decay { coupled: A::of(coupled), decoupled: A::of(decoupled) }
+    }
+}
+elementwise!(WeightDecay, Decay<A>, self, check::non_negative("weight_decay", self.weight_decay),);
+
+wrap_config! {
+    /// Multiplies gradients: 1 / scale for losses that were scaled up.
+    ScaleGradient {
+        /// The factor, finite.
+        factor: f64 = 1.0,
+    }
+}
+
+/// Multiplies gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale<A>(A);
+
+impl<A: Element> Wrapper<A> for Scale<A> {
+    type State = [A; 0];
+    #[inline(always)]
+    fn gradient(&self, _p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (self.0 * g, [])
+    }
+}
+
+impl ScaleGradient {
+    pub(super) fn wrapper<A: Element>(&self, _lr: f64) -> Scale<A> {
+        Scale(A::of(self.factor))
+    }
+}
+elementwise!(ScaleGradient, Scale<A>, self, check::that(self.factor.is_finite(), "factor", self.factor, "a finite number"),);
+
+wrap_config! {
+    /// Gives the optimizer only the signs of the gradient.
+    SignOfGradient {}
+}
+
+/// The sign of gradients; NaN stays NaN.
+#[derive(Clone, Copy, Debug)]
+pub struct Signs;
+
+impl<A: Element> Wrapper<A> for Signs {
+    type State = [A; 0];
+    #[inline(always)]
+    fn gradient(&self, _p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (g.sign(), [])
+    }
+}
+
+impl SignOfGradient {
+    pub(super) fn wrapper(&self, _lr: f64) -> Signs {
+        Signs
+    }
+}
+elementwise!(SignOfGradient, Signs, self, Ok(()),);
+
+wrap_config! {
+    /// Grokfast: adds a slow average of the gradient to it, so that what changes slowly is learnt sooner.
+    ///
+    /// ```text
+    /// h <- alpha h + (1 - alpha) g,  g <- g + lamb h           h = 0 at first
+    /// ```
+    ///
+    /// The EMA form of J. Lee et al., arXiv:2405.20233. State: `grad_ema`.
+    Grokfast {
+        /// Share of the average that is kept, in [0, 1).
+        alpha: f64 = 0.98,
+        /// Weight of the average, >= 0.
+        lamb: f64 = 2.0,
+    }
+}
+
+/// Amplifies slow gradients.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<A> {
+    alpha: A,
+    one_minus_alpha: A,
+    lamb: A,
+}
+
+impl<A: Element> Wrapper<A> for Filter<A> {
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = &["grad_ema"];
+    const COST: u64 = 1;
+    #[inline(always)]
+    fn gradient(&self, _p: A, g: A, [h]: [A; 1]) -> (A, [A; 1]) {
+        let h = (self.alpha * h + self.one_minus_alpha * g).flush();
+        (g + self.lamb * h, [h])
+    }
+}
+
+impl Grokfast {
+    pub(super) fn wrapper<A: Element>(&self, _lr: f64) -> Filter<A> {
+        Filter { alpha: A::of(self.alpha), one_minus_alpha: A::of(1.0 - self.alpha), lamb: A::of(self.lamb) }
+    }
+}
+elementwise!(
+    Grokfast,
+    Filter<A>,
+    self,
+    check::share("alpha", self.alpha).and_then(|()| check::non_negative("lamb", self.lamb)),
+);
+
+wrap_config! {
+    /// Leaves out those elements of an update that point against the gradient, as they come from momentum.
+    ///
+    /// ```text
+    /// u <- u where u g > 0, else 0
+    /// ```
+    ///
+    /// K. Liang et al., arXiv:2411.16085, without the rescaling by the share of elements that are left, which would need a
+    /// second pass. Around decoupled decay of the optimizer itself the decay is part of the update.
+    Cautious {}
+}
+
+impl<A: Element> Wrapper<A> for Cautious {
+    type State = [A; 0];
+    #[inline(always)]
+    fn update(&self, _p: A, g: A, delta: A, []: [A; 0]) -> (A, [A; 0]) {
+        // Signs instead of the product, which can underflow.
+        (if delta.sign() * g.sign() > A::ZERO { delta } else { A::ZERO * delta }, [])
+    }
+}
+
+impl Cautious {
+    fn wrapper(&self, _lr: f64) -> Self {
+        *self
+    }
+}
+impl Copy for Cautious {}
+elementwise!(Cautious, Cautious, self, Ok(()),);
+
+wrap_config! {
+    /// Takes the mean of a gradient over some axes away from it, in arrays of two axes and more. The gradient is copied for it.
+    ///
+    /// ```text
+    /// g <- g - mean of g over all axes but `keep_axis`
+    /// ```
+    ///
+    /// H. Yong et al., arXiv:2004.01461: for weights of shape (outputs, inputs) each output keeps its own mean, axis 0;
+    /// `optax.centralize` has the outputs last.
+    Centralize {
+        /// The axis that has a mean for each index; the last one of arrays that have fewer axes.
+        keep_axis: usize = 0,
+    }
+}
+
+impl Wrap for Centralize {
+    type Kernel<A: Element, K: Kernel<A>> = K;
+    const DIRECTED: bool = true;
+
+    fn validate(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn around<A: Element, K: Kernel<A>>(&self, _now: &Now, _lr: f64, kernel: K) -> K {
+        kernel
+    }
+
+    fn direct<A: Element>(&self, _now: &Now, whole: &mut Whole<'_, A>) {
+        if whole.g.ndim() >= 2 {
+            let axis = Axis(self.keep_axis.min(whole.g.ndim() - 1));
+            for mut g in whole.g.axis_iter_mut(axis).filter(|g| !g.is_empty()) {
+                let mean = A::of(g.iter().map(|g| g.f64()).sum::<f64>() / g.len() as f64);
+                g.mapv_inplace(|g| g - mean);
+            }
+        }
+    }
+}
+
+wrap_config! {
+    /// Adds normal noise to gradients that fades with time: helps out of saddles and flat places.
+    ///
+    /// ```text
+    /// g <- g + sqrt(eta / (1 + t)^gamma) N(0, 1)              t = 1, 2, ...
+    /// ```
+    ///
+    /// The noise of an element is a function of the seed, the step, the name of the array and the place of the element, so it
+    /// is the same for any memory layout and number of threads, and after a resumed run. The gradient is copied for it.
+    /// `optax.add_noise`. Source: A. Neelakantan et al., arXiv:1511.06807.
+    Noise {
+        /// Variance at first, >= 0.
+        eta: f64 = 0.01,
+        /// Power of its decay, >= 0.
+        gamma: f64 = 0.55,
+        /// Where the noise begins.
+        seed: u64 = 0,
+    }
+}
+
+/// A well-mixed number of a counter (the finalizer of SplitMix64).
+fn mix(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl Wrap for Noise {
+    type Kernel<A: Element, K: Kernel<A>> = K;
+    const DIRECTED: bool = true;
+
+    fn validate(&self) -> Result<(), Error> {
+        check::non_negative("eta", self.eta)?;
+        check::non_negative("gamma", self.gamma)
+    }
+
+    #[inline(always)]
+    fn around<A: Element, K: Kernel<A>>(&self, _now: &Now, _lr: f64, kernel: K) -> K {
+        kernel
+    }
+
+    fn direct<A: Element>(&self, now: &Now, whole: &mut Whole<'_, A>) {
+        let deviation = (self.eta / (1.0 + now.t as f64).powf(self.gamma)).sqrt();
+        let name = whole.name.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
+        let stream = mix(mix(self.seed) ^ now.t) ^ name;
+        let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        // Box and Muller: two numbers from two uniform ones.
+        for (pair, g) in (0_u64..).zip(whole.g.as_slice_mut().unwrap_or_default().chunks_mut(2)) {
+            let [a, b] = [0, 1].map(|i| uniform(mix(stream ^ mix(2 * pair + i))));
+            let (radius, angle) = (deviation * (-2.0 * a.ln()).sqrt(), std::f64::consts::TAU * b);
+            for (g, x) in g.iter_mut().zip([angle.cos(), angle.sin()]) {
+                *g += A::of(radius * x);
+            }
+        }
+    }
+}

@@ -286,6 +286,12 @@ fn related_schedules_agree() {
         assert_eq!(annealing.value(step % 20), CosineDecay::new(0.5, 20).value(step % 20));
         assert_eq!(CosineWarmRestarts::new(0.5, 20).value(step), CosineDecay::new(0.5, 20).value(step % 20));
     }
+    let cycles = [20, 30, 40].map(|steps| WarmupCosine::new(0.1, 0.5, 5, steps));
+    let (sgdr, [first, second, third]) = (Sgdr::new(cycles.to_vec()), cycles);
+    for step in 0..200 {
+        let (cycle, begin) = [(&third, 50), (&second, 20), (&first, 0)].into_iter().find(|(_, at)| *at <= step).unwrap();
+        assert_eq!(sgdr.value(step), cycle.value(step - begin));
+    }
     let restarts = CosineWarmRestarts { t_mult: 3, ..CosineWarmRestarts::new(0.5, 2) };
     assert_eq!([0, 2, 8, 26, 80].map(|start| restarts.value(start)), [0.5; 5]);
     assert!([1, 7, 25, 79].iter().all(|&end| restarts.value(end) < 0.26));
@@ -555,6 +561,9 @@ fn a_plateau_is_patient_cools_down_and_stops_at_the_lowest_rate() {
 
     let mut plateau = ReduceOnPlateau::new(ReduceOnPlateauConfig { patience: 0, cooldown: 0, eps: 0.3, ..config }).unwrap();
     assert_eq!([1.0; 4].map(|metric| plateau.observe(metric)), [1.0, 0.5, 0.5, 0.5], "0.25 is less than eps");
+    let exact = ReduceOnPlateauConfig { patience: 0, threshold: 0.0, ..ReduceOnPlateauConfig::new(1.0) };
+    let mut plateau = ReduceOnPlateau::new(exact).unwrap();
+    assert_eq!([3.0, 3.0].map(|metric| plateau.observe(metric)), [1.0, 0.1], "as good is not better");
     let mut never =
         ReduceOnPlateau::new(ReduceOnPlateauConfig { patience: u64::MAX, ..ReduceOnPlateauConfig::new(0.1) }).unwrap();
     assert_eq!([f64::NAN; 4].map(|metric| never.observe(metric)), [0.1; 4]);

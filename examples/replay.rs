@@ -3,9 +3,15 @@
 //! `cargo run --release --example replay -- [--dtype f64|f32] [--threads N] [--print] FILE...`
 use clap::{Parser, ValueEnum};
 use ndarray::{ArrayD, IxDyn};
-use ndarray_optim::{Config, Fused, Optimizer, OptimizerConfig, Parallel, Params, Visit, kernel::Element};
+use ndarray_optim::{
+    Config, Fused, Optimizer, OptimizerConfig, Parallel, Params, ReduceOnPlateau, Schedule, Visit, kernel::Element,
+};
 use rayon::ThreadPoolBuilder;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+use serde_json::Value;
 use std::{error::Error, fs, path::Path, path::PathBuf, process::ExitCode};
 
 /// Replays cases and reports the worst error of each.
@@ -20,7 +26,7 @@ struct Args {
     /// Run on this many threads, in small pieces (the bits do not depend on it)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
-    /// Pass if |x - y| <= rtol max(1, |y|) [default: 1e-12 in f64, 2e-5 in f32]
+    /// Pass if |x - y| <= rtol max(1, |y|) [default: 2e-5 for optimizers in f32, else 1e-12]
     #[arg(long)]
     rtol: Option<f64>,
     /// Compare nothing: write what is computed, one JSON list for each file
@@ -65,6 +71,27 @@ struct Computed {
     expect: Vec<Point>,
 }
 
+#[derive(Deserialize)]
+struct ScheduleCase {
+    id: String,
+    schedule: Value,
+    #[serde(default)]
+    lr: Vec<f64>,
+    steps: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Rates {
+    id: String,
+    lr: Vec<f64>,
+}
+
+/// What tells a file of schedules from one of optimizers.
+#[derive(Deserialize)]
+struct Probe {
+    schedule: Option<IgnoredAny>,
+}
+
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> ExitCode {
@@ -79,36 +106,24 @@ fn main() -> ExitCode {
     }
 }
 
+/// A case of either kind.
+trait Replay: DeserializeOwned {
+    type Computed: Serialize;
+    fn id(&self) -> &str;
+    fn replay(&self, args: &Args) -> Result<Self::Computed>;
+    fn worst_error(&self, computed: &Self::Computed) -> Result<f64>;
+    fn rtol(args: &Args) -> f64;
+}
+
 /// Whether every case passed.
 fn run(args: &Args) -> Result<bool> {
-    let rtol = args.rtol.unwrap_or(if args.dtype == Dtype::F64 { 1e-12 } else { 2e-5 });
-    let parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
     let pool = ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(1) as usize).build()?;
     let (mut passed, mut all) = (0, 0);
     for file in &args.files {
-        let cases = read(file)?;
-        let replayed: Vec<Computed> = pool.install(|| {
-            let replay = |case: &Case| match args.dtype {
-                Dtype::F64 => replay::<f64>(case, parallel),
-                Dtype::F32 => replay::<f32>(case, parallel),
-            };
-            let explain = |case: &Case, error| format!("{}: case {}: {error}", file.display(), case.id);
-            cases
-                .iter()
-                .map(|case| replay(case).map_err(|error| explain(case, error)))
-                .collect::<std::result::Result<_, _>>()
-        })?;
-        if args.print {
-            println!("{}", serde_json::to_string(&replayed)?);
-            continue;
-        }
-        for (case, computed) in cases.iter().zip(&replayed) {
-            let error =
-                worst_error(case, computed).map_err(|error| format!("{}: case {}: {error}", file.display(), case.id))?;
-            let pass = error <= rtol;
-            println!("{:<32} {error:>9.1e}  {}", case.id, if pass { "pass" } else { "FAIL" });
-            (passed, all) = (passed + usize::from(pass), all + 1);
-        }
+        let schedules = read::<Probe>(file)?.iter().any(|case| case.schedule.is_some());
+        let results = pool
+            .install(|| if schedules { replay_file::<ScheduleCase>(file, args) } else { replay_file::<Case>(file, args) })?;
+        (passed, all) = (passed + results.iter().filter(|pass| **pass).count(), all + results.len());
     }
     if !args.print {
         println!("{passed} passed, {} failed", all - passed);
@@ -116,9 +131,107 @@ fn run(args: &Args) -> Result<bool> {
     Ok(passed == all)
 }
 
-fn read(file: &Path) -> Result<Vec<Case>> {
+/// Which cases passed; none if they are only printed.
+fn replay_file<C: Replay>(file: &Path, args: &Args) -> Result<Vec<bool>> {
+    let cases: Vec<C> = read(file)?;
+    let explain = |case: &C, error| format!("{}: case {}: {error}", file.display(), case.id());
+    let replay = |case: &C| case.replay(args).map_err(|error| explain(case, error));
+    let computed = cases.iter().map(replay).collect::<std::result::Result<Vec<_>, _>>()?;
+    if args.print {
+        println!("{}", serde_json::to_string(&computed)?);
+        return Ok(Vec::new());
+    }
+    let mut passed = Vec::new();
+    for (case, computed) in cases.iter().zip(&computed) {
+        let error = case.worst_error(computed).map_err(|error| explain(case, error))?;
+        let pass = error <= args.rtol.unwrap_or(C::rtol(args));
+        println!("{:<32} {error:>9.1e}  {}", case.id(), if pass { "pass" } else { "FAIL" });
+        passed.push(pass);
+    }
+    Ok(passed)
+}
+
+fn read<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?)
+}
+
+/// |x - y| / max(1, |y|), or 0 if both are NaN.
+fn error((x, y): (&f64, &f64)) -> f64 {
+    let error = (x - y).abs() / y.abs().max(1.0);
+    if !error.is_nan() {
+        error
+    } else if x.is_nan() && y.is_nan() {
+        0.0
+    } else {
+        f64::INFINITY
+    }
+}
+
+impl Replay for ScheduleCase {
+    type Computed = Rates;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn replay(&self, _: &Args) -> Result<Rates> {
+        let steps = self.steps.unwrap_or(self.lr.len());
+        let mut keys = self.schedule.clone();
+        let lr = match keys.as_object_mut() {
+            Some(keys) if keys.get("name").is_some_and(|name| name == "reduce_on_plateau") => {
+                keys.remove("name");
+                let metrics: Vec<f64> = serde_json::from_value(keys.remove("metrics").ok_or("there are no `metrics`")?)?;
+                if metrics.len() + 1 < steps {
+                    return Err(format!("{} metrics are not enough for {steps} steps", metrics.len()).into());
+                }
+                let mut plateau = ReduceOnPlateau::new(serde_json::from_value(keys.clone().into())?)?;
+                let first = plateau.lr();
+                [first].into_iter().chain(metrics.iter().map(|&metric| plateau.observe(metric))).take(steps).collect()
+            }
+            _ => {
+                let schedule: Schedule = serde_json::from_value(keys)?;
+                schedule.validate()?;
+                (0..steps as u64).map(|step| schedule.value(step)).collect()
+            }
+        };
+        Ok(Rates { id: self.id.clone(), lr })
+    }
+
+    fn worst_error(&self, computed: &Rates) -> Result<f64> {
+        if computed.lr.len() != self.lr.len() {
+            return Err(format!("{} steps, but {} values in `lr`", computed.lr.len(), self.lr.len()).into());
+        }
+        Ok(computed.lr.iter().zip(&self.lr).map(error).fold(0.0, f64::max))
+    }
+
+    fn rtol(_: &Args) -> f64 {
+        1e-12
+    }
+}
+
+impl Replay for Case {
+    type Computed = Computed;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn replay(&self, args: &Args) -> Result<Computed> {
+        let parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
+        match args.dtype {
+            Dtype::F64 => replay::<f64>(self, parallel),
+            Dtype::F32 => replay::<f32>(self, parallel),
+        }
+    }
+
+    fn worst_error(&self, computed: &Computed) -> Result<f64> {
+        worst_error(self, computed)
+    }
+
+    fn rtol(args: &Args) -> f64 {
+        if args.dtype == Dtype::F64 { 1e-12 } else { 2e-5 }
+    }
 }
 
 /// The optimizer of a case, with threads as asked for.
@@ -181,10 +294,8 @@ fn worst_error(case: &Case, computed: &Computed) -> Result<f64> {
         if lengths(point) != lengths(found) {
             return Err(format!("step {} expects values of other lengths than the parameters", point.step).into());
         }
-        for (x, y) in found.params.iter().flatten().zip(point.params.iter().flatten()) {
-            let error = (x - y).abs() / y.abs().max(1.0);
-            worst = if error.is_nan() && !(x.is_nan() && y.is_nan()) { f64::INFINITY } else { worst.max(error) };
-        }
+        let values = found.params.iter().flatten().zip(point.params.iter().flatten());
+        worst = values.map(error).fold(worst, f64::max);
     }
     Ok(worst)
 }

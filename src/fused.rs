@@ -204,6 +204,9 @@ pub struct Fused<C: Config, A: Element> {
     grad_norm: Option<f64>,
 }
 
+/// How a piece of an array is run.
+type HowTo<C, A> = (<C as Config>::Kernel<A>, At<A>);
+
 #[derive(Clone)]
 struct Group<C> {
     name: String,
@@ -535,7 +538,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             let task = Task::new(&mut param.lent, entry.order, strided, entry.arrays())?;
             Some((task, (kernel, at)))
         });
-        let work = |(task, (kernel, at)): (Task<'_, A>, (C::Kernel<A>, At<A>))| {
+        let work = |(task, (kernel, at)): (Task<'_, A>, HowTo<C, A>)| {
             task.run(&mut |p, g, state| kernel.run(&at, p, g, state));
         };
         drain(pieces(tasks, chunk), elements / chunk, |(task, _)| task.len(), chunk, work);

@@ -93,7 +93,8 @@
 //! # Features
 //!
 //! - `rayon` (default): steps of about 100 us or more use rayon's current pool; see [`Parallel`].
-//! - `serde`: hyper-parameters, [`OptimizerConfig`], [`ParamGroup`] and [`Parallel`] can be read and written.
+//! - `serde`: hyper-parameters, [`OptimizerConfig`], [`Schedule`], [`ReduceOnPlateau`], [`ParamGroup`] and [`Parallel`] can be
+//!   read and written.
 
 mod error;
 mod fused;
@@ -101,6 +102,7 @@ pub mod kernel;
 mod optim;
 mod optimizer;
 mod params;
+pub mod schedule;
 pub mod wrap;
 
 pub use error::Error;
@@ -109,6 +111,7 @@ pub use kernel::Parallel;
 pub use optim::*;
 pub use optimizer::{Ahead, Composition, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
 pub use params::{Lending, Params};
+pub use schedule::{ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, Scheduled};
 pub use wrap::Compose;
 
 /// The examples in the texts around the crate are tests too.
@@ -118,4 +121,6 @@ mod texts {
     struct Readme;
     #[doc = include_str!("../docs/coming-from-pytorch-or-optax.md")]
     struct Guide;
+    #[doc = include_str!("../docs/schedules.md")]
+    struct Schedules;
 }

@@ -91,7 +91,6 @@ impl Config for RpropConfig {
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let ((minus, plus), (low, high)) = (self.etas, self.step_sizes);
-        let rule = Resilient { lr: f(self.lr), minus: f(minus), plus: f(plus), low: f(low), high: f(high) };
-        rule
+        Resilient { lr: f(self.lr), minus: f(minus), plus: f(plus), low: f(low), high: f(high) }
     }
 }

@@ -91,7 +91,7 @@ impl Swa {
     pub(super) fn wrapper<A: Element>(&self, now: &Now) -> Averaged<A, true> {
         let since = now.t.checked_sub(self.start.max(1));
         let n = since.map_or(0, |since| since / self.every.max(1)) as f64 + 1.0;
-        let on = since.is_some_and(|since| since % self.every.max(1) == 0);
+        let on = since.is_some_and(|since| since.is_multiple_of(self.every.max(1)));
         Averaged { keep: A::of(1.0 - 1.0 / n), on }
     }
 }

@@ -49,7 +49,7 @@ impl<A: Element> Wrapper<A> for Synchronize<A> {
 
 impl Lookahead {
     pub(super) fn wrapper<A: Element>(&self, now: &Now) -> Synchronize<A> {
-        Synchronize { back: A::of(1.0 - self.slow_step_size), on: now.t % self.sync_period.max(1) == 0 }
+        Synchronize { back: A::of(1.0 - self.slow_step_size), on: now.t.is_multiple_of(self.sync_period.max(1)) }
     }
 }
 

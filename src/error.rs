@@ -45,6 +45,18 @@ pub enum Error {
         /// What the optimizer takes.
         expected: &'static str,
     },
+    /// No wrapper keeps an average of this parameter, or it has made no step.
+    #[error("there is no average of parameter `{name}`")]
+    NoAverage {
+        /// The name.
+        name: String,
+    },
+    /// The parameter has been exchanged with its average.
+    #[error("parameter `{name}` is exchanged with its average: exchange them again before the next step")]
+    Swapped {
+        /// The name.
+        name: String,
+    },
     /// One step was lent two parameters of the same name.
     #[error("parameter `{name}` appears twice in one step")]
     DuplicateParameter {

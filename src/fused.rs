@@ -18,7 +18,7 @@ mod whole;
 
 pub use whole::{Factor, Whole};
 
-use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, Dimension};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension, Zip};
 use std::{
     any::type_name,
     array::from_fn,
@@ -26,6 +26,9 @@ use std::{
     fmt,
     sync::{Mutex, PoisonError},
 };
+
+/// The state arrays that can stand for the parameter.
+const AVERAGES: [&str; 2] = ["ema", "swa"];
 
 /// What every set of hyper-parameters has.
 pub trait HyperParameters: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
@@ -253,6 +256,8 @@ struct Entry<A> {
     allocated: bool,
     /// Whether the state has begun, in a measurement before the first step.
     begun: bool,
+    /// Whether the parameter has been exchanged with its average.
+    swapped: bool,
     /// Whether this is the array of `update`, already under way.
     unnamed: bool,
     t: u64,
@@ -412,6 +417,9 @@ impl<C: Config, A: Element> Fused<C, A> {
                 let (known, given) = (entry.shape.as_slice().to_vec(), param.lent.shape.as_slice().to_vec());
                 return Err(Error::ShapeChanged { name: param.name.to_string(), known, given });
             }
+            if entry.swapped {
+                return Err(Error::Swapped { name: param.name.to_string() });
+            }
             if self.plans[entry.group].directed && param.lent.has_grad() {
                 Self::fits(entry, &self.plans[entry.group])?;
             }
@@ -436,6 +444,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             scalars: [0.0; 4],
             allocated: false,
             begun: false,
+            swapped: false,
             unnamed: false,
             t: 0,
             seen: 0,
@@ -697,6 +706,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         let same = p.ndim() == g.ndim() && same_lengths(p.shape(), g.shape()) && entry.shape.is(p.shape());
         let (p, g) = (p.as_slice_mut()?, g.as_slice()?);
         let known = !plan.directed
+            && !entry.swapped
             && !plan.clips
             && entry.unnamed
             && entry.order == Order::C
@@ -758,6 +768,24 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
                 refused.map(|_| Outcome::Skipped)
             }
         }
+    }
+
+    fn swap_average(&mut self, name: &str, mut param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
+        let none = || Error::NoAverage { name: name.into() };
+        let entry = self.entry_of.get(name).map(|&entry| &mut self.entries[entry]).ok_or_else(none)?;
+        let names = &self.plans[entry.group].names;
+        let average = names.iter().rposition(|name| AVERAGES.contains(name)).filter(|_| entry.allocated);
+        let memory = &mut entry.state[average.ok_or_else(none)?];
+        if !entry.shape.is(param.shape()) {
+            let (known, given) = (entry.shape.as_slice().to_vec(), param.shape().to_vec());
+            return Err(Error::ShapeChanged { name: name.into(), known, given });
+        }
+        if let Some(average) = entry.order.view_mut(&entry.shape, memory) {
+            let mut average = trimmed(average, param.ndim());
+            Zip::from(&mut param).and(&mut average).for_each(std::mem::swap);
+            entry.swapped = !entry.swapped;
+        }
+        Ok(())
     }
 
     fn grad_norm(&self) -> Option<f64> {

@@ -6,7 +6,7 @@ use crate::{
     params::{Lending, Param},
     wrap::{AnyWrap, Composed, Lookahead},
 };
-use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, Dimension};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension};
 use std::{any::Any, borrow::Cow, marker::PhantomData};
 
 /// The name of the one array of `update`: eight bytes compare in one instruction.
@@ -121,6 +121,15 @@ pub trait Optimizer<A: Element>: Send {
     /// [`update`](Optimizer::update)): the parameter itself, but for schedule-free optimizers the average that belongs to it.
     fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A>;
 
+    /// Exchanges a parameter with its average, where a wrapper keeps one ([`Ema`](crate::wrap::Ema),
+    /// [`Swa`](crate::wrap::Swa)): to use the model, or to save it, without a copy. Exchange them again before the next step;
+    /// a step in between is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoAverage`], or [`Error::ShapeChanged`].
+    fn swap_average(&mut self, name: &str, param: ArrayViewMutD<'_, A>) -> Result<(), Error>;
+
     /// The norm of all gradients of the last step, if it was taken for clipping
     /// ([`ClipByGlobalNorm`](crate::wrap::ClipByGlobalNorm)).
     fn grad_norm(&self) -> Option<f64>;
@@ -159,6 +168,9 @@ impl<A: Element, O: Optimizer<A> + ?Sized> Optimizer<A> for Box<O> {
     }
     fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
         (**self).evaluation(name, param)
+    }
+    fn swap_average(&mut self, name: &str, param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
+        (**self).swap_average(name, param)
     }
     fn grad_norm(&self) -> Option<f64> {
         (**self).grad_norm()

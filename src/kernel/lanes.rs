@@ -112,6 +112,33 @@ arities! {
     6: a s b t c u d v e w f x;
 }
 
+/// A state array that a step leaves alone: it keeps its place among the others and is not touched.
+#[derive(Clone, Copy, Debug)]
+pub struct Untouched;
+
+impl<A: Element> Lanes<A> for Untouched {
+    const ZERO: Self = Untouched;
+    const N: usize = 1;
+    type Slices<'a> = Untouched;
+    #[inline(always)]
+    fn take(_arrays: &mut Arrays<'_, A>, _first: usize) -> Untouched {
+        Untouched
+    }
+}
+
+impl View<Untouched> for Untouched {
+    #[inline(always)]
+    fn split_at(self, _at: usize) -> (Self, Self) {
+        (Untouched, Untouched)
+    }
+    #[inline(always)]
+    fn load(&self, _i: usize) -> Untouched {
+        Untouched
+    }
+    #[inline(always)]
+    fn store(&mut self, _i: usize, _lanes: Untouched) {}
+}
+
 impl<A: Element, L: Lanes<A>, M: Lanes<A>> Lanes<A> for (L, M) {
     const ZERO: (L, M) = (L::ZERO, M::ZERO);
     const N: usize = L::N + M::N;

@@ -18,7 +18,7 @@ pub(crate) mod walk;
 mod wrap;
 
 pub use element::Element;
-pub use lanes::{Arrays, Lanes, MAX_STATES, View};
+pub use lanes::{Arrays, Lanes, MAX_STATES, Untouched, View};
 pub use pool::Parallel;
 pub use rule::{At, Either, Kernel, MAX_TERMS, Rule};
-pub use wrap::{CoupledDecay, DecoupledDecay, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled, decoupled};
+pub use wrap::{CoupledDecay, DecoupledDecay, Pass, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled, decoupled};

@@ -1,5 +1,5 @@
 //! What goes around a rule, fused into the same sweep.
-use super::{Either, Element, Kernel, Lanes, MAX_TERMS, Rule};
+use super::{Either, Element, Kernel, Lanes, MAX_TERMS, Rule, Untouched};
 
 /// What is done around a rule, element by element: to the gradient that goes in, to the update that comes out, and to the
 /// parameter that it leaves. Write only what differs from doing nothing.
@@ -93,6 +93,14 @@ impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
         R::names(names);
         names.extend(W::STATE);
     }
+}
+
+/// Stands for a wrapper with one state array in steps that it lets pass: nothing is done, and the array is not touched.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass;
+
+impl<A: Element> Wrapper<A> for Pass {
+    type State = Untouched;
 }
 
 /// `g <- g + weight_decay p`: decay coupled to the gradient, as L2 regularisation gives it.

@@ -3,13 +3,13 @@ use super::{Wrap, wrap_config};
 use crate::{
     Error, Lane, Now,
     error::check,
-    kernel::{Either, Element, Kernel, Wrapper},
+    kernel::{Either, Element, Kernel, Pass, Wrapper},
 };
 
 wrap_config! {
     /// An exponential average of the parameters, which often generalises better than the parameters themselves:
     /// [`Optimizer::evaluation`](crate::Optimizer::evaluation) gives it,
-    /// [`Optimizer::swap`](crate::Optimizer::swap) exchanges it with the parameters.
+    /// [`Optimizer::swap_average`](crate::Optimizer::swap_average) exchanges it with the parameters.
     ///
     /// ```text
     /// e <- e + w (p - e),  w = (1 - decay) / (1 - decay^t)
@@ -97,7 +97,7 @@ impl Swa {
 }
 
 impl Wrap for Swa {
-    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Averaged<A, true>>, K>;
+    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Averaged<A, true>>, K::With<Pass>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::that(self.start >= 1, "start", self.start, "at least 1")?;
@@ -108,7 +108,7 @@ impl Wrap for Swa {
     fn around<A: Element, K: Kernel<A>>(&self, now: &Now, _lr: f64, kernel: K) -> Self::Kernel<A, K> {
         let wrapper = self.wrapper(now);
         // The array has to begin at the first step.
-        if wrapper.on || now.t == 1 { Either::X(kernel.with(wrapper)) } else { Either::Y(kernel) }
+        if wrapper.on || now.t == 1 { Either::X(kernel.with(wrapper)) } else { Either::Y(kernel.with(Pass)) }
     }
 
     fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {

@@ -2,7 +2,7 @@ use super::{Wrap, wrap_config};
 use crate::{
     Error, Now,
     error::check,
-    kernel::{Either, Element, Kernel, Wrapper},
+    kernel::{Either, Element, Kernel, Pass, Wrapper},
 };
 
 wrap_config! {
@@ -54,7 +54,7 @@ impl Lookahead {
 }
 
 impl Wrap for Lookahead {
-    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Synchronize<A>>, K>;
+    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Synchronize<A>>, K::With<Pass>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::that(self.sync_period >= 1, "sync_period", self.sync_period, "at least 1")?;
@@ -65,6 +65,6 @@ impl Wrap for Lookahead {
     fn around<A: Element, K: Kernel<A>>(&self, now: &Now, _lr: f64, kernel: K) -> Self::Kernel<A, K> {
         let wrapper = self.wrapper(now);
         // The array has to begin at the first step.
-        if wrapper.on || now.t == 1 { Either::X(kernel.with(wrapper)) } else { Either::Y(kernel) }
+        if wrapper.on || now.t == 1 { Either::X(kernel.with(wrapper)) } else { Either::Y(kernel.with(Pass)) }
     }
 }

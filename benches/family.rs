@@ -4,47 +4,12 @@
 //! `cargo bench --bench family`
 mod common;
 
-use common::{Variant, compare, numbers};
+use common::{Variant, compare, limit, numbers};
 use ndarray::Array2;
-use ndarray_optim::{
-    Config, Fused, Now, Optimizer, OptimizerConfig, Parallel, Visit,
-    kernel::{Arrays, At, Kernel, Lanes, Rule},
-};
+use ndarray_optim::{Config, Fused, Now, Optimizer, OptimizerConfig, Parallel, Visit, kernel::Kernel};
 
 const SIDE: usize = 1000;
 const N: usize = SIDE * SIDE;
-const AT: At<f32> = At { first: false, scale: 1.0 };
-
-/// Reads and writes the parameter and `S` arrays, reads the gradient.
-#[derive(Clone, Copy)]
-struct Traffic<const S: usize>;
-
-impl<const S: usize> Rule for Traffic<S>
-where
-    [f32; S]: Lanes<f32>,
-{
-    type Elem = f32;
-    type State = [f32; S];
-    const STATE: &'static [&'static str] = &[];
-    const COST: u64 = 1;
-    #[inline(always)]
-    fn delta(&self, _p: f32, g: f32, state: [f32; S]) -> (f32, [f32; S]) {
-        (g, state.map(|s| s + g))
-    }
-}
-
-fn limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6]) {
-    let state = Arrays(state.each_mut().map(Vec::as_mut_slice));
-    match arrays {
-        0 => Traffic::<0>.run(&AT, p, g, state),
-        1 => Traffic::<1>.run(&AT, p, g, state),
-        2 => Traffic::<2>.run(&AT, p, g, state),
-        3 => Traffic::<3>.run(&AT, p, g, state),
-        4 => Traffic::<4>.run(&AT, p, g, state),
-        5 => Traffic::<5>.run(&AT, p, g, state),
-        _ => Traffic::<6>.run(&AT, p, g, state),
-    }
-}
 
 /// State arrays, nanoseconds an element, and the ratio to the limit.
 struct Measure;

@@ -1,7 +1,7 @@
 //! Loops to compare with: what a user would write by hand, and how fast memory is.
 #![allow(dead_code)]
 use multiversion::multiversion;
-use ndarray_optim::kernel::Element;
+use ndarray_optim::kernel::{Arrays, At, Element, Kernel, Lanes, Rule};
 use std::time::Instant;
 
 /// The scalars of one AdamW step, folded.
@@ -110,6 +110,44 @@ pub fn limit_of_one_moment<A: Element>(p: &mut [A], g: &[A], m: &mut [A]) {
         let x = g[i];
         p[i] += x;
         m[i] += x;
+    }
+}
+
+/// Reads and writes the parameter and `S` arrays, reads the gradient.
+#[derive(Clone, Copy)]
+pub struct Traffic<const S: usize>;
+
+impl<const S: usize> Rule for Traffic<S>
+where
+    [f32; S]: Lanes<f32>,
+{
+    type Elem = f32;
+    type State = [f32; S];
+    const STATE: &'static [&'static str] = &[];
+    const COST: u64 = 1;
+    #[inline(always)]
+    fn delta(&self, _p: f32, g: f32, state: [f32; S]) -> (f32, [f32; S]) {
+        (g, state.map(|s| s + g))
+    }
+}
+
+/// The memory limit of a rule with this many state arrays.
+pub fn limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6]) {
+    traffic(arrays, p, g, Arrays(state.each_mut().map(Vec::as_mut_slice)));
+}
+
+const AT: At<f32> = At { first: false, scale: 1.0 };
+
+/// As [`limit`], over pieces.
+pub fn traffic(arrays: usize, p: &mut [f32], g: &[f32], state: Arrays<'_, f32>) {
+    match arrays {
+        0 => Traffic::<0>.run(&AT, p, g, state),
+        1 => Traffic::<1>.run(&AT, p, g, state),
+        2 => Traffic::<2>.run(&AT, p, g, state),
+        3 => Traffic::<3>.run(&AT, p, g, state),
+        4 => Traffic::<4>.run(&AT, p, g, state),
+        5 => Traffic::<5>.run(&AT, p, g, state),
+        _ => Traffic::<6>.run(&AT, p, g, state),
     }
 }
 

@@ -45,7 +45,7 @@ fn norm<A: Element>(params: &[Param<'_, A>], strided: &[Option<Strided<'_, A>>],
         let slices = params.iter().filter_map(|param| param.lent.grad_slice());
         sum.add_slices(slices, parallel);
         for view in params.iter().filter_map(|param| param.lent.grad_view(strided)) {
-            sum.add_view(view);
+            sum.add_elements(view.iter().copied());
         }
         sum
     };

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::wrap::Norm;
 use multiversion::multiversion;
-use ndarray::{ArrayRef, ArrayView6, Dimension};
+use ndarray::{ArrayRef, Dimension};
 use std::sync::Mutex;
 
 /// Elements in a task.
@@ -28,19 +28,19 @@ const LANES: usize = 32;
 /// Elements that are looked at together.
 const TILE: usize = 1024;
 
-/// Width of a bin in bits.
-const WIDTH: i32 = 40;
+/// Width of a bin in bits: a lane adds 2^5 numbers of so many bits without rounding.
+const WIDTH: i32 = 46;
 /// Bins below 1.
-const BELOW: i32 = 25;
-const BINS: usize = 50;
-/// Bins that a sum keeps: 120 bits from its largest term down.
-const KEPT: usize = 3;
+const BELOW: i32 = 22;
+const BINS: usize = 44;
+/// Bins that a sum keeps, from its largest term down.
+const KEPT: usize = 2;
 
 /// A sum whose value does not depend on the order in which its terms are added, nor on how they are cut into pieces.
 ///
-/// Every term is split into multiples of fixed powers of 2, one for each bin of 40 bits, and a bin counts its multiples
-/// exactly; the three uppermost bins that the largest term reaches make the result, so that it is good to 80 bits or more
-/// below the largest term; terms below 2^-1001 count as 0. (The idea is that of J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
+/// Every term is split into multiples of fixed powers of 2, one for each bin of 46 bits, and a bin counts its multiples
+/// exactly; the two uppermost bins that the largest term reaches make the result, so that each term counts down to 46 bits or
+/// more below the largest; terms below 2^-1013 count as 0. (The idea is that of J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
 /// ARITH 2013.)
 ///
 /// ```
@@ -77,24 +77,29 @@ impl Sum {
     /// Adds these terms.
     pub fn add(&mut self, terms: &[f64]) {
         for terms in terms.chunks(TILE) {
-            let max = max_abs_slice(terms);
-            if max == 0.0 {
-                continue;
-            }
-            if max.is_nan() || max >= power(960) {
-                // Infinite and NaN terms decide the result in any order; finite ones of this size still count.
-                self.rest += terms.iter().sum::<f64>();
-                continue;
-            }
-            // The lowest bin whose upper end is above twice the largest term: to bins above it all of these terms are zeros.
-            let exponent = (max.to_bits() >> 52) as i32 - 1023;
-            let top = ((exponent + 2).div_euclid(WIDTH) + BELOW).clamp(0, BINS as i32 - 1) as usize;
-            self.top = self.top.max(top);
-            let first = top.saturating_sub(KEPT - 1);
-            let quanta: [f64; KEPT] = std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH));
-            for (i, sum) in split(terms, quanta).into_iter().enumerate().take(top - first + 1) {
-                self.bins[top - i] += (sum / quanta[i]) as i128;
-            }
+            self.add_tile(terms, max_abs_slice(terms), |x| x);
+        }
+    }
+
+    /// Adds the terms of these elements, none of them larger than `max`.
+    #[inline(always)]
+    fn add_tile<A: Element>(&mut self, a: &[A], max: f64, term: impl Fn(A) -> f64 + Copy) {
+        if max == 0.0 {
+            return;
+        }
+        if max.is_nan() || max >= power(960) {
+            // Infinite and NaN terms decide the result in any order; finite ones of this size still count.
+            self.rest += a.iter().map(|&a| term(a)).sum::<f64>();
+            return;
+        }
+        // The lowest bin whose upper end is above twice the largest term: to bins above it all of these terms are zeros.
+        let exponent = (max.to_bits() >> 52) as i32 - 1023;
+        let top = ((exponent + 2).div_euclid(WIDTH) + BELOW).clamp(0, BINS as i32 - 1) as usize;
+        self.top = self.top.max(top);
+        let first = top.saturating_sub(KEPT - 1);
+        let quanta: [f64; KEPT] = std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH));
+        for (i, sum) in split(a, term, quanta).into_iter().enumerate().take(top - first + 1) {
+            self.bins[top - i] += (sum / quanta[i]) as i128;
         }
     }
 
@@ -113,33 +118,36 @@ impl Sum {
     }
 }
 
-/// The sums of the multiples of each quantum in `terms`, largest quantum first; each is exact.
+/// The sums of the multiples of each quantum in the terms of these elements, largest quantum first; each is exact.
 #[multiversion(targets = "simd")]
-fn split(terms: &[f64], quanta: [f64; KEPT]) -> [f64; KEPT] {
+fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> [f64; KEPT] {
     // Adding and taking away 1.5 2^52 quanta rounds to a multiple of the quantum.
-    let round = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
-    let mut sums = [[0.0; LANES]; KEPT];
-    let (blocks, tail) = terms.as_chunks::<LANES>();
-    let mut padded = [0.0; LANES];
+    let [r0, r1] = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
+    let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
+    let (blocks, tail) = a.as_chunks::<LANES>();
+    let mut padded = [A::ZERO; LANES];
     padded[..tail.len()].copy_from_slice(tail);
     for block in blocks.iter().chain([&padded]) {
         for i in 0..LANES {
-            let mut x = block[i];
-            for k in 0..KEPT {
-                let multiple = (x + round[k]) - round[k];
-                sums[k][i] += multiple;
-                x -= multiple;
-            }
+            let x = term(block[i]);
+            let multiple = (x + r0) - r0;
+            s0[i] += multiple;
+            s1[i] += ((x - multiple) + r1) - r1;
         }
     }
-    sums.map(|lanes| lanes.iter().sum())
+    [s0.iter().sum(), s1.iter().sum()]
 }
 
 /// The sum of the squares of all elements.
 ///
 /// For `f64` arrays the squares are formed in `f64`: elements above 1e154 overflow to infinity.
 pub fn sum_squares<A: Element, D: Dimension>(a: &ArrayRef<A, D>) -> f64 {
-    fold(a, a)
+    let mut sum = NormSum::new(Norm::L2, 1.0);
+    match a.as_slice_memory_order() {
+        Some(a) => sum.add_slices(std::iter::once(a), &Parallel::default()),
+        None => sum.add_elements(a.iter().copied()),
+    }
+    sum.sum.value()
 }
 
 /// The sum of the products of corresponding elements; NaN if the shapes differ.
@@ -201,18 +209,14 @@ impl NormSum {
     }
 
     fn add<A: Element>(&mut self, a: &[A]) {
-        let mut tile = [0.0; TILE];
+        let scale = A::of(self.scale);
         for a in a.chunks(TILE) {
-            let tile = &mut tile[..a.len()];
+            let max = max_abs_slice(a);
             match self.norm {
-                Norm::L1 => magnitudes(a, tile),
-                Norm::L2 => squares(a, A::of(self.scale), tile),
-                Norm::Max => {
-                    self.max = larger(self.max, max_abs_slice(a).f64());
-                    continue;
-                }
+                Norm::L1 => self.sum.add_tile(a, max.f64(), |a| a.f64().abs()),
+                Norm::L2 => self.sum.add_tile(a, square(scale * max), |a| square(scale * a)),
+                Norm::Max => self.max = larger(self.max, max.f64()),
             }
-            self.sum.add(tile);
         }
     }
 
@@ -234,8 +238,8 @@ impl NormSum {
         drain(slices.flat_map(|a| a.chunks(BLOCK)), size / BLOCK, |a| a.len(), BLOCK, block);
     }
 
-    pub fn add_view<A: Element>(&mut self, view: ArrayView6<'_, A>) {
-        let mut elements = view.iter().copied().peekable();
+    pub fn add_elements<A: Element>(&mut self, elements: impl Iterator<Item = A>) {
+        let mut elements = elements.peekable();
         while elements.peek().is_some() {
             let tile: Vec<A> = elements.by_ref().take(TILE).collect();
             self.add(&tile);
@@ -258,19 +262,9 @@ impl NormSum {
     }
 }
 
-#[multiversion(targets = "simd")]
-fn squares<A: Element>(a: &[A], scale: A, out: &mut [f64]) {
-    for (out, a) in out.iter_mut().zip(a) {
-        let a = (*a * scale).f64();
-        *out = a * a;
-    }
-}
-
-#[multiversion(targets = "simd")]
-fn magnitudes<A: Element>(a: &[A], out: &mut [f64]) {
-    for (out, a) in out.iter_mut().zip(a) {
-        *out = a.f64().abs();
-    }
+#[inline(always)]
+fn square<A: Element>(x: A) -> f64 {
+    x.f64() * x.f64()
 }
 
 /// The products of corresponding elements, a tile at a time.
@@ -337,13 +331,13 @@ mod tests {
 
     #[test]
     fn sums_are_exact_in_any_order_and_cut() {
-        let f = |i: usize| (((i * 7919) % 1009) as f64 - 504.0) * 2_f64.powi((i * 31 % 90) as i32 - 45);
+        let f = |i: usize| (((i * 7919) % 1009) as f64 - 504.0) * 2_f64.powi((i * 31 % 34) as i32 - 17);
         let terms: Vec<f64> = (0..5000).map(f).collect();
         let mut whole = Sum::default();
         whole.add(&terms);
-        // The same sum in integers: every term is a multiple of 2^-45.
-        let exact: i128 = (0..5000_usize).map(|i| ((i * 7919) as i128 % 1009 - 504) << (i * 31 % 90)).sum();
-        assert_eq!(whole.value(), exact as f64 * 2_f64.powi(-45));
+        // The same sum in integers: every term is a multiple of 2^-17.
+        let exact: i128 = (0..5000_usize).map(|i| ((i * 7919) as i128 % 1009 - 504) << (i * 31 % 34)).sum();
+        assert_eq!(whole.value(), exact as f64 * 2_f64.powi(-17));
         for cut in [1, 3, 64, 1000] {
             let mut pieces = Sum::default();
             for piece in terms.chunks(cut).rev() {

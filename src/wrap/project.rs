@@ -116,8 +116,8 @@ pub fn non_negative<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>) {
 ///
 /// ```
 /// let mut p = ndarray::array![3.0, 4.0];
-/// ndarray_optim::wrap::l2_ball(&mut p, 1.0);
-/// assert_eq!(p, ndarray::array![0.6, 0.8]);
+/// ndarray_optim::wrap::l2_ball(&mut p, 2.5);
+/// assert_eq!(p, ndarray::array![1.5, 2.0]);
 /// ```
 pub fn l2_ball<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, radius: f64) {
     let norm = crate::kernel::reduce::sum_squares(p).sqrt();

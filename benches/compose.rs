@@ -1,0 +1,90 @@
+//! What wrappers cost: composed steps against the memory limit with the same traffic, and against separate passes.
+//!
+//! `cargo bench --bench compose`
+mod common;
+
+use common::{Variant, compare, limit, numbers, traffic};
+use ndarray::{Array1, Zip};
+use ndarray_optim::{
+    AdamW, AdamWConfig, Compose, Composition, Fused, Optimizer, OptimizerConfig, Parallel,
+    kernel::Arrays,
+    wrap::{ClipByValue, Ema},
+};
+use rayon::prelude::*;
+
+fn rounds(n: usize) -> usize {
+    if n >= 10_000_000 { 15 } else { 41 }
+}
+
+/// The limit on all threads.
+fn parallel_limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6]) {
+    const CHUNK: usize = 1 << 15;
+    let [a, b, c, ..] = state;
+    let pieces = p.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK));
+    let state = a.par_chunks_mut(CHUNK).zip(b.par_chunks_mut(CHUNK)).zip(c.par_chunks_mut(CHUNK));
+    pieces.zip(state).for_each(|((p, g), ((a, b), c))| {
+        traffic(arrays, p, g, Arrays([a, b, c, &mut [], &mut [], &mut []]));
+    });
+}
+
+fn report(what: &str, n: usize, threads: usize, ratio: f64, seconds: f64) {
+    println!("{what:<66} {n:>9} {threads} thread(s) {ratio:>6.3}   {:.3} ns an element", seconds * 1e9 / n as f64);
+}
+
+fn main() {
+    for (n, threads) in [(100_000, 1), (1_000_000, 1), (10_000_000, 1), (10_000_000, 2)] {
+        let parallel = if threads == 1 { Parallel::SERIAL } else { Parallel::default() };
+        let g = numbers::<f32>(n, 2);
+        let grad = Array1::from(g.clone());
+        let theta = || Array1::from(numbers::<f32>(n, 1));
+        let (mut p, mut state) = (numbers::<f32>(n, 1), std::array::from_fn(|_| vec![0.0; n]));
+        let (mut p2, mut state2) = (p.clone(), state.clone());
+        let lim = |arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6]| match threads {
+            1 => limit(arrays, p, g, state),
+            _ => parallel_limit(arrays, p, g, state),
+        };
+
+        let config = AdamWConfig { lr: 1e-3, ..Default::default() };
+        let mut plain = AdamW::<f32>::with(config);
+        let mut typed = Fused::<_, f32>::with(config.clip_by_value(0.9).ema(0.999));
+        let mut clipped = Fused::<_, f32>::with(config.clip_by_global_norm(1.0));
+        let mut separate = AdamW::<f32>::with(config);
+        for optimizer in [&mut plain, &mut separate] {
+            optimizer.parallel = parallel;
+        }
+        (typed.parallel, clipped.parallel) = (parallel, parallel);
+        let wrap = vec![ClipByValue { max_value: 0.9 }.into(), Ema { decay: 0.999 }.into()];
+        let file = OptimizerConfig::Composed(Composition { inner: Box::new(config.into()), wrap });
+        let mut file = file.build::<f32>();
+        let one = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (mut a, mut b, mut c, mut d, mut e) = (theta(), theta(), theta(), theta(), theta());
+        let (mut scratch, mut average) = (theta(), theta());
+
+        let variants = &mut [
+            Variant::new("limit", || lim(3, &mut p, &g, &mut state)),
+            Variant::new("typed", || _ = typed.update(&mut a, &grad).unwrap()),
+            Variant::new("file", || {
+                one.install(|| file.update(&mut b, &grad)).unwrap();
+            }),
+            Variant::new("separate", || {
+                Zip::from(&mut scratch).and(&grad).for_each(|s, &g| *s = g.clamp(-0.9, 0.9));
+                separate.update(&mut c, &scratch).unwrap();
+                Zip::from(&mut average).and(&c).for_each(|e, &p| *e += 0.001 * (p - *e));
+            }),
+        ];
+        let times = compare(variants, 2e-3, rounds(n));
+        report("clip + AdamW + EMA by type / limit of 36 bytes", n, threads, times[1].ratio, times[1].seconds);
+        report("clip + AdamW + EMA by file / limit of 36 bytes", n, threads, times[2].ratio, times[2].seconds);
+        if threads == 1 {
+            report("clip, AdamW and EMA in three passes / limit", n, threads, times[3].ratio, times[3].seconds);
+        }
+        let variants = &mut [
+            Variant::new("limit", || lim(2, &mut p2, &g, &mut state2)),
+            Variant::new("plain", || _ = plain.update(&mut d, &grad).unwrap()),
+            Variant::new("clipped", || _ = clipped.update(&mut e, &grad).unwrap()),
+        ];
+        let times = compare(variants, 2e-3, rounds(n));
+        report("AdamW / limit of 28 bytes", n, threads, times[1].ratio, times[1].seconds);
+        report("clip by global norm + AdamW / the same", n, threads, times[2].ratio, times[2].seconds);
+    }
+}

@@ -11,7 +11,7 @@ use super::*;
 /// p <- p - lr d
 /// ```
 ///
-/// This is `torch.optim.Adadelta` and `optax.adadelta`.
+/// This is `torch.optim.Adadelta`, `optax.adadelta` and `keras.optimizers.Adadelta`, with other defaults in keras.
 /// Source: M. D. Zeiler, arXiv:1212.5701. State: `square_avg`, `acc_delta`.
 ///
 /// ```
@@ -39,6 +39,28 @@ hyper_parameters! {
         weight_decay: f64 = 0.0,
         /// Ascend instead of descend.
         maximize: bool = false,
+    }
+}
+
+impl AdadeltaConfig {
+    /// `torch.optim.Adadelta`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adadelta`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// `keras.optimizers.Adadelta`.
+    pub fn keras() -> Self {
+        AdadeltaConfig { lr: 1e-3, rho: 0.95, eps: 1e-7, ..Self::default() }
+    }
+
+    /// What the paper's experiments settle on.
+    pub fn paper() -> Self {
+        AdadeltaConfig { rho: 0.95, ..Self::default() }
     }
 }
 

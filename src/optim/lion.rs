@@ -9,7 +9,7 @@ use super::*;
 /// m <- beta2 m + (1 - beta2) g            from m = 0
 /// ```
 ///
-/// This is `optax.lion`, whose default decay is 1e-3.
+/// This is `optax.lion` and `keras.optimizers.Lion`, each with a default of its own.
 /// Source: X. Chen et al., arXiv:2302.06675. State: `exp_avg`.
 ///
 /// ```
@@ -33,6 +33,18 @@ hyper_parameters! {
         betas: (f64, f64) = (0.9, 0.99),
         /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
         weight_decay: f64 = 0.0,
+    }
+}
+
+impl LionConfig {
+    /// `optax.lion`.
+    pub fn optax() -> Self {
+        LionConfig { weight_decay: 1e-3, ..Self::default() }
+    }
+
+    /// `keras.optimizers.Lion`.
+    pub fn keras() -> Self {
+        LionConfig { lr: 1e-3, ..Self::default() }
     }
 }
 

@@ -11,7 +11,8 @@ use super::*;
 /// decoupled_weight_decay: p <- p - lr weight_decay p as well
 /// ```
 ///
-/// This is `torch.optim.NAdam`; optax has no momentum schedule.
+/// This is `torch.optim.NAdam`. From `momentum_decay` = 1000 on, 0.96^(i momentum_decay) is lost in rounding and mu(i) is
+/// beta1 from the first step: so [`NAdamConfig::optax`] is `optax.nadam`, which has no schedule of the momentum.
 /// Source: T. Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016. State: `exp_avg`, `exp_avg_sq`, and the product M.
 ///
 /// ```
@@ -37,12 +38,29 @@ hyper_parameters! {
         eps: f64 = 1e-8,
         /// Coupled decay (L2), >= 0.
         weight_decay: f64 = 0.0,
-        /// How fast the momentum grows, >= 0.
+        /// How fast the momentum grows from beta1 / 2 to beta1, >= 0; from 1000 on it is beta1 at once.
         momentum_decay: f64 = 4e-3,
         /// Decay as AdamW does.
         decoupled_weight_decay: bool = false,
         /// Ascend instead of descend.
         maximize: bool = false,
+    }
+}
+
+impl NAdamConfig {
+    /// `torch.optim.NAdam`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.nadam`.
+    pub fn optax() -> Self {
+        NAdamConfig { momentum_decay: 1000.0, ..Self::default() }
+    }
+
+    /// `keras.optimizers.Nadam`.
+    pub fn keras() -> Self {
+        NAdamConfig { lr: 1e-3, eps: 1e-7, momentum_decay: 1.0, decoupled_weight_decay: true, ..Self::default() }
     }
 }
 

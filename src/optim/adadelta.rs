@@ -66,8 +66,7 @@ impl AdadeltaConfig {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Ratio<A> {
-    rho: A,
-    one_minus_rho: A,
+    average: Average<A>,
     eps: A,
     lr: A,
 }
@@ -79,9 +78,9 @@ impl<A: Element> Rule for Ratio<A> {
     const COST: u64 = 7;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, acc]: [A; 2]) -> (A, [A; 2]) {
-        let v = (self.rho * v + self.one_minus_rho * (g * g)).flush();
+        let v = self.average.step(v, g * g);
         let d = (acc + self.eps).sqrt() * g.over((v + self.eps).sqrt());
-        let acc = (self.rho * acc + self.one_minus_rho * (d * d)).flush();
+        let acc = self.average.step(acc, d * d);
         (self.lr * d, [v, acc])
     }
 }
@@ -103,7 +102,7 @@ impl Config for AdadeltaConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        let rule = Ratio { rho: f(self.rho), one_minus_rho: f(1.0 - self.rho), eps: f(self.eps), lr: f(self.lr) };
+        let rule = Ratio { average: Average::new(self.rho), eps: f(self.eps), lr: f(self.lr) };
         coupled(rule, self.weight_decay)
     }
 }

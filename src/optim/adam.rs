@@ -78,10 +78,8 @@ impl AdamConfig {
 /// The bias corrections are folded: m' / (sqrt(v') + eps) = c m / (sqrt(v) + eps sqrt(1 - beta2^t)).
 #[derive(Clone, Copy, Debug)]
 pub struct Moments<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     step_size: A,
     eps: A,
 }
@@ -92,10 +90,8 @@ impl<A: Element> Moments<A> {
         let f = A::of;
         let root = now.correction(1).sqrt();
         Moments {
-            beta1: f(beta1),
-            one_minus_beta1: f(1.0 - beta1),
-            beta2: f(beta2),
-            one_minus_beta2: f(1.0 - beta2),
+            m: Average::new(beta1),
+            v: Average::new(beta2),
             step_size: f(lr * root / now.correction(0)),
             eps: f(eps * root),
         }
@@ -103,9 +99,7 @@ impl<A: Element> Moments<A> {
 
     #[inline(always)]
     pub fn moments(&self, g: A, m: A, v: A) -> (A, A) {
-        let m = self.beta1 * m + self.one_minus_beta1 * g;
-        let v = self.beta2 * v + self.one_minus_beta2 * (g * g);
-        (m.flush(), v.flush())
+        (self.m.step(m, g), self.v.step(v, g * g))
     }
 
     #[inline(always)]

@@ -68,8 +68,7 @@ impl AdamaxConfig {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Largest<A> {
-    beta1: A,
-    one_minus_beta1: A,
+    m: Average<A>,
     beta2: A,
     /// One of the two is 0.
     eps_inside: A,
@@ -84,7 +83,7 @@ impl<A: Element> Rule for Largest<A> {
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, u]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let m = self.m.step(m, g);
         let (old, new) = ((self.beta2 * u).flush(), g.abs() + self.eps_inside);
         let u = if old > new { old } else { new }; // a NaN in g shows
         (self.step_size * m.over(u + self.eps_outside), [m, u])
@@ -115,8 +114,7 @@ impl Config for AdamaxConfig {
         let f = A::of;
         let (inside, outside) = if self.eps_outside_max { (0.0, self.eps) } else { (self.eps, 0.0) };
         let rule = Largest {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
+            m: Average::new(self.betas.0),
             beta2: f(self.betas.1),
             eps_inside: f(inside),
             eps_outside: f(outside),

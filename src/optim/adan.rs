@@ -63,12 +63,9 @@ impl AdanConfig {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Differences<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
-    beta3: A,
-    one_minus_beta3: A,
+    m: Average<A>,
+    v: Average<A>,
+    n: Average<A>,
     look_ahead: A,
     eps: A,
     eps_root: A,
@@ -84,10 +81,10 @@ impl<A: Element> Rule for Differences<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v, n, prev]: [A; 4]) -> (A, [A; 4]) {
         let d = g - prev;
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * d).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, d);
         let ahead = g + self.look_ahead * d;
-        let n = (self.beta3 * n + self.one_minus_beta3 * (ahead * ahead)).flush();
+        let n = self.n.step(n, ahead * ahead);
         ((self.of_m * m + self.of_v * v).over((n + self.eps_root).sqrt() + self.eps), [m, v, n, g])
     }
     #[inline(always)]
@@ -120,12 +117,9 @@ impl Config for AdanConfig {
         let look_ahead = if self.look_ahead_by_beta2 { self.betas.1 } else { 1.0 - self.betas.1 };
         let lr = if self.proximal_decay { self.lr / (1.0 + self.lr * self.weight_decay) } else { self.lr };
         let rule = Differences {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
-            beta3: f(self.betas.2),
-            one_minus_beta3: f(1.0 - self.betas.2),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
+            n: Average::new(self.betas.2),
             look_ahead: f(look_ahead),
             eps: f(self.eps * root),
             eps_root: f(self.eps_root * n),

@@ -66,10 +66,8 @@ impl NAdamConfig {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Nesterov<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     eps: A,
     of_g: A,
     of_m: A,
@@ -82,8 +80,8 @@ impl<A: Element> Rule for Nesterov<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
         ((self.of_g * g + self.of_m * m).over(v.sqrt() + self.eps), [m, v])
     }
 }
@@ -129,10 +127,8 @@ impl Config for NAdamConfig {
         let root = now.correction(1).sqrt();
         let ([product, ..], next) = (now.scalars, self.mu(now.t + 1));
         let rule = Nesterov {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             eps: f(self.eps * root),
             of_g: f(self.lr * root * (1.0 - self.mu(now.t)) / (1.0 - product)),
             of_m: f(self.lr * root * next / (1.0 - product * next)),

@@ -71,10 +71,8 @@ impl RAdamConfig {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Averages<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     eps: A,
     step_size: A,
     is_rectified: bool,
@@ -87,8 +85,8 @@ impl<A: Element> Rule for Averages<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
         let u = if self.is_rectified { m.over(v.sqrt() + self.eps) } else { m };
         (self.step_size * u, [m, v])
     }
@@ -128,10 +126,8 @@ impl Config for RAdamConfig {
         let (root, is_rectified) = (correction.sqrt(), nt > self.threshold);
         let factor = ((nt - 4.0) * (nt - 2.0) * n / ((n - 4.0) * (n - 2.0) * nt)).sqrt() * root;
         let rule = Averages {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             eps: f(if self.eps_uncorrected { self.eps } else { self.eps * root }),
             step_size: f(self.lr / now.correction(0) * if is_rectified { factor } else { 1.0 }),
             is_rectified,

@@ -99,8 +99,7 @@ impl RmsPropConfig {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Rms<A> {
-    alpha: A,
-    one_minus_alpha: A,
+    average: Average<A>,
     initial_scale: A,
     /// One of the two is 0.
     eps_inside: A,
@@ -109,11 +108,6 @@ pub struct Rms<A> {
 }
 
 impl<A: Element> Rms<A> {
-    #[inline(always)]
-    fn average(&self, old: A, new: A) -> A {
-        (self.alpha * old + self.one_minus_alpha * new).flush()
-    }
-
     #[inline(always)]
     fn update(&self, g: A, w: A) -> A {
         self.scale * g.over((w + self.eps_inside).sqrt() + self.eps_outside)
@@ -127,7 +121,7 @@ impl<A: Element> Rule for Rms<A> {
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v]: [A; 1]) -> (A, [A; 1]) {
-        let v = self.average(v, g * g);
+        let v = self.average.step(v, g * g);
         (self.update(g, v), [v])
     }
     #[inline(always)]
@@ -147,7 +141,7 @@ impl<A: Element> Rule for Centered<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, a]: [A; 2]) -> (A, [A; 2]) {
-        let (v, a) = (self.0.average(v, g * g), self.0.average(a, g));
+        let (v, a) = (self.0.average.step(v, g * g), self.0.average.step(a, g));
         (self.0.update(g, v - a * a), [v, a])
     }
     #[inline(always)]
@@ -198,8 +192,7 @@ impl Config for RmsPropConfig {
         let (inside, outside) = if self.eps_inside_sqrt { (self.eps, 0.0) } else { (0.0, self.eps) };
         let lr_here = self.eps_inside_sqrt || self.momentum == 0.0;
         let rule = Rms {
-            alpha: f(self.alpha),
-            one_minus_alpha: f(1.0 - self.alpha),
+            average: Average::new(self.alpha),
             initial_scale: f(self.initial_scale),
             eps_inside: f(inside),
             eps_outside: f(outside),

@@ -55,8 +55,7 @@ impl YogiConfig {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Additive<A> {
-    beta1: A,
-    one_minus_beta1: A,
+    m: Average<A>,
     one_minus_beta2: A,
     eps: A,
     step_size: A,
@@ -71,7 +70,7 @@ impl<A: Element> Rule for Additive<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let square = g * g;
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let m = self.m.step(m, g);
         let v = (v - self.one_minus_beta2 * ((v - square).sign() * square)).flush();
         (self.step_size * m.over(v.sqrt() + self.eps), [m, v])
     }
@@ -102,8 +101,7 @@ impl Config for YogiConfig {
         let correction = |k| if self.bias_correction { now.correction(k) } else { 1.0 };
         let root = correction(1).sqrt();
         Additive {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
+            m: Average::new(self.betas.0),
             one_minus_beta2: f(1.0 - self.betas.1),
             eps: f(self.eps * root),
             step_size: f(self.lr * root / correction(0)),

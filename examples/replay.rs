@@ -48,6 +48,8 @@ struct Case {
     grads: Vec<Vec<Vec<f64>>>,
     #[serde(default)]
     losses: Vec<f64>,
+    #[serde(default)]
+    lrs: Vec<f64>,
     expect: Vec<Point>,
 }
 
@@ -273,6 +275,9 @@ fn replay<A: Element>(case: &Case, parallel: Parallel) -> Result<Computed> {
         }
         if !case.losses.is_empty() {
             lent.loss(case.losses[(step - 1) % case.losses.len()]);
+        }
+        if !case.lrs.is_empty() {
+            optimizer.set_lr(case.lrs[(step - 1) % case.lrs.len()]);
         }
         optimizer.step(lent)?;
         for _ in case.expect.iter().filter(|point| point.step == step) {

@@ -79,7 +79,8 @@
 //! | [`Mars`] | AdamW on gradients with their variance reduced |
 //!
 //! Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with torch's defaults, where
-//! torch has the optimizer; `optimizer.config` may change between steps.
+//! torch has the optimizer; `optimizer.config` may change between steps. Where a name means other numbers elsewhere, a function
+//! of the struct sets them: [`AdamConfig::keras`], [`RmsPropConfig::optax`], [`AdanConfig::paper`], ...
 //!
 //! # What can be relied on
 //!
@@ -123,4 +124,6 @@ mod texts {
     struct Guide;
     #[doc = include_str!("../docs/schedules.md")]
     struct Schedules;
+    #[doc = include_str!("../docs/dialects.md")]
+    struct Dialects;
 }

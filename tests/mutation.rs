@@ -5,7 +5,7 @@ mod common;
 
 use common::{Case, F64, cases, worst_error};
 use ndarray_optim::{
-    Config, Error, Fused, HyperParameters, Now, OptimizerConfig,
+    AdamConfig, AdamWConfig, Config, Error, Fused, HyperParameters, Now, OptimizerConfig,
     kernel::{Element, Rule},
 };
 
@@ -87,7 +87,7 @@ enum Formula {
     Sgd(ndarray_optim::SgdConfig),
     Momentum(ndarray_optim::MomentumConfig),
     RmsProp(ndarray_optim::RmsPropConfig),
-    Adam(ndarray_optim::AdamConfig, bool),
+    Adam(AdamConfig, bool),
 }
 
 #[derive(Clone, Copy)]
@@ -137,9 +137,10 @@ impl<A> Plain<A> {
                 let g = self.grad(p, g, o.maximize, o.weight_decay);
                 let momentum = if how == NoMomentum { 0.0 } else { o.momentum };
                 let dampening = if t == 1 && how != DampeningAtFirst { 0.0 } else { o.dampening };
-                let buf = momentum * a + (1.0 - dampening) * g;
-                let d = if o.nesterov && how != NoNesterov { g + momentum * buf } else { buf };
-                (o.lr * if o.momentum == 0.0 { g } else { d }, [buf, b, c])
+                let (inside, outside) = if o.lr_in_buffer { (o.lr, 1.0) } else { (1.0, o.lr) };
+                let buf = momentum * a + (1.0 - dampening) * inside * g;
+                let d = if o.nesterov && how != NoNesterov { inside * g + momentum * buf } else { buf };
+                (if o.momentum == 0.0 { o.lr * g } else { outside * d }, [buf, b, c])
             }
             Formula::Momentum(o) => {
                 let g = self.grad(p, g, o.maximize, o.weight_decay);
@@ -165,11 +166,16 @@ impl<A> Plain<A> {
                 let b1 = if how == NoMomentum { 0.0 } else { b1 };
                 let m = b1 * a + (1.0 - b1) * g;
                 let v = b2 * b + (1.0 - b2) * squared(g);
-                let max = v.max(c);
-                let w = if o.amsgrad && how != NoAmsgrad { max } else { v };
                 let (c1, c2) = if how == NoBiasCorrection { (1.0, 1.0) } else { (1.0 - b1.powi(t), 1.0 - b2.powi(t)) };
+                let max = if o.amsgrad_corrected { c.max(v / c2) } else { c.max(v) };
+                let w = match (o.amsgrad && how != NoAmsgrad, o.amsgrad_corrected) {
+                    (true, true) => max,
+                    (true, false) => max / c2,
+                    (false, _) => v / c2,
+                };
+                let eps = if o.eps_uncorrected { o.eps / c2.sqrt() } else { o.eps };
                 let decay = if decoupled && how != NoDecay { o.weight_decay * p } else { 0.0 };
-                (o.lr * (m / c1 / over(w / c2, o.eps, false) + decay), [m, v, max])
+                (o.lr * (m / c1 / over(w, eps, false) + decay), [m, v, max])
             }
         }
     }
@@ -188,9 +194,10 @@ impl Config for Broken {
             OptimizerConfig::RmsProp(c) => Formula::RmsProp(*c),
             OptimizerConfig::Adam(c) => Formula::Adam(*c, false),
             OptimizerConfig::AdamW(c) => {
-                let (weight_decay, amsgrad, maximize) = (c.weight_decay, c.amsgrad, c.maximize);
-                let (lr, betas, eps) = (c.lr, c.betas, c.eps);
-                Formula::Adam(ndarray_optim::AdamConfig { lr, betas, eps, weight_decay, amsgrad, maximize }, true)
+                let AdamWConfig { lr, betas, eps, eps_uncorrected, weight_decay, amsgrad, amsgrad_corrected, maximize } = *c;
+                let same =
+                    AdamConfig { lr, betas, eps, eps_uncorrected, weight_decay, amsgrad, amsgrad_corrected, maximize };
+                Formula::Adam(same, true)
             }
             other => panic!("write the formula of {}", other.name()),
         };
@@ -202,7 +209,14 @@ impl HyperParameters for Broken {
     fn lr(&self) -> f64 {
         0.0
     }
-    fn set_lr(&mut self, _lr: f64) {}
+    fn set_lr(&mut self, lr: f64) {
+        match &mut self.config {
+            OptimizerConfig::Sgd(c) => c.lr = lr,
+            OptimizerConfig::RmsProp(c) => c.lr = lr,
+            OptimizerConfig::AdamW(c) => c.lr = lr,
+            other => panic!("no golden changes the learning rate of {}", other.name()),
+        }
+    }
 }
 
 const HERE: [&str; 5] = ["sgd", "momentum", "rmsprop", "adam", "adamw"];

@@ -21,7 +21,10 @@ fn configs() -> Vec<OptimizerConfig> {
         }
     }
     for (momentum, dampening, nesterov) in [(0.9, 0.0, false), (0.9, 0.5, false), (0.9, 0.0, true)] {
-        configs.push(SgdConfig { lr: 0.01, momentum, dampening, nesterov, weight_decay: 0.1, maximize: true }.into());
+        for lr_in_buffer in [false, true] {
+            let (lr, weight_decay, maximize) = (0.01, 0.1, true);
+            configs.push(SgdConfig { lr, momentum, dampening, nesterov, lr_in_buffer, weight_decay, maximize }.into());
+        }
     }
     configs.push(MomentumConfig { bias_correction: true, weight_decay: 0.1, ..Default::default() }.into());
     for (centered, momentum, nesterov) in [(true, 0.0, false), (true, 0.9, false), (false, 0.9, true)] {

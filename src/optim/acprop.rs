@@ -43,10 +43,8 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Asynchronous<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    s: Average<A>,
     eps: A,
     eps_root: A,
     lr: A,
@@ -63,8 +61,8 @@ impl<A: Element> Rule for Asynchronous<A> {
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
         let delta = self.lr * g.over((self.scale * s + self.shift).sqrt() + self.eps);
         let surprise = g - m;
-        let s = (self.beta2 * s + self.one_minus_beta2 * (surprise * surprise) + self.eps_root).flush();
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let s = (self.s.mix(s, surprise * surprise) + self.eps_root).flush();
+        let m = self.m.step(m, g);
         (delta, [m, s])
     }
 }
@@ -91,10 +89,8 @@ impl Config for AcPropConfig {
         // D = scale s + shift: 1 at the first step.
         let first = now.t == 1;
         let rule = Asynchronous {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            s: Average::new(self.betas.1),
             eps: f(self.eps),
             eps_root: f(self.eps_root),
             lr: f(self.lr),

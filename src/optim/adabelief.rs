@@ -40,10 +40,8 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Belief<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    s: Average<A>,
     eps: A,
     eps_root: A,
     step_size: A,
@@ -56,9 +54,9 @@ impl<A: Element> Rule for Belief<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let m = self.m.step(m, g);
         let surprise = g - m;
-        let s = (self.beta2 * s + self.one_minus_beta2 * (surprise * surprise) + self.eps_root).flush();
+        let s = (self.s.mix(s, surprise * surprise) + self.eps_root).flush();
         (self.step_size * m.over(s.sqrt() + self.eps), [m, s])
     }
 }
@@ -83,10 +81,8 @@ impl Config for AdaBeliefConfig {
         let f = A::of;
         let root = now.correction(1).sqrt();
         Belief {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            s: Average::new(self.betas.1),
             eps: f(self.eps * root),
             eps_root: f(self.eps_root),
             step_size: f(self.lr * root / now.correction(0)),

@@ -41,10 +41,8 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     eps: A,
     step_size: A,
     low: A,
@@ -58,8 +56,8 @@ impl<A: Element> Rule for Bounded<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
         let rate = self.step_size / (v.sqrt() + self.eps);
         let rate = if rate < self.low { self.low } else { rate };
         let rate = if rate > self.high { self.high } else { rate };
@@ -88,10 +86,8 @@ impl Config for AdaBoundConfig {
         let f = A::of;
         let t = now.t as f64;
         Bounded {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             eps: f(self.eps),
             step_size: f(self.lr * now.correction(1).sqrt() / now.correction(0)),
             low: f(self.final_lr * (1.0 - 1.0 / (self.gamma * t + 1.0))),

@@ -11,7 +11,7 @@ use super::*;
 /// p <- p - lr d
 /// ```
 ///
-/// This is `torch.optim.Adadelta` and `optax.adadelta`.
+/// This is `torch.optim.Adadelta`, `optax.adadelta` and `keras.optimizers.Adadelta`, with other defaults in keras.
 /// Source: M. D. Zeiler, arXiv:1212.5701. State: `square_avg`, `acc_delta`.
 ///
 /// ```
@@ -42,10 +42,31 @@ hyper_parameters! {
     }
 }
 
+impl AdadeltaConfig {
+    /// `torch.optim.Adadelta`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adadelta`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// `keras.optimizers.Adadelta`.
+    pub fn keras() -> Self {
+        AdadeltaConfig { lr: 1e-3, rho: 0.95, eps: 1e-7, ..Self::default() }
+    }
+
+    /// What the paper's experiments settle on.
+    pub fn paper() -> Self {
+        AdadeltaConfig { rho: 0.95, ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Ratio<A> {
-    rho: A,
-    one_minus_rho: A,
+    average: Average<A>,
     eps: A,
     lr: A,
 }
@@ -57,9 +78,9 @@ impl<A: Element> Rule for Ratio<A> {
     const COST: u64 = 7;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, acc]: [A; 2]) -> (A, [A; 2]) {
-        let v = (self.rho * v + self.one_minus_rho * (g * g)).flush();
+        let v = self.average.step(v, g * g);
         let d = (acc + self.eps).sqrt() * g.over((v + self.eps).sqrt());
-        let acc = (self.rho * acc + self.one_minus_rho * (d * d)).flush();
+        let acc = self.average.step(acc, d * d);
         (self.lr * d, [v, acc])
     }
 }
@@ -81,7 +102,7 @@ impl Config for AdadeltaConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        let rule = Ratio { rho: f(self.rho), one_minus_rho: f(1.0 - self.rho), eps: f(self.eps), lr: f(self.lr) };
+        let rule = Ratio { average: Average::new(self.rho), eps: f(self.eps), lr: f(self.lr) };
         coupled(rule, self.weight_decay)
     }
 }

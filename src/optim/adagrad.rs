@@ -7,9 +7,10 @@ use super::*;
 /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
 /// s <- s + g^2                                              from s = initial_accumulator_value
 /// p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+/// eps_inside_sqrt:  sqrt(s + eps) in place of sqrt(s) + eps
 /// ```
 ///
-/// This is `torch.optim.Adagrad`; optax starts s at 0.1 and puts eps = 1e-7 inside the root.
+/// This is `torch.optim.Adagrad`; with [`AdagradConfig::optax`] it is `optax.adagrad`, which starts s at 0.1.
 /// Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12, 2011. State: `sum`.
 ///
 /// ```
@@ -35,6 +36,8 @@ hyper_parameters! {
         initial_accumulator_value: f64 = 0.0,
         /// Keeps the division from zero, >= 0.
         eps: f64 = 1e-10,
+        /// optax's and keras' form: eps under the root.
+        eps_inside_sqrt: bool = false,
         /// Coupled decay (L2), >= 0.
         weight_decay: f64 = 0.0,
         /// Ascend instead of descend.
@@ -42,10 +45,29 @@ hyper_parameters! {
     }
 }
 
+impl AdagradConfig {
+    /// `torch.optim.Adagrad`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adagrad`.
+    pub fn optax() -> Self {
+        AdagradConfig { initial_accumulator_value: 0.1, eps: 1e-7, eps_inside_sqrt: true, ..Self::default() }
+    }
+
+    /// `keras.optimizers.Adagrad`.
+    pub fn keras() -> Self {
+        AdagradConfig { lr: 1e-3, ..Self::optax() }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct SumOfSquares<A> {
     initial: A,
-    eps: A,
+    /// One of the two is 0.
+    eps_inside: A,
+    eps_outside: A,
     step_size: A,
 }
 
@@ -57,7 +79,7 @@ impl<A: Element> Rule for SumOfSquares<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [s]: [A; 1]) -> (A, [A; 1]) {
         let s = s + g * g;
-        (self.step_size * g.over(s.sqrt() + self.eps), [s])
+        (self.step_size * g.over((s + self.eps_inside).sqrt() + self.eps_outside), [s])
     }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 1] {
@@ -82,8 +104,14 @@ impl Config for AdagradConfig {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let step_size = self.lr / (1.0 + (now.t - 1) as f64 * self.lr_decay);
-        let (initial, eps) = (A::of(self.initial_accumulator_value), A::of(self.eps));
-        coupled(SumOfSquares { initial, eps, step_size: A::of(step_size) }, self.weight_decay)
+        let f = A::of;
+        let (inside, outside) = if self.eps_inside_sqrt { (self.eps, 0.0) } else { (0.0, self.eps) };
+        let rule = SumOfSquares {
+            initial: f(self.initial_accumulator_value),
+            eps_inside: f(inside),
+            eps_outside: f(outside),
+            step_size: f(self.lr / (1.0 + (now.t - 1) as f64 * self.lr_decay)),
+        };
+        coupled(rule, self.weight_decay)
     }
 }

@@ -8,11 +8,14 @@ use super::*;
 /// m <- beta1 m + (1 - beta1) g         from m = 0
 /// v <- beta2 v + (1 - beta2) g^2       from v = 0
 /// p <- p - lr m' / (sqrt(v') + eps)    with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
-/// amsgrad:  v' = max over all steps so far of v, / (1 - beta2^t)
+/// amsgrad:            v' = max over all steps so far of v, / (1 - beta2^t)
+/// amsgrad_corrected:  v' = max over all steps so far of v / (1 - beta2^t)
+/// eps_uncorrected:    eps / sqrt(1 - beta2^t) in place of eps
 /// ```
 ///
-/// This is `torch.optim.Adam`; optax takes the maximum of AMSGrad after the bias correction. Decay here passes through the
-/// moments; [`AdamW`](crate::AdamW) decouples it. Sources: D. P. Kingma, J. Ba, arXiv:1412.6980; AMSGrad: S. J. Reddi et al.,
+/// This is `torch.optim.Adam`. `amsgrad_corrected` is the order of optax; `eps_uncorrected` puts eps next to the root before
+/// its bias correction, as keras and the "epsilon hat" of the paper do. Decay passes through the moments;
+/// [`AdamW`](crate::AdamW) decouples it. Sources: D. P. Kingma, J. Ba, arXiv:1412.6980; AMSGrad: S. J. Reddi et al.,
 /// arXiv:1904.09237. State: `exp_avg`, `exp_avg_sq`, with AMSGrad `max_exp_avg_sq`.
 ///
 /// ```
@@ -37,22 +40,46 @@ hyper_parameters! {
         betas: (f64, f64) = (0.9, 0.999),
         /// Keeps the division from zero, >= 0.
         eps: f64 = 1e-8,
+        /// Add eps to the root before its bias correction.
+        eps_uncorrected: bool = false,
         /// Coupled decay (L2), >= 0.
         weight_decay: f64 = 0.0,
         /// Divide by the largest average of squares so far.
         amsgrad: bool = false,
+        /// With `amsgrad`: the largest after bias correction, not before.
+        amsgrad_corrected: bool = false,
         /// Ascend instead of descend.
         maximize: bool = false,
+    }
+}
+
+impl AdamConfig {
+    /// `torch.optim.Adam`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adam`, and with `amsgrad` `optax.amsgrad`.
+    pub fn optax() -> Self {
+        AdamConfig { amsgrad_corrected: true, ..Self::default() }
+    }
+
+    /// `keras.optimizers.Adam`.
+    pub fn keras() -> Self {
+        AdamConfig { eps: 1e-7, eps_uncorrected: true, ..Self::default() }
+    }
+
+    /// Algorithm 1 of the paper: the defaults.
+    pub fn paper() -> Self {
+        Self::default()
     }
 }
 
 /// The bias corrections are folded: m' / (sqrt(v') + eps) = c m / (sqrt(v) + eps sqrt(1 - beta2^t)).
 #[derive(Clone, Copy, Debug)]
 pub struct Moments<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     step_size: A,
     eps: A,
 }
@@ -63,10 +90,8 @@ impl<A: Element> Moments<A> {
         let f = A::of;
         let root = now.correction(1).sqrt();
         Moments {
-            beta1: f(beta1),
-            one_minus_beta1: f(1.0 - beta1),
-            beta2: f(beta2),
-            one_minus_beta2: f(1.0 - beta2),
+            m: Average::new(beta1),
+            v: Average::new(beta2),
             step_size: f(lr * root / now.correction(0)),
             eps: f(eps * root),
         }
@@ -74,9 +99,7 @@ impl<A: Element> Moments<A> {
 
     #[inline(always)]
     pub fn moments(&self, g: A, m: A, v: A) -> (A, A) {
-        let m = self.beta1 * m + self.one_minus_beta1 * g;
-        let v = self.beta2 * v + self.one_minus_beta2 * (g * g);
-        (m.flush(), v.flush())
+        (self.m.step(m, g), self.v.step(v, g * g))
     }
 
     #[inline(always)]
@@ -97,8 +120,32 @@ impl<A: Element> Rule for Moments<A> {
     }
 }
 
+/// `eps` next to the corrected root, or what has the same effect there as `eps` next to the uncorrected one.
+#[inline(always)]
+pub(super) fn placed(eps: f64, uncorrected: bool, now: &Now) -> f64 {
+    if uncorrected { eps / now.correction(1).sqrt() } else { eps }
+}
+
 #[derive(Clone, Copy, Debug)]
-pub struct AmsGrad<A>(pub Moments<A>);
+pub struct AmsGrad<A> {
+    moments: Moments<A>,
+    /// 1, or the bias correction of v before the maximum.
+    scale: A,
+}
+
+impl<A: Element> AmsGrad<A> {
+    /// `lr` and `eps` as those of `moments`.
+    #[inline(always)]
+    pub fn new(mut moments: Moments<A>, corrected: bool, lr: f64, eps: f64, now: &Now) -> Self {
+        let mut scale = A::one();
+        if corrected {
+            scale = A::of(1.0 / now.correction(1));
+            moments.step_size = A::of(lr / now.correction(0));
+            moments.eps = A::of(eps);
+        }
+        AmsGrad { moments, scale }
+    }
+}
 
 impl<A: Element> Rule for AmsGrad<A> {
     type Elem = A;
@@ -107,9 +154,10 @@ impl<A: Element> Rule for AmsGrad<A> {
     const COST: u64 = 6;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v, max]: [A; 3]) -> (A, [A; 3]) {
-        let (m, v) = self.0.moments(g, m, v);
-        let max = if v < max { max } else { v }; // a NaN in v shows
-        (self.0.update(m, max), [m, v, max])
+        let (m, v) = self.moments.moments(g, m, v);
+        let new = self.scale * v;
+        let max = if new < max { max } else { new }; // a NaN in v shows
+        (self.moments.update(m, max), [m, v, max])
     }
 }
 
@@ -138,9 +186,10 @@ impl Config for AdamConfig {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let rule = Moments::new(self.lr, self.betas, self.eps, now);
+        let eps = placed(self.eps, self.eps_uncorrected, now);
+        let rule = Moments::new(self.lr, self.betas, eps, now);
         if self.amsgrad {
-            Either::Y(coupled(AmsGrad(rule), self.weight_decay))
+            Either::Y(coupled(AmsGrad::new(rule, self.amsgrad_corrected, self.lr, eps, now), self.weight_decay))
         } else {
             Either::X(coupled(rule, self.weight_decay))
         }

@@ -8,9 +8,10 @@ use super::*;
 /// m <- beta1 m + (1 - beta1) g            from m = 0
 /// u <- max(beta2 u, |g| + eps)            from u = 0
 /// p <- p - lr / (1 - beta1^t) m / u
+/// eps_outside_max:  u <- max(beta2 u, |g|),  p <- p - lr / (1 - beta1^t) m / (u + eps)
 /// ```
 ///
-/// This is `torch.optim.Adamax`, and `optax.adamax`: eps is inside the maximum.
+/// This is `torch.optim.Adamax` and `optax.adamax`: eps is inside the maximum. It is outside in keras; the paper has none.
 /// Source: D. P. Kingma, J. Ba, arXiv:1412.6980, section 7. State: `exp_avg`, `exp_inf`.
 ///
 /// ```
@@ -34,6 +35,8 @@ hyper_parameters! {
         betas: (f64, f64) = (0.9, 0.999),
         /// Keeps the division from zero, >= 0.
         eps: f64 = 1e-8,
+        /// keras' form: eps is added to the maximum, not to |g|.
+        eps_outside_max: bool = false,
         /// Coupled decay (L2), >= 0.
         weight_decay: f64 = 0.0,
         /// Ascend instead of descend.
@@ -41,12 +44,35 @@ hyper_parameters! {
     }
 }
 
+impl AdamaxConfig {
+    /// `torch.optim.Adamax`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adamax`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// `keras.optimizers.Adamax`.
+    pub fn keras() -> Self {
+        AdamaxConfig { lr: 1e-3, eps: 1e-7, eps_outside_max: true, ..Self::default() }
+    }
+
+    /// Algorithm 2 of the paper.
+    pub fn paper() -> Self {
+        AdamaxConfig { eps: 0.0, ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Largest<A> {
-    beta1: A,
-    one_minus_beta1: A,
+    m: Average<A>,
     beta2: A,
-    eps: A,
+    /// One of the two is 0.
+    eps_inside: A,
+    eps_outside: A,
     step_size: A,
 }
 
@@ -57,10 +83,10 @@ impl<A: Element> Rule for Largest<A> {
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, u]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let (old, new) = ((self.beta2 * u).flush(), g.abs() + self.eps);
+        let m = self.m.step(m, g);
+        let (old, new) = ((self.beta2 * u).flush(), g.abs() + self.eps_inside);
         let u = if old > new { old } else { new }; // a NaN in g shows
-        (self.step_size * m.over(u), [m, u])
+        (self.step_size * m.over(u + self.eps_outside), [m, u])
     }
 }
 
@@ -86,11 +112,12 @@ impl Config for AdamaxConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
+        let (inside, outside) = if self.eps_outside_max { (0.0, self.eps) } else { (self.eps, 0.0) };
         let rule = Largest {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
+            m: Average::new(self.betas.0),
             beta2: f(self.betas.1),
-            eps: f(self.eps),
+            eps_inside: f(inside),
+            eps_outside: f(outside),
             step_size: f(self.lr / now.correction(0)),
         };
         coupled(rule, self.weight_decay)

@@ -1,5 +1,5 @@
 use super::{
-    adam::{AmsGrad, Moments, validate},
+    adam::{AmsGrad, Moments, placed, validate},
     *,
 };
 
@@ -11,11 +11,14 @@ use super::{
 /// m <- beta1 m + (1 - beta1) g         from m = 0
 /// v <- beta2 v + (1 - beta2) g^2       from v = 0
 /// p <- p - lr (m' / (sqrt(v') + eps) + weight_decay p)    with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
-/// amsgrad:  v' = max over all steps so far of v, / (1 - beta2^t)
+/// amsgrad:            v' = max over all steps so far of v, / (1 - beta2^t)
+/// amsgrad_corrected:  v' = max over all steps so far of v / (1 - beta2^t)
+/// eps_uncorrected:    eps / sqrt(1 - beta2^t) in place of eps
 /// ```
 ///
-/// This is `torch.optim.AdamW` and `optax.adamw`; optax's default decay is 1e-4. torch shrinks `p` first, which is the same in
-/// exact arithmetic and seven times less accurate in `f32`. Source: I. Loshchilov, F. Hutter, arXiv:1711.05101. State:
+/// This is `torch.optim.AdamW`. torch shrinks `p` first, which is the same in exact arithmetic and seven times less accurate
+/// in `f32`. In the paper decay is a number of its own that the learning rate's schedule scales but not its base:
+/// `weight_decay` here is that number over the base. Source: I. Loshchilov, F. Hutter, arXiv:1711.05101. State:
 /// `exp_avg`, `exp_avg_sq`, with AMSGrad `max_exp_avg_sq`.
 ///
 /// ```
@@ -39,12 +42,33 @@ hyper_parameters! {
         betas: (f64, f64) = (0.9, 0.999),
         /// Keeps the division from zero, >= 0.
         eps: f64 = 1e-8,
+        /// Add eps to the root before its bias correction.
+        eps_uncorrected: bool = false,
         /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
         weight_decay: f64 = 1e-2,
         /// Divide by the largest average of squares so far.
         amsgrad: bool = false,
+        /// With `amsgrad`: the largest after bias correction, not before.
+        amsgrad_corrected: bool = false,
         /// Ascend instead of descend.
         maximize: bool = false,
+    }
+}
+
+impl AdamWConfig {
+    /// `torch.optim.AdamW`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.adamw`.
+    pub fn optax() -> Self {
+        AdamWConfig { weight_decay: 1e-4, amsgrad_corrected: true, ..Self::default() }
+    }
+
+    /// `keras.optimizers.AdamW`.
+    pub fn keras() -> Self {
+        AdamWConfig { eps: 1e-7, eps_uncorrected: true, weight_decay: 4e-3, ..Self::default() }
     }
 }
 
@@ -65,9 +89,11 @@ impl Config for AdamWConfig {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let rule = Moments::new(self.lr, self.betas, self.eps, now);
+        let eps = placed(self.eps, self.eps_uncorrected, now);
+        let rule = Moments::new(self.lr, self.betas, eps, now);
         if self.amsgrad {
-            Either::Y(decoupled(AmsGrad(rule), self.lr, self.weight_decay))
+            let rule = AmsGrad::new(rule, self.amsgrad_corrected, self.lr, eps, now);
+            Either::Y(decoupled(rule, self.lr, self.weight_decay))
         } else {
             Either::X(decoupled(rule, self.lr, self.weight_decay))
         }

@@ -7,10 +7,14 @@ use super::*;
 /// d = g - g_old                                          0 at the first step
 /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) d
 /// n <- beta3 n + (1 - beta3) (g + (1 - beta2) d)^2       all from 0
-/// p <- p - lr ((m' + (1 - beta2) v') / (sqrt(n' + 1e-8) + eps) + weight_decay p)    each ' divided by 1 - beta^t
+/// p <- p - lr (u + weight_decay p)                       u = (m' + (1 - beta2) v') / (sqrt(n' + eps_root) + eps),
+///                                                        each ' divided by its 1 - beta^t
+/// look_ahead_by_beta2:  beta2 in place of 1 - beta2 in n and u
+/// proximal_decay:       p <- (p - lr u) / (1 + lr weight_decay)
 /// ```
 ///
-/// This is `optax.adan`; the code of the authors divides by 1 + lr weight_decay instead.
+/// This is `optax.adan`. [`AdanConfig::paper`] is the form of the paper and of its authors' code: the paper calls 1 - beta what
+/// is called beta here, so its 1 - beta2 is beta2.
 /// Source: X. Xie et al., arXiv:2208.06677. State: `exp_avg`, `exp_avg_diff`, `exp_avg_sq`, `prev`.
 ///
 /// ```
@@ -34,19 +38,35 @@ hyper_parameters! {
         betas: (f64, f64, f64) = (0.98, 0.92, 0.99),
         /// Keeps the division from zero, >= 0.
         eps: f64 = 1e-8,
+        /// The same under the root, >= 0.
+        eps_root: f64 = 1e-8,
+        /// The paper's form: weigh changes of the gradient with beta2, not 1 - beta2.
+        look_ahead_by_beta2: bool = false,
         /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
         weight_decay: f64 = 0.0,
+        /// The paper's form: divide by 1 + lr weight_decay instead.
+        proximal_decay: bool = false,
+    }
+}
+
+impl AdanConfig {
+    /// `optax.adan`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// The paper's form, with the defaults of its authors' code.
+    pub fn paper() -> Self {
+        AdanConfig { eps_root: 0.0, look_ahead_by_beta2: true, proximal_decay: true, ..Self::default() }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Differences<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
-    beta3: A,
-    one_minus_beta3: A,
+    m: Average<A>,
+    v: Average<A>,
+    n: Average<A>,
+    look_ahead: A,
     eps: A,
     eps_root: A,
     of_m: A,
@@ -61,10 +81,10 @@ impl<A: Element> Rule for Differences<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v, n, prev]: [A; 4]) -> (A, [A; 4]) {
         let d = g - prev;
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * d).flush();
-        let ahead = g + self.one_minus_beta2 * d;
-        let n = (self.beta3 * n + self.one_minus_beta3 * (ahead * ahead)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, d);
+        let ahead = g + self.look_ahead * d;
+        let n = self.n.step(n, ahead * ahead);
         ((self.of_m * m + self.of_v * v).over((n + self.eps_root).sqrt() + self.eps), [m, v, n, g])
     }
     #[inline(always)]
@@ -82,6 +102,7 @@ impl Config for AdanConfig {
         check::share("betas[1]", self.betas.1)?;
         check::share("betas[2]", self.betas.2)?;
         check::non_negative("eps", self.eps)?;
+        check::non_negative("eps_root", self.eps_root)?;
         check::non_negative("weight_decay", self.weight_decay)
     }
 
@@ -93,18 +114,18 @@ impl Config for AdanConfig {
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let (n, root) = (now.correction(2), now.correction(2).sqrt());
+        let look_ahead = if self.look_ahead_by_beta2 { self.betas.1 } else { 1.0 - self.betas.1 };
+        let lr = if self.proximal_decay { self.lr / (1.0 + self.lr * self.weight_decay) } else { self.lr };
         let rule = Differences {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
-            beta3: f(self.betas.2),
-            one_minus_beta3: f(1.0 - self.betas.2),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
+            n: Average::new(self.betas.2),
+            look_ahead: f(look_ahead),
             eps: f(self.eps * root),
-            eps_root: f(1e-8 * n),
-            of_m: f(self.lr * root / now.correction(0)),
-            of_v: f(self.lr * root * (1.0 - self.betas.1) / now.correction(1)),
+            eps_root: f(self.eps_root * n),
+            of_m: f(lr * root / now.correction(0)),
+            of_v: f(lr * root * look_ahead / now.correction(1)),
         };
-        decoupled(rule, self.lr, self.weight_decay)
+        decoupled(rule, lr, self.weight_decay)
     }
 }

@@ -41,12 +41,9 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Mixture<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
-    beta3: A,
-    one_minus_beta3: A,
+    m: Average<A>,
+    v: Average<A>,
+    n: Average<A>,
     eps: A,
     of_m: A,
     of_n: A,
@@ -59,9 +56,9 @@ impl<A: Element> Rule for Mixture<A> {
     const COST: u64 = 6;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v, n]: [A; 3]) -> (A, [A; 3]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
-        let n = (self.beta3 * n + self.one_minus_beta3 * g).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
+        let n = self.n.step(n, g);
         ((self.of_m * m + self.of_n * n).over(v.sqrt() + self.eps), [m, v, n])
     }
 }
@@ -88,12 +85,9 @@ impl Config for AdEMAMixConfig {
         let f = A::of;
         let root = now.correction(1).sqrt();
         let rule = Mixture {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
-            beta3: f(self.betas.2),
-            one_minus_beta3: f(1.0 - self.betas.2),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
+            n: Average::new(self.betas.2),
             eps: f(self.eps * root),
             of_m: f(self.lr * root / now.correction(0)),
             of_n: f(self.lr * root * self.alpha),

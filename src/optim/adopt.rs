@@ -42,10 +42,8 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Delayed<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     eps: A,
     limit: A,
     lr: A,
@@ -62,8 +60,8 @@ impl<A: Element> Rule for Delayed<A> {
         let u = g.over(if root < self.eps { self.eps } else { root });
         let u = if u > self.limit { self.limit } else { u };
         let u = if u < -self.limit { -self.limit } else { u };
-        let m = (self.beta1 * m + self.one_minus_beta1 * u).flush();
-        (self.lr * m, [m, (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush()])
+        let m = self.m.step(m, u);
+        (self.lr * m, [m, self.v.step(v, g * g)])
     }
 }
 
@@ -99,10 +97,8 @@ impl Config for AdoptConfig {
             return Either::Y(Look(std::marker::PhantomData));
         }
         Either::X(Delayed {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             eps: f(self.eps),
             limit: if self.clip { f(((now.t - 1) as f64).powf(0.25)) } else { A::infinity() },
             lr: f(self.lr),

@@ -47,8 +47,7 @@ hyper_parameters! {
 pub struct Estimated<A> {
     beta1: A,
     of_g: A,
-    beta2: A,
-    one_minus_beta2: A,
+    v: Average<A>,
     beta3: A,
     of_s: A,
     eps: A,
@@ -63,7 +62,7 @@ impl<A: Element> Rule for Estimated<A> {
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m, v, s]: [A; 3]) -> (A, [A; 3]) {
         let m = (self.beta1 * m + self.of_g * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let v = self.v.step(v, g * g);
         let s = (self.beta3 * s + self.of_s * g).flush();
         (m.over(v.sqrt() + self.eps) + self.decay * p, [m, v, s])
     }
@@ -119,8 +118,7 @@ impl Config for DAdaptAdamWConfig {
         Estimated {
             beta1: f(self.betas.0),
             of_g: f((1.0 - self.betas.0) * l),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            v: Average::new(self.betas.1),
             beta3: f(beta3),
             of_s: f((1.0 - beta3) * l),
             eps: f(self.eps),

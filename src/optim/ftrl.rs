@@ -4,12 +4,14 @@ use super::*;
 /// click models, with coordinates that are exactly 0.
 ///
 /// ```text
-/// n2 = n + g^2,  z <- z + g - (n2^-lr_power - n^-lr_power) / lr p,  n <- n2      from 0
+/// n2 = n + g^2,  z <- z + g - (n2^-lr_power - n^-lr_power) / lr p,  n <- n2
+///                                                from z = 0, n = initial_accumulator_value
 /// p <- 0 where |z| <= lambda_1
 ///      else (sign(z) lambda_1 - z) / ((beta + sqrt(n)) / lr + lambda_2)
 /// ```
 ///
-/// This is pytorch_optimizer's FTRL, with sqrt(n) in the last line whatever lr_power is. The initial p only matters through z.
+/// This is pytorch_optimizer's FTRL, with sqrt(n) in the last line whatever lr_power is; at -0.5 it is also
+/// `keras.optimizers.Ftrl`, with twice keras' L2 strength as `lambda_2`. The initial p only matters through z.
 /// Source: H. B. McMahan et al., "Ad Click Prediction: a View from the Trenches", KDD 2013. State: `z`, `n`.
 ///
 /// ```
@@ -37,6 +39,15 @@ hyper_parameters! {
         lambda_1: f64 = 0.0,
         /// L2 penalty, >= 0.
         lambda_2: f64 = 0.0,
+        /// What n starts from, >= 0.
+        initial_accumulator_value: f64 = 0.0,
+    }
+}
+
+impl FtrlConfig {
+    /// `keras.optimizers.Ftrl`.
+    pub fn keras() -> Self {
+        FtrlConfig { initial_accumulator_value: 0.1, ..Self::default() }
     }
 }
 
@@ -48,6 +59,7 @@ pub struct Leader<A> {
     lambda_1: A,
     lambda_2: A,
     is_root: bool,
+    initial: A,
 }
 
 impl<A: Element> Rule for Leader<A> {
@@ -64,6 +76,10 @@ impl<A: Element> Rule for Leader<A> {
         let next = if z.abs() <= self.lambda_1 { A::ZERO } else { next };
         (p - next, [z, new])
     }
+    #[inline(always)]
+    fn begin(&self, _p: A, _g: A) -> [A; 2] {
+        [A::ZERO, self.initial]
+    }
 }
 
 impl Config for FtrlConfig {
@@ -74,7 +90,8 @@ impl Config for FtrlConfig {
         check::that(self.lr_power <= 0.0 && self.lr_power.is_finite(), "lr_power", self.lr_power, "a finite number <= 0")?;
         check::non_negative("beta", self.beta)?;
         check::non_negative("lambda_1", self.lambda_1)?;
-        check::non_negative("lambda_2", self.lambda_2)
+        check::non_negative("lambda_2", self.lambda_2)?;
+        check::non_negative("initial_accumulator_value", self.initial_accumulator_value)
     }
 
     #[inline(always)]
@@ -87,6 +104,7 @@ impl Config for FtrlConfig {
             lambda_1: f(self.lambda_1),
             lambda_2: f(self.lambda_2),
             is_root: self.lr_power == -0.5,
+            initial: f(self.initial_accumulator_value),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{adam::Moments, *};
 /// p <- p - lr |p| / |u| u                                  norms of the whole array; the ratio is 1 if either is 0
 /// ```
 ///
-/// This is `optax.lamb`.
+/// This is `optax.lamb`; keras takes its decay away outside of the ratio, which is not offered here.
 /// Source: Y. You et al., arXiv:1904.00962. State: `exp_avg`, `exp_avg_sq`.
 ///
 /// ```
@@ -35,6 +35,18 @@ hyper_parameters! {
         eps: f64 = 1e-6,
         /// Decay, added to the update before it is rescaled, >= 0.
         weight_decay: f64 = 0.0,
+    }
+}
+
+impl LambConfig {
+    /// `optax.lamb`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// `keras.optimizers.Lamb` without decay.
+    pub fn keras() -> Self {
+        LambConfig { eps: 1e-7, ..Self::default() }
     }
 }
 

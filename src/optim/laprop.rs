@@ -41,8 +41,7 @@ hyper_parameters! {
 #[derive(Clone, Copy, Debug)]
 pub struct Normalized<A> {
     beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    v: Average<A>,
     of_g: A,
     eps: A,
     step_size: A,
@@ -55,7 +54,7 @@ impl<A: Element> Rule for Normalized<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let v = self.v.step(v, g * g);
         let m = (self.beta1 * m + self.of_g * g.over(v.sqrt() + self.eps)).flush();
         (self.step_size * m, [m, v])
     }
@@ -82,8 +81,7 @@ impl Config for LaPropConfig {
         let root = now.correction(1).sqrt();
         let rule = Normalized {
             beta1: f(self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            v: Average::new(self.betas.1),
             of_g: f((1.0 - self.betas.0) * self.lr * root),
             eps: f(self.eps * root),
             step_size: f(1.0 / now.correction(0)),

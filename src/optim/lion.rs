@@ -9,7 +9,7 @@ use super::*;
 /// m <- beta2 m + (1 - beta2) g            from m = 0
 /// ```
 ///
-/// This is `optax.lion`, whose default decay is 1e-3.
+/// This is `optax.lion` and `keras.optimizers.Lion`, each with a default of its own.
 /// Source: X. Chen et al., arXiv:2302.06675. State: `exp_avg`.
 ///
 /// ```
@@ -36,12 +36,22 @@ hyper_parameters! {
     }
 }
 
+impl LionConfig {
+    /// `optax.lion`.
+    pub fn optax() -> Self {
+        LionConfig { weight_decay: 1e-3, ..Self::default() }
+    }
+
+    /// `keras.optimizers.Lion`.
+    pub fn keras() -> Self {
+        LionConfig { lr: 1e-3, ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct SignOfAverage<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    look: Average<A>,
+    m: Average<A>,
     lr: A,
 }
 
@@ -52,8 +62,8 @@ impl<A: Element> Rule for SignOfAverage<A> {
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let u = (self.beta1 * m + self.one_minus_beta1 * g).sign();
-        let m = (self.beta2 * m + self.one_minus_beta2 * g).flush();
+        let u = self.look.mix(m, g).sign();
+        let m = self.m.step(m, g);
         (self.lr * u, [m])
     }
 }
@@ -71,13 +81,7 @@ impl Config for LionConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        let rule = SignOfAverage {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
-            lr: f(self.lr),
-        };
+        let rule = SignOfAverage { look: Average::new(self.betas.0), m: Average::new(self.betas.1), lr: f(self.lr) };
         decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -43,6 +43,32 @@ macro_rules! learning_rate {
     };
 }
 
+/// An exponential average.
+#[derive(Clone, Copy, Debug)]
+struct Average<A> {
+    keep: A,
+    take: A,
+}
+
+impl<A: Element> Average<A> {
+    /// One that keeps the share `beta` of what it was.
+    #[inline(always)]
+    fn new(beta: f64) -> Self {
+        Average { keep: A::of(beta), take: A::of(1.0 - beta) }
+    }
+
+    #[inline(always)]
+    fn mix(&self, old: A, new: A) -> A {
+        self.keep * old + self.take * new
+    }
+
+    /// What the average is after `new`.
+    #[inline(always)]
+    fn step(&self, old: A, new: A) -> A {
+        self.mix(old, new).flush()
+    }
+}
+
 mod acprop;
 mod adabelief;
 mod adabound;

@@ -46,33 +46,32 @@ hyper_parameters! {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Average<A> {
-    beta: A,
-    one_minus_beta: A,
+pub struct AlongAverage<A> {
+    m: Average<A>,
     step_size: A,
 }
 
-impl<A: Element> Average<A> {
+impl<A: Element> AlongAverage<A> {
     #[inline(always)]
     pub fn new(beta: f64, step_size: f64) -> Self {
-        Average { beta: A::of(beta), one_minus_beta: A::of(1.0 - beta), step_size: A::of(step_size) }
+        AlongAverage { m: Average::new(beta), step_size: A::of(step_size) }
     }
 }
 
-impl<A: Element> Rule for Average<A> {
+impl<A: Element> Rule for AlongAverage<A> {
     type Elem = A;
     type State = [A; 1];
     const STATE: &'static [&'static str] = &["exp_avg"];
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let m = (self.beta * m + self.one_minus_beta * g).flush();
+        let m = self.m.step(m, g);
         (self.step_size * m, [m])
     }
 }
 
 impl Config for MomentumConfig {
-    type Kernel<A: Element> = WithCoupled<Average<A>>;
+    type Kernel<A: Element> = WithCoupled<AlongAverage<A>>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -91,6 +90,6 @@ impl Config for MomentumConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let correction = if self.bias_correction { now.correction(0) } else { 1.0 };
-        coupled(Average::new(self.beta, self.lr / correction), self.weight_decay)
+        coupled(AlongAverage::new(self.beta, self.lr / correction), self.weight_decay)
     }
 }

@@ -43,8 +43,7 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Model<A> {
-    b: A,
-    one_minus_b: A,
+    d: Average<A>,
     decay: A,
     tau: A,
 }
@@ -56,13 +55,13 @@ impl<A: Element> Rule for Model<A> {
     const COST: u64 = 3;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [d]: [A; 1]) -> (A, [A; 1]) {
-        let d = (self.b * d + self.one_minus_b * g).flush();
+        let d = self.d.step(d, g);
         (self.decay * p + self.tau * d, [d])
     }
     const TERMS: usize = 3;
     #[inline(always)]
     fn terms(&self, p: A, g: A, [d]: [A; 1]) -> [f64; MAX_TERMS] {
-        let d = (self.b * d + self.one_minus_b * g).flush().f64();
+        let d = self.d.step(d, g).f64();
         let (p, g) = (p.f64(), g.f64());
         [g * p, d * d, d * p, 0.0]
     }
@@ -98,6 +97,6 @@ impl Config for MomoConfig {
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let (b, decay) = (self.b(now.t), self.lr * self.weight_decay);
-        Model { b: f(b), one_minus_b: f(1.0 - b), decay: f(decay / (1.0 + decay)), tau: f(now.scalars[2]) }
+        Model { d: Average::new(b), decay: f(decay / (1.0 + decay)), tau: f(now.scalars[2]) }
     }
 }

@@ -45,10 +45,8 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Model<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     root: A,
     eps: A,
     decay: A,
@@ -78,8 +76,8 @@ impl<A: Element> Model<A> {
     /// The new averages, and m / D.
     #[inline(always)]
     fn update(&self, g: A, [m, v]: [A; 2]) -> (A, A, A) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
         (m, v, m.over(self.root * v.sqrt() + self.eps))
     }
 }
@@ -115,10 +113,8 @@ impl Config for MomoAdamConfig {
         let f = A::of;
         let decay = self.lr * self.weight_decay;
         Model {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             root: f(1.0 / now.correction(1).sqrt()),
             eps: f(self.eps),
             decay: f(decay / (1.0 + decay)),

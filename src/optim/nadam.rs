@@ -11,7 +11,8 @@ use super::*;
 /// decoupled_weight_decay: p <- p - lr weight_decay p as well
 /// ```
 ///
-/// This is `torch.optim.NAdam`; optax has no momentum schedule.
+/// This is `torch.optim.NAdam`. From `momentum_decay` = 1000 on, 0.96^(i momentum_decay) is lost in rounding and mu(i) is
+/// beta1 from the first step: so [`NAdamConfig::optax`] is `optax.nadam`, which has no schedule of the momentum.
 /// Source: T. Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016. State: `exp_avg`, `exp_avg_sq`, and the product M.
 ///
 /// ```
@@ -37,7 +38,7 @@ hyper_parameters! {
         eps: f64 = 1e-8,
         /// Coupled decay (L2), >= 0.
         weight_decay: f64 = 0.0,
-        /// How fast the momentum grows, >= 0.
+        /// How fast the momentum grows from beta1 / 2 to beta1, >= 0; from 1000 on it is beta1 at once.
         momentum_decay: f64 = 4e-3,
         /// Decay as AdamW does.
         decoupled_weight_decay: bool = false,
@@ -46,12 +47,27 @@ hyper_parameters! {
     }
 }
 
+impl NAdamConfig {
+    /// `torch.optim.NAdam`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.nadam`.
+    pub fn optax() -> Self {
+        NAdamConfig { momentum_decay: 1000.0, ..Self::default() }
+    }
+
+    /// `keras.optimizers.Nadam`.
+    pub fn keras() -> Self {
+        NAdamConfig { lr: 1e-3, eps: 1e-7, momentum_decay: 1.0, decoupled_weight_decay: true, ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Nesterov<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     eps: A,
     of_g: A,
     of_m: A,
@@ -64,8 +80,8 @@ impl<A: Element> Rule for Nesterov<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
         ((self.of_g * g + self.of_m * m).over(v.sqrt() + self.eps), [m, v])
     }
 }
@@ -111,10 +127,8 @@ impl Config for NAdamConfig {
         let root = now.correction(1).sqrt();
         let ([product, ..], next) = (now.scalars, self.mu(now.t + 1));
         let rule = Nesterov {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             eps: f(self.eps * root),
             of_g: f(self.lr * root * (1.0 - self.mu(now.t)) / (1.0 - product)),
             of_m: f(self.lr * root * next / (1.0 - product * next)),

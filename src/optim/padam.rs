@@ -39,10 +39,8 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Partial<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     power: A,
     eps: A,
     step_size: A,
@@ -55,8 +53,8 @@ impl<A: Element> Rule for Partial<A> {
     const COST: u64 = 100;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
         (self.step_size * m.over((v.sqrt() + self.eps).powf(self.power)), [m, v])
     }
 }
@@ -80,10 +78,8 @@ impl Config for PadamConfig {
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         Partial {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             power: f(2.0 * self.partial),
             eps: f(self.eps),
             step_size: f(self.lr * now.correction(1).sqrt() / now.correction(0)),

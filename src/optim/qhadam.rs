@@ -41,10 +41,8 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Mixed<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     of_g: A,
     of_m: A,
     of_square: A,
@@ -60,8 +58,8 @@ impl<A: Element> Rule for Mixed<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let square = g * g;
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * square).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, square);
         let root = (self.of_square * square + self.of_v * v).sqrt();
         ((self.of_g * g + self.of_m * m).over(root + self.eps), [m, v])
     }
@@ -88,10 +86,8 @@ impl Config for QHAdamConfig {
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
         let rule = Mixed {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
             of_g: f(self.lr * (1.0 - self.nus.0)),
             of_m: f(self.lr * self.nus.0 / now.correction(0)),
             of_square: f(1.0 - self.nus.1),

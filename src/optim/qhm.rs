@@ -39,8 +39,7 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Mixed<A> {
-    momentum: A,
-    one_minus_momentum: A,
+    m: Average<A>,
     of_g: A,
     of_m: A,
 }
@@ -52,7 +51,7 @@ impl<A: Element> Rule for Mixed<A> {
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let m = (self.momentum * m + self.one_minus_momentum * g).flush();
+        let m = self.m.step(m, g);
         (self.of_g * g + self.of_m * m, [m])
     }
 }
@@ -70,12 +69,7 @@ impl Config for QhmConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        let rule = Mixed {
-            momentum: f(self.momentum),
-            one_minus_momentum: f(1.0 - self.momentum),
-            of_g: f(self.lr * (1.0 - self.nu)),
-            of_m: f(self.lr * self.nu),
-        };
+        let rule = Mixed { m: Average::new(self.momentum), of_g: f(self.lr * (1.0 - self.nu)), of_m: f(self.lr * self.nu) };
         coupled(rule, self.weight_decay)
     }
 }

@@ -7,13 +7,15 @@ use super::*;
 /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p unless decoupled:
 /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
 /// n = 2 / (1 - beta2) - 1,  nt = n - 2 t beta2^t / (1 - beta2^t)
-/// nt > 5:  r = sqrt((nt - 4)(nt - 2) n / ((n - 4)(n - 2) nt))
-///          p <- p - lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps)
-/// else:    p <- p - lr m / (1 - beta1^t)
-/// decoupled_weight_decay: p <- p - lr weight_decay p as well
+/// nt > threshold:  r = sqrt((nt - 4)(nt - 2) n / ((n - 4)(n - 2) nt))
+///                  p <- p - lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps)
+/// else:            p <- p - lr m / (1 - beta1^t)
+/// eps_uncorrected false:   eps sqrt(1 - beta2^t) in place of eps
+/// decoupled_weight_decay:  p <- p - lr weight_decay p as well
 /// ```
 ///
-/// This is `torch.optim.RAdam`: eps is added to the uncorrected root; optax adds it to the corrected one.
+/// This is `torch.optim.RAdam`; optax adds eps to the root after its bias correction; the paper has none, and a threshold
+/// of 4.
 /// Source: L. Liu et al., arXiv:1908.03265. State: `exp_avg`, `exp_avg_sq`.
 ///
 /// ```
@@ -37,6 +39,10 @@ hyper_parameters! {
         betas: (f64, f64) = (0.9, 0.999),
         /// Keeps the division from zero, >= 0.
         eps: f64 = 1e-8,
+        /// Add eps to the root before its bias correction.
+        eps_uncorrected: bool = true,
+        /// The length of the average of squares from which on it is used, >= 4.
+        threshold: f64 = 5.0,
         /// Coupled decay (L2), >= 0.
         weight_decay: f64 = 0.0,
         /// Decay as AdamW does.
@@ -46,12 +52,27 @@ hyper_parameters! {
     }
 }
 
+impl RAdamConfig {
+    /// `torch.optim.RAdam`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.radam`.
+    pub fn optax() -> Self {
+        RAdamConfig { eps_uncorrected: false, ..Self::default() }
+    }
+
+    /// Algorithm 2 of the paper.
+    pub fn paper() -> Self {
+        RAdamConfig { eps: 0.0, threshold: 4.0, ..Self::default() }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Averages<A> {
-    beta1: A,
-    one_minus_beta1: A,
-    beta2: A,
-    one_minus_beta2: A,
+    m: Average<A>,
+    v: Average<A>,
     eps: A,
     step_size: A,
     is_rectified: bool,
@@ -64,8 +85,8 @@ impl<A: Element> Rule for Averages<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let m = self.m.step(m, g);
+        let v = self.v.step(v, g * g);
         let u = if self.is_rectified { m.over(v.sqrt() + self.eps) } else { m };
         (self.step_size * u, [m, v])
     }
@@ -79,6 +100,12 @@ impl Config for RAdamConfig {
         check::share("betas[0]", self.betas.0)?;
         check::share("betas[1]", self.betas.1)?;
         check::non_negative("eps", self.eps)?;
+        check::that(
+            self.threshold >= 4.0 && self.threshold.is_finite(),
+            "threshold",
+            self.threshold,
+            "a finite number >= 4",
+        )?;
         check::non_negative("weight_decay", self.weight_decay)
     }
 
@@ -96,15 +123,14 @@ impl Config for RAdamConfig {
         let (t, correction) = (now.t as f64, now.correction(1));
         let n = 2.0 / (1.0 - self.betas.1) - 1.0;
         let nt = n - 2.0 * t * (1.0 - correction) / correction;
-        let factor = ((nt - 4.0) * (nt - 2.0) * n / ((n - 4.0) * (n - 2.0) * nt)).sqrt() * correction.sqrt();
+        let (root, is_rectified) = (correction.sqrt(), nt > self.threshold);
+        let factor = ((nt - 4.0) * (nt - 2.0) * n / ((n - 4.0) * (n - 2.0) * nt)).sqrt() * root;
         let rule = Averages {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
-            eps: f(self.eps),
-            step_size: f(self.lr / now.correction(0) * if nt > 5.0 { factor } else { 1.0 }),
-            is_rectified: nt > 5.0,
+            m: Average::new(self.betas.0),
+            v: Average::new(self.betas.1),
+            eps: f(if self.eps_uncorrected { self.eps } else { self.eps * root }),
+            step_size: f(self.lr / now.correction(0) * if is_rectified { factor } else { 1.0 }),
+            is_rectified,
         };
         if self.decoupled_weight_decay {
             Either::Y(decoupled(rule, self.lr, self.weight_decay))

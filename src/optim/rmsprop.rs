@@ -13,14 +13,15 @@ use super::*;
 /// momentum = 0:  p <- p - lr u
 /// else:          buf <- momentum buf + u,  p <- p - lr buf            nesterov: p <- p - lr (u + momentum buf)
 ///
-/// u = lr g / sqrt(w + eps)                                  eps_inside_sqrt: optax
+/// u = lr g / sqrt(w + eps)                                  eps_inside_sqrt: optax, keras
 /// momentum = 0:  p <- p - u
 /// else:          buf <- momentum buf + u,  p <- p - buf               nesterov: p <- p - (u + momentum buf)
 /// ```
 ///
-/// As `torch.optim.RMSprop` and, with [`RmsPropConfig::optax`], as `optax.rmsprop`; the two differ where gradients are small
-/// and where `lr` changes under momentum. Source: T. Tieleman, G. Hinton, "Lecture 6.5: rmsprop", Coursera 2012; centered:
-/// A. Graves, arXiv:1308.0850. State: `square_avg`, then `grad_avg` if centered, then `momentum_buffer` with momentum.
+/// As `torch.optim.RMSprop` and, with `eps_inside_sqrt`, as `optax.rmsprop` and `keras.optimizers.RMSprop`; the forms differ
+/// where gradients are small and where `lr` changes under momentum. Source: T. Tieleman, G. Hinton, "Lecture 6.5: rmsprop",
+/// Coursera 2012; centered: A. Graves, arXiv:1308.0850. State: `square_avg`, then `grad_avg` if centered, then
+/// `momentum_buffer` with momentum.
 ///
 /// ```
 /// use ndarray::array;
@@ -41,12 +42,12 @@ pub type RmsProp<A> = Fused<RmsPropConfig, A>;
 pub struct RmsPropConfig {
     /// Learning rate, >= 0. Default 1e-2.
     pub lr: f64,
-    /// Share of the averages that is kept, in [0, 1). Default 0.99; 0.9 in [`RmsPropConfig::optax`] and in files that set
-    /// `eps_inside_sqrt` and no `alpha`.
+    /// Share of the averages that is kept, in [0, 1). Default 0.99; 0.9 with [`RmsPropConfig::optax`],
+    /// [`RmsPropConfig::keras`] and in files that set `eps_inside_sqrt` and no `alpha`.
     pub alpha: f64,
     /// Keeps the division from zero, >= 0. Default 1e-8.
     pub eps: f64,
-    /// optax's form: eps under the root, and lr inside the momentum buffer. Default false.
+    /// optax's and keras' form: eps under the root, and lr inside the momentum buffer. Default false.
     pub eps_inside_sqrt: bool,
     /// What v starts from, >= 0. Default 0.
     pub initial_scale: f64,
@@ -80,16 +81,25 @@ impl Default for RmsPropConfig {
 }
 
 impl RmsPropConfig {
-    /// The defaults of `optax.rmsprop`.
+    /// `torch.optim.RMSprop`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.rmsprop`.
     pub fn optax() -> Self {
-        RmsPropConfig { alpha: 0.9, eps_inside_sqrt: true, ..Default::default() }
+        RmsPropConfig { alpha: 0.9, eps_inside_sqrt: true, ..Self::default() }
+    }
+
+    /// `keras.optimizers.RMSprop`.
+    pub fn keras() -> Self {
+        RmsPropConfig { lr: 1e-3, eps: 1e-7, ..Self::optax() }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Rms<A> {
-    alpha: A,
-    one_minus_alpha: A,
+    average: Average<A>,
     initial_scale: A,
     /// One of the two is 0.
     eps_inside: A,
@@ -98,11 +108,6 @@ pub struct Rms<A> {
 }
 
 impl<A: Element> Rms<A> {
-    #[inline(always)]
-    fn average(&self, old: A, new: A) -> A {
-        (self.alpha * old + self.one_minus_alpha * new).flush()
-    }
-
     #[inline(always)]
     fn update(&self, g: A, w: A) -> A {
         self.scale * g.over((w + self.eps_inside).sqrt() + self.eps_outside)
@@ -116,7 +121,7 @@ impl<A: Element> Rule for Rms<A> {
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v]: [A; 1]) -> (A, [A; 1]) {
-        let v = self.average(v, g * g);
+        let v = self.average.step(v, g * g);
         (self.update(g, v), [v])
     }
     #[inline(always)]
@@ -136,7 +141,7 @@ impl<A: Element> Rule for Centered<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, a]: [A; 2]) -> (A, [A; 2]) {
-        let (v, a) = (self.0.average(v, g * g), self.0.average(a, g));
+        let (v, a) = (self.0.average.step(v, g * g), self.0.average.step(a, g));
         (self.0.update(g, v - a * a), [v, a])
     }
     #[inline(always)]
@@ -187,8 +192,7 @@ impl Config for RmsPropConfig {
         let (inside, outside) = if self.eps_inside_sqrt { (self.eps, 0.0) } else { (0.0, self.eps) };
         let lr_here = self.eps_inside_sqrt || self.momentum == 0.0;
         let rule = Rms {
-            alpha: f(self.alpha),
-            one_minus_alpha: f(1.0 - self.alpha),
+            average: Average::new(self.alpha),
             initial_scale: f(self.initial_scale),
             eps_inside: f(inside),
             eps_outside: f(outside),

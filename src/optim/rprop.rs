@@ -11,7 +11,7 @@ use super::*;
 /// p <- p - sign(g) h,  q <- g
 /// ```
 ///
-/// This is `torch.optim.Rprop`; the first step of `optax.rprop` moves nothing.
+/// This is `torch.optim.Rprop`; `optax.rprop` makes each step one call later, which is not offered here.
 /// Source: M. Riedmiller, H. Braun, "A direct adaptive method for faster backpropagation learning", ICNN 1993. State: `step_size`, `prev`.
 ///
 /// ```
@@ -37,6 +37,13 @@ hyper_parameters! {
         step_sizes: (f64, f64) = (1e-6, 50.0),
         /// Ascend instead of descend.
         maximize: bool = false,
+    }
+}
+
+impl RpropConfig {
+    /// `torch.optim.Rprop`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
     }
 }
 

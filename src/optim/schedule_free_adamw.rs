@@ -51,8 +51,7 @@ hyper_parameters! {
 #[derive(Clone, Copy, Debug)]
 pub struct Adaptive<A> {
     point: Interpolated<A>,
-    beta2: A,
-    one_minus_beta2: A,
+    v: Average<A>,
     root: A,
     eps: A,
     weight_decay: A,
@@ -65,7 +64,7 @@ impl<A: Element> Rule for Adaptive<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [z, v]: [A; 2]) -> (A, [A; 2]) {
-        let v = (self.beta2 * v + self.one_minus_beta2 * (g * g)).flush();
+        let v = self.v.step(v, g * g);
         let e = (self.root * g).over(v.sqrt() + self.eps) + self.weight_decay * p;
         let (delta, z) = self.point.step(p, e, z);
         (delta, [z, v])
@@ -106,8 +105,7 @@ impl Config for ScheduleFreeAdamWConfig {
         let root = now.correction(1).sqrt();
         Adaptive {
             point: Interpolated::new(now.scalars, self.betas.0),
-            beta2: f(self.betas.1),
-            one_minus_beta2: f(1.0 - self.betas.1),
+            v: Average::new(self.betas.1),
             root: f(root),
             eps: f(self.eps * root),
             weight_decay: f(self.weight_decay),

@@ -10,10 +10,13 @@ use super::*;
 ///                 buf <- momentum buf + (1 - dampening) g      afterwards
 ///                 p   <- p - lr buf
 ///      nesterov:  p   <- p - lr (g + momentum buf)
+/// lr_in_buffer:   lr g in place of g, and 1 in place of lr
 /// ```
 ///
-/// This is `torch.optim.SGD`. [`Momentum`](crate::Momentum) is the form with an exponential average. Nesterov: Sutskever et
-/// al., "On the importance of initialization and momentum in deep learning", ICML 2013. State: none, or `momentum_buffer`.
+/// This is `torch.optim.SGD` and `optax.sgd`. `lr_in_buffer` is `keras.optimizers.SGD`: the same while `lr` is constant, but a
+/// new `lr` then acts on new gradients only. [`Momentum`](crate::Momentum) is the form with an exponential average.
+/// Nesterov: Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013. State: none, or
+/// `momentum_buffer`.
 ///
 /// ```
 /// use ndarray::array;
@@ -38,10 +41,29 @@ hyper_parameters! {
         dampening: f64 = 0.0,
         /// Step along the buffer as it will be; needs momentum > 0 and dampening = 0.
         nesterov: bool = false,
+        /// keras' form: the buffer holds steps, not gradients.
+        lr_in_buffer: bool = false,
         /// Coupled decay (L2), >= 0.
         weight_decay: f64 = 0.0,
         /// Ascend instead of descend.
         maximize: bool = false,
+    }
+}
+
+impl SgdConfig {
+    /// `torch.optim.SGD`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+
+    /// `optax.sgd`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// `keras.optimizers.SGD`.
+    pub fn keras() -> Self {
+        SgdConfig { lr: 1e-2, lr_in_buffer: true, ..Self::default() }
     }
 }
 
@@ -103,14 +125,15 @@ impl Config for SgdConfig {
         if self.momentum == 0.0 {
             return Either::X(coupled(Descent { lr: f(self.lr) }, decay));
         }
+        let (inside, outside) = if self.lr_in_buffer { (self.lr, 1.0) } else { (1.0, self.lr) };
+        let (momentum, lr) = (f(self.momentum), f(outside));
         if self.nesterov {
-            let rule = Descent { lr: A::one() };
-            let trace = Trace { momentum: f(self.momentum), lr: f(self.lr) };
-            return Either::Y(Either::Y(coupled(rule.with(trace), decay)));
+            let rule = Descent { lr: f(inside) };
+            return Either::Y(Either::Y(coupled(rule.with(Trace { momentum, lr }), decay)));
         }
         // The buffer is zero before the first step, which leaves no trace in it and has no dampening.
         let gain = if now.t == 1 { 1.0 } else { 1.0 - self.dampening };
-        let rule = HeavyBall { lr: f(self.lr), momentum: f(self.momentum), gain: f(gain) };
+        let rule = HeavyBall { lr, momentum, gain: f(inside * gain) };
         Either::Y(Either::X(coupled(rule, decay)))
     }
 }

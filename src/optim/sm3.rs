@@ -1,4 +1,4 @@
-use super::{momentum::Average, *};
+use super::{momentum::AlongAverage, *};
 use ndarray::ArrayD;
 
 /// Adagrad without its memory: one accumulator for each row, each column, each slice along every axis, and the smallest that
@@ -42,7 +42,7 @@ const NAMES: [&str; 6] =
 const EPS: f64 = 1e-8;
 
 impl Config for Sm3Config {
-    type Kernel<A: Element> = Average<A>;
+    type Kernel<A: Element> = AlongAverage<A>;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -78,7 +78,7 @@ impl Config for Sm3Config {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        Average::new(self.momentum, self.lr)
+        AlongAverage::new(self.momentum, self.lr)
     }
 }
 

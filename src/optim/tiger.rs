@@ -36,15 +36,14 @@ hyper_parameters! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct SignOfAverage<A> {
-    keep: A,
-    one_minus_keep: A,
+    m: Average<A>,
     lr: A,
 }
 
 impl<A: Element> SignOfAverage<A> {
     #[inline(always)]
     pub fn new(lr: f64, keep: f64) -> Self {
-        SignOfAverage { keep: A::of(keep), one_minus_keep: A::of(1.0 - keep), lr: A::of(lr) }
+        SignOfAverage { m: Average::new(keep), lr: A::of(lr) }
     }
 }
 
@@ -55,7 +54,7 @@ impl<A: Element> Rule for SignOfAverage<A> {
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let m = (self.keep * m + self.one_minus_keep * g).flush();
+        let m = self.m.step(m, g);
         (self.lr * m.sign(), [m])
     }
 }

@@ -4,12 +4,13 @@ use super::*;
 /// cannot make the denominator collapse.
 ///
 /// ```text
-/// m <- beta1 m + (1 - beta1) g                               from m = 1e-6
-/// v <- v - (1 - beta2) sign(v - g^2) g^2                     from v = 1e-6
+/// m <- beta1 m + (1 - beta1) g                               from m = initial_accumulator_value
+/// v <- v - (1 - beta2) sign(v - g^2) g^2                     from v = initial_accumulator_value
 /// p <- p - lr m' / (sqrt(v') + eps)                          with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+///                                                            without bias_correction m' = m, v' = v
 /// ```
 ///
-/// This is `optax.yogi`: both averages start at 1e-6 and are bias-corrected.
+/// This is `optax.yogi`; the paper starts at 0 and corrects nothing.
 /// Source: M. Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018. State: `exp_avg`, `exp_avg_sq`.
 ///
 /// ```
@@ -33,16 +34,32 @@ hyper_parameters! {
         betas: (f64, f64) = (0.9, 0.999),
         /// Keeps the division from zero, >= 0.
         eps: f64 = 1e-3,
+        /// What both averages start from, >= 0.
+        initial_accumulator_value: f64 = 1e-6,
+        /// Divide the averages by 1 - beta^t.
+        bias_correction: bool = true,
+    }
+}
+
+impl YogiConfig {
+    /// `optax.yogi`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// Algorithm 2 of the paper.
+    pub fn paper() -> Self {
+        YogiConfig { initial_accumulator_value: 0.0, bias_correction: false, ..Self::default() }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Additive<A> {
-    beta1: A,
-    one_minus_beta1: A,
+    m: Average<A>,
     one_minus_beta2: A,
     eps: A,
     step_size: A,
+    initial: A,
 }
 
 impl<A: Element> Rule for Additive<A> {
@@ -53,13 +70,13 @@ impl<A: Element> Rule for Additive<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let square = g * g;
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let m = self.m.step(m, g);
         let v = (v - self.one_minus_beta2 * ((v - square).sign() * square)).flush();
         (self.step_size * m.over(v.sqrt() + self.eps), [m, v])
     }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 2] {
-        [A::of(1e-6); 2]
+        [self.initial; 2]
     }
 }
 
@@ -70,7 +87,8 @@ impl Config for YogiConfig {
         check::non_negative("lr", self.lr)?;
         check::share("betas[0]", self.betas.0)?;
         check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)
+        check::non_negative("eps", self.eps)?;
+        check::non_negative("initial_accumulator_value", self.initial_accumulator_value)
     }
 
     fn betas(&self) -> [f64; 3] {
@@ -80,13 +98,14 @@ impl Config for YogiConfig {
     #[inline(always)]
     fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
         let f = A::of;
-        let root = now.correction(1).sqrt();
+        let correction = |k| if self.bias_correction { now.correction(k) } else { 1.0 };
+        let root = correction(1).sqrt();
         Additive {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
+            m: Average::new(self.betas.0),
             one_minus_beta2: f(1.0 - self.betas.1),
             eps: f(self.eps * root),
-            step_size: f(self.lr * root / now.correction(0)),
+            step_size: f(self.lr * root / correction(0)),
+            initial: f(self.initial_accumulator_value),
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Case {
     pub params: Vec<Start>,
     pub grads: Vec<Vec<Vec<f64>>>,
     pub losses: Vec<f64>,
+    #[serde(default)]
+    pub lrs: Vec<f64>,
     pub expect: Vec<Expect>,
 }
 
@@ -55,6 +57,9 @@ pub fn worst_error<A: Element>(case: &Case, optimizer: &mut dyn Optimizer<A>) ->
             lent.add(&*start.name, param, grad).unwrap();
         }
         lent.loss(case.losses[(step - 1) % case.losses.len()]);
+        if !case.lrs.is_empty() {
+            optimizer.set_lr(case.lrs[(step - 1) % case.lrs.len()]);
+        }
         optimizer.step(lent).unwrap();
         if let Some(expect) = expect.next_if(|e| e.step == step) {
             let points =

@@ -10,7 +10,7 @@ use multiversion::multiversion;
 const LAYERS: usize = 8;
 
 /// Elements that go through all wrappers before the next: a stretch that stays in the first cache.
-const PAGE: usize = 2048;
+const PAGE: usize = 1024;
 
 macro_rules! any_wrap {
     ($($(#[$doc:meta])* $name:ident $({ $self:ident $now:ident $lr:ident => $layer:ty: $make:expr })?;)*) => {
@@ -178,6 +178,11 @@ impl<A: Element> Layer<A> {
         }
     }
 
+    /// Whether it needs the parameter of before the step when the step ends.
+    fn looks_back(&self) -> bool {
+        matches!(self, Layer::WeightDecay(_))
+    }
+
     /// Whether this step ends with it.
     fn lands(&self) -> bool {
         match self {
@@ -188,6 +193,11 @@ impl<A: Element> Layer<A> {
             _ => false,
         }
     }
+}
+
+#[multiversion(targets = "simd")]
+fn scaled<A: Element>(scale: A, g: &[A], tile: &mut [A]) {
+    tile.iter_mut().zip(g).for_each(|(tile, &g)| *tile = scale * g);
 }
 
 fn begin<A: Element, W: Wrapper<A>>(wrapper: &W, scale: A, p: &[A], g: &[A], own: &mut Arrays<'_, A>) {
@@ -219,7 +229,7 @@ fn land<A: Element, W: Wrapper<A>, V: View<W::State>>(wrapper: &W, p: &[A], new:
     }
 }
 
-/// A kernel with the wrappers of a list around it, which take turns on stretches of [`PAGE`] elements.
+/// A kernel with the wrappers of a list around it, which take turns on stretches of 1024 elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Paged<K, A> {
     inner: K,
@@ -292,7 +302,7 @@ impl<K: Kernel<A>, A: Element> Kernel<A> for Paged<K, A> {
             let range = start..p.len().min(start + PAGE);
             let (p, g, mut state) = (&p[range.clone()], &g[range.clone()], state.part(range));
             let tile = &mut tile[..p.len()];
-            tile.iter_mut().zip(g).for_each(|(tile, &g)| *tile = at.scale * g);
+            scaled(at.scale, g, tile);
             let mut own = state.some(inside..MAX_STATES);
             if at.first {
                 self.inside_out(&mut own, |layer, own| layer.begin(at.scale, p, g, own));
@@ -320,7 +330,7 @@ impl<K: Kernel<A>, A: Element> Paged<K, A> {
     fn pages(&self, at: &At<A>, p: &mut [A], g: &[A], mut state: Arrays<'_, A>) {
         let inside = self.inner_arrays();
         let changed = self.layers().any(Layer::changes_gradient);
-        let landing = self.layers().any(Layer::lands);
+        let looks_back = self.layers().any(Layer::looks_back);
         let inner = if changed { At { scale: A::one(), ..*at } } else { *at };
         let (mut tile, mut old) = ([A::ZERO; PAGE], [A::ZERO; PAGE]);
         for start in (0..p.len()).step_by(PAGE) {
@@ -332,7 +342,7 @@ impl<K: Kernel<A>, A: Element> Paged<K, A> {
                 self.inside_out(&mut own, |layer, own| layer.begin(at.scale, p, g, own));
             }
             if changed {
-                tile[..n].iter_mut().zip(g).for_each(|(tile, &g)| *tile = at.scale * g);
+                scaled(at.scale, g, &mut tile[..n]);
                 self.outside_in(&mut own, |layer, own| {
                     if layer.changes_gradient() {
                         layer.gradient(p, &mut tile[..n], own);
@@ -340,7 +350,7 @@ impl<K: Kernel<A>, A: Element> Paged<K, A> {
                 });
                 g = &tile[..n];
             }
-            if landing {
+            if looks_back {
                 old[..n].copy_from_slice(p);
             }
             self.inner.run(&inner, p, g, state.some(0..inside));

@@ -21,7 +21,7 @@
 //! Gradients pass the wrappers from the last one that was added to the first; norms for clipping are those of the gradients as
 //! they were lent. New parameters pass them in the other direction.
 //!
-//! A run described by a file says the same with [`OptimizerConfig::Composed`](crate::OptimizerConfig::Composed): see
+//! A run described by a file says the same with [`OptimizerConfig::Composed`]: see
 //! [`AnyWrap`].
 
 mod average;

@@ -214,7 +214,7 @@ pub trait Visit {
 }
 
 macro_rules! catalogue {
-    ($($name:literal $optimizer:ident($config:ident): $what:literal;)*) => {
+    ($($(#[$on:meta])* $name:literal $optimizer:ident($config:ident): $what:literal;)*) => {
         /// The hyper-parameters of any optimizer: a run described by a file.
         ///
         /// With the `serde` feature this is `{"name": "adamw", "lr": 1e-3, ...}`; missing keys have their defaults, unknown
@@ -234,6 +234,7 @@ macro_rules! catalogue {
         #[non_exhaustive]
         pub enum OptimizerConfig {
             $(
+                $(#[$on])*
                 #[doc = $what]
                 #[cfg_attr(feature = "serde", serde(rename = $name))]
                 $optimizer($config),
@@ -243,20 +244,20 @@ macro_rules! catalogue {
         impl OptimizerConfig {
             /// Every optimizer with its default hyper-parameters.
             pub fn all() -> Vec<OptimizerConfig> {
-                vec![$(OptimizerConfig::$optimizer($config::default())),*]
+                vec![$($(#[$on])* OptimizerConfig::$optimizer($config::default())),*]
             }
 
             /// The name of the optimizer, as in files.
             pub fn name(&self) -> &'static str {
                 match self {
-                    $(OptimizerConfig::$optimizer(_) => $name,)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(_) => $name,)*
                 }
             }
 
             /// What the optimizer is, in a few words.
             pub fn summary(&self) -> &'static str {
                 match self {
-                    $(OptimizerConfig::$optimizer(_) => $what,)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(_) => $what,)*
                 }
             }
 
@@ -267,33 +268,34 @@ macro_rules! catalogue {
             /// [`Error::HyperParameter`].
             pub fn validate(&self) -> Result<(), Error> {
                 match self {
-                    $(OptimizerConfig::$optimizer(config) => config.validate(),)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(config) => config.validate(),)*
                 }
             }
 
             /// The optimizer, for arrays of `A`.
             pub fn build<A: Element>(&self) -> Box<dyn Optimizer<A>> {
                 match self {
-                    $(OptimizerConfig::$optimizer(config) => Box::new(Fused::with(config.clone())),)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(config) => Box::new(Fused::with(config.clone())),)*
                 }
             }
 
             /// Calls `visit` with the typed hyper-parameters.
             pub fn visit<V: Visit>(&self, visit: V) -> V::Out {
                 match self {
-                    $(OptimizerConfig::$optimizer(config) => visit.visit(config),)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(config) => visit.visit(config),)*
                 }
             }
 
             pub(crate) fn downcast<C: Config>(&self) -> Option<&C> {
                 let config: &dyn Any = match self {
-                    $(OptimizerConfig::$optimizer(config) => config,)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(config) => config,)*
                 };
                 config.downcast_ref()
             }
         }
 
         $(
+            $(#[$on])*
             impl From<$config> for OptimizerConfig {
                 fn from(config: $config) -> Self {
                     OptimizerConfig::$optimizer(config)
@@ -354,5 +356,9 @@ catalogue! {
     "adafactor" Adafactor(AdafactorConfig): "Adam with its average of squares kept by rows and columns: next to no memory.";
     "sm3" Sm3(Sm3Config): "Adagrad with its sums kept by rows and columns: next to no memory.";
     "muon" Muon(MuonConfig): "Momentum with steps made orthogonal, for the matrices of networks.";
+    #[cfg(feature = "linalg")]
+    "shampoo" Shampoo(ShampooConfig): "Adagrad with a matrix for each axis in place of a number for each element.";
+    #[cfg(feature = "linalg")]
+    "soap" Soap(SoapConfig): "Adam in the slowly turning eigenbasis of Shampoo's matrices.";
     "mars" Mars(MarsConfig): "AdamW on gradients with their variance reduced.";
 }

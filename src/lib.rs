@@ -76,6 +76,8 @@
 //! | [`Adafactor`] | Adam with its average of squares kept by rows and columns: next to no memory |
 //! | [`Sm3`] | Adagrad with its sums kept by rows and columns: next to no memory |
 //! | [`Muon`] | Momentum with steps made orthogonal, for the matrices of networks |
+//! | `Shampoo` | Adagrad with a matrix for each axis in place of a number for each element (feature `linalg`) |
+//! | `Soap` | Adam in the slowly turning eigenbasis of Shampoo's matrices (feature `linalg`) |
 //! | [`Mars`] | AdamW on gradients with their variance reduced |
 //!
 //! Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with torch's defaults, where
@@ -96,6 +98,7 @@
 //! - `rayon` (default): steps of about 100 us or more use rayon's current pool; see [`Parallel`].
 //! - `serde`: hyper-parameters, [`OptimizerConfig`], [`Schedule`], [`ReduceOnPlateau`], [`ParamGroup`] and [`Parallel`] can be
 //!   read and written.
+//! - `linalg`: `Shampoo` and `Soap`, which need eigenvalues and orthogonal decompositions of matrices: those of nalgebra.
 
 mod error;
 mod fused;

@@ -287,7 +287,7 @@ impl OptimizerConfig {
 }
 
 macro_rules! catalogue {
-    ($($name:literal $optimizer:ident($config:ident): $what:literal;)*) => {
+    ($($(#[$on:meta])* $name:literal $optimizer:ident($config:ident): $what:literal;)*) => {
         /// The hyper-parameters of any optimizer: a run described by a file.
         ///
         /// With the `serde` feature this is `{"name": "adamw", "lr": 1e-3, ...}`; missing keys have their defaults, unknown
@@ -307,6 +307,7 @@ macro_rules! catalogue {
         #[non_exhaustive]
         pub enum OptimizerConfig {
             $(
+                $(#[$on])*
                 #[doc = $what]
                 #[cfg_attr(feature = "serde", serde(rename = $name))]
                 $optimizer($config),
@@ -322,13 +323,13 @@ macro_rules! catalogue {
         impl OptimizerConfig {
             /// Every optimizer with its default hyper-parameters.
             pub fn all() -> Vec<OptimizerConfig> {
-                vec![$(OptimizerConfig::$optimizer($config::default())),*]
+                vec![$($(#[$on])* OptimizerConfig::$optimizer($config::default())),*]
             }
 
             /// The name of the optimizer, as in files.
             pub fn name(&self) -> &'static str {
                 match self {
-                    $(OptimizerConfig::$optimizer(_) => $name,)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(_) => $name,)*
                     OptimizerConfig::Composed(_) => "composed",
                     OptimizerConfig::Lookahead(_) => "lookahead",
                 }
@@ -337,7 +338,7 @@ macro_rules! catalogue {
             /// What the optimizer is, in a few words.
             pub fn summary(&self) -> &'static str {
                 match self {
-                    $(OptimizerConfig::$optimizer(_) => $what,)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(_) => $what,)*
                     OptimizerConfig::Composed(_) => "An optimizer in wrappers.",
                     OptimizerConfig::Lookahead(_) => "An optimizer that runs ahead and goes back a part of the way.",
                 }
@@ -375,7 +376,7 @@ macro_rules! catalogue {
             pub fn visit<V: Visit>(&self, visit: V) -> V::Out {
                 let (base, wrap) = self.flatten();
                 match base {
-                    $(OptimizerConfig::$optimizer(config) => visit.visit(&Composed { inner: config.clone(), wrap }),)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(config) => visit.visit(&Composed { inner: config.clone(), wrap }),)*
                     // What `flatten` returns is none of these.
                     OptimizerConfig::Composed(_) | OptimizerConfig::Lookahead(_) => {
                         visit.visit(&Composed::<SgdConfig>::default())
@@ -385,7 +386,7 @@ macro_rules! catalogue {
 
             pub(crate) fn downcast<C: Config>(&self) -> Option<&C> {
                 let config: &dyn Any = match self {
-                    $(OptimizerConfig::$optimizer(config) => config,)*
+                    $($(#[$on])* OptimizerConfig::$optimizer(config) => config,)*
                     OptimizerConfig::Composed(config) => config,
                     OptimizerConfig::Lookahead(config) => config,
                 };
@@ -394,6 +395,7 @@ macro_rules! catalogue {
         }
 
         $(
+            $(#[$on])*
             impl From<$config> for OptimizerConfig {
                 fn from(config: $config) -> Self {
                     OptimizerConfig::$optimizer(config)
@@ -454,5 +456,9 @@ catalogue! {
     "adafactor" Adafactor(AdafactorConfig): "Adam with its average of squares kept by rows and columns: next to no memory.";
     "sm3" Sm3(Sm3Config): "Adagrad with its sums kept by rows and columns: next to no memory.";
     "muon" Muon(MuonConfig): "Momentum with steps made orthogonal, for the matrices of networks.";
+    #[cfg(feature = "linalg")]
+    "shampoo" Shampoo(ShampooConfig): "Adagrad with a matrix for each axis in place of a number for each element.";
+    #[cfg(feature = "linalg")]
+    "soap" Soap(SoapConfig): "Adam in the slowly turning eigenbasis of Shampoo's matrices.";
     "mars" Mars(MarsConfig): "AdamW on gradients with their variance reduced.";
 }

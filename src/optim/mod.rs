@@ -83,6 +83,8 @@ mod ademamix;
 mod adopt;
 mod aggmo;
 mod asgd;
+#[cfg(feature = "linalg")]
+mod axes;
 mod cocob;
 mod dadapt_adamw;
 mod diffgrad;
@@ -115,9 +117,13 @@ mod rprop;
 mod schedule_free_adamw;
 mod schedule_free_sgd;
 mod sgd;
+#[cfg(feature = "linalg")]
+mod shampoo;
 mod sign_sgd;
 mod signum;
 mod sm3;
+#[cfg(feature = "linalg")]
+mod soap;
 mod tiger;
 mod yogi;
 
@@ -167,8 +173,12 @@ pub use rprop::{Rprop, RpropConfig};
 pub use schedule_free_adamw::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig};
 pub use schedule_free_sgd::{ScheduleFreeSgd, ScheduleFreeSgdConfig};
 pub use sgd::{Sgd, SgdConfig};
+#[cfg(feature = "linalg")]
+pub use shampoo::{Shampoo, ShampooConfig};
 pub use sign_sgd::{SignSgd, SignSgdConfig};
 pub use signum::{Signum, SignumConfig};
 pub use sm3::{Sm3, Sm3Config};
+#[cfg(feature = "linalg")]
+pub use soap::{Soap, SoapConfig};
 pub use tiger::{Tiger, TigerConfig};
 pub use yogi::{Yogi, YogiConfig};

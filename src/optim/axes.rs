@@ -1,0 +1,195 @@
+//! What [`Shampoo`](crate::Shampoo) and [`Soap`](crate::Soap) share: products along one axis of an array, and decompositions
+//! of symmetric matrices. Decompositions compute in `f64` for both element types, on one thread.
+use crate::kernel::{Element, Parallel, product::product};
+use nalgebra::{DMatrix, SymmetricEigen, linalg::QR};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, ArrayViewD, Axis, CowArray, Ix2};
+
+/// The axes that get matrices of their own.
+pub fn preconditioned(shape: &[usize], max_dim: usize, precondition_1d: bool) -> Vec<usize> {
+    let axes = if shape.len() > 1 || precondition_1d { 0..shape.len() } else { 0..0 };
+    axes.filter(|&axis| shape[axis] <= max_dim).collect()
+}
+
+/// How much lies before, on and after an axis.
+fn cut(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+}
+
+/// A row-major array as a matrix: the axis makes the rows, all others together the columns. Only a middle axis is copied.
+fn unfolded<'a, A: Element>(x: &'a ArrayViewD<'_, A>, axis: usize) -> Option<CowArray<'a, A, Ix2>> {
+    let (before, n, after) = cut(x.shape(), axis);
+    let x = ArrayView3::from_shape((before, n, after), x.as_slice()?).ok()?;
+    Some(match (before, after) {
+        (_, 1) => x.index_axis_move(Axis(2), 0).reversed_axes().into(),
+        (1, _) => x.index_axis_move(Axis(0), 0).into(),
+        _ => {
+            let rows = x.permuted_axes([1, 0, 2]).as_standard_layout().into_owned();
+            rows.into_shape_with_order((n, before * after)).ok()?.into()
+        }
+    })
+}
+
+/// The products of all pairs of slices across an axis: `X X^T` of the unfolded array.
+pub fn gram<A: Element>(x: &ArrayViewD<'_, A>, axis: usize, parallel: &Parallel) -> Option<Array2<A>> {
+    let x = unfolded(x, axis)?;
+    Some(product(x.view(), x.t(), parallel))
+}
+
+/// `y[.., j, ..]`, the sum over i of `by[i, j] x[.., i, ..]`.
+pub fn along<A: Element>(x: &ArrayD<A>, axis: usize, by: ArrayView2<'_, A>, parallel: &Parallel) -> Option<ArrayD<A>> {
+    let (before, n, after) = cut(x.shape(), axis);
+    let view = x.view();
+    let rows = unfolded(&view, axis)?;
+    let y = if after == 1 { product(rows.t(), by, parallel) } else { product(by.t(), rows.view(), parallel) };
+    if after == 1 || before == 1 {
+        return y.into_shape_with_order(x.raw_dim()).ok();
+    }
+    let y = y.into_shape_with_order((n, before, after)).ok()?.permuted_axes([1, 0, 2]);
+    y.as_standard_layout().into_owned().into_shape_with_order(x.raw_dim()).ok()
+}
+
+/// `sum <- keep sum + take new`, left out where it would not be finite: a gradient whose squares overflow must not spoil the
+/// sum for ever.
+pub fn accumulate<A: Element>(sum: &mut ArrayD<A>, new: Array2<A>, keep: A, take: A) {
+    let mut new = new.into_dyn();
+    new.zip_mut_with(sum, |new, &sum| *new = (keep * sum + take * *new).flush());
+    if new.iter().all(|x| x.is_finite()) {
+        *sum = new;
+    }
+}
+
+pub fn matrix<A>(factor: &ArrayD<A>) -> Option<ArrayView2<'_, A>> {
+    factor.view().into_dimensionality().ok()
+}
+
+/// Eigenvalues, the largest first, and eigenvectors as columns. `None` if something is not finite or nothing converges.
+fn eigen<A: Element>(symmetric: ArrayView2<'_, A>) -> Option<(Vec<f64>, Array2<f64>)> {
+    let n = symmetric.nrows();
+    let matrix = DMatrix::from_fn(n, n, |i, j| 0.5 * (symmetric[[i, j]].f64() + symmetric[[j, i]].f64()));
+    if !matrix.iter().all(|x| x.is_finite()) {
+        return None;
+    }
+    if n == 0 {
+        return Some((Vec::new(), Array2::zeros((0, 0))));
+    }
+    // Two or three iterations for each eigenvalue are usual, whatever the rank.
+    let eigen = SymmetricEigen::try_new(matrix, f64::EPSILON, 30 * n)?;
+    let order = descending(eigen.eigenvalues.as_slice());
+    let values = order.iter().map(|&k| eigen.eigenvalues[k]).collect();
+    finite(Array2::from_shape_fn((n, n), |(i, j)| eigen.eigenvectors[(i, order[j])])).map(|vectors| (values, vectors))
+}
+
+/// Where the largest stands, the second, ...
+fn descending(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&i, &j| values[j].total_cmp(&values[i]));
+    order
+}
+
+fn finite<A: Element>(matrix: Array2<A>) -> Option<Array2<A>> {
+    matrix.iter().all(|x| x.is_finite()).then_some(matrix)
+}
+
+/// `(symmetric + eps I)^-exponent`. Eigenvalues below what rounding leaves of the largest are raised to that floor; a matrix
+/// of zeros has the root zero.
+pub fn inverse_root<A: Element>(sum: ArrayView2<'_, A>, exponent: f64, eps: f64, parallel: &Parallel) -> Option<ArrayD<A>> {
+    let (values, vectors) = eigen(sum)?;
+    let floor = values.len() as f64 * A::epsilon().f64() * values.first()?.max(0.0);
+    let power = |value: f64| if value > 0.0 { value.powf(-exponent) } else { 0.0 };
+    let mut scaled = vectors.clone();
+    for (mut column, value) in scaled.columns_mut().into_iter().zip(values) {
+        let factor = power(value.max(floor) + eps);
+        column.mapv_inplace(|x| x * factor);
+    }
+    finite(product(scaled.view(), vectors.t(), parallel).mapv(A::of)).map(Array2::into_dyn)
+}
+
+/// The eigenvectors as columns, those of the largest eigenvalue first.
+pub fn eigenbasis<A: Element>(symmetric: ArrayView2<'_, A>) -> Option<ArrayD<A>> {
+    eigen(symmetric).map(|(_, vectors)| vectors.mapv(A::of).into_dyn())
+}
+
+/// One step of power iteration towards the eigenvectors: how the columns of `basis` are to be sorted by their estimated
+/// eigenvalues, and the orthogonal basis that comes of them.
+pub fn refined<A: Element>(
+    symmetric: ArrayView2<'_, A>,
+    basis: ArrayView2<'_, A>,
+    parallel: &Parallel,
+) -> Option<(Vec<usize>, ArrayD<A>)> {
+    let n = basis.nrows();
+    let basis = basis.mapv(A::f64);
+    let turned = product(symmetric.mapv(A::f64).view(), basis.view(), parallel);
+    let estimates: Vec<f64> = basis.columns().into_iter().zip(turned.columns()).map(|(q, c)| q.dot(&c)).collect();
+    let order = descending(&estimates);
+    // The squares of the decomposition must neither overflow nor vanish.
+    let top = turned.iter().fold(f64::MIN_POSITIVE, |top, x| top.max(x.abs()));
+    let q = QR::new(DMatrix::from_fn(n, n, |i, j| turned[[i, order[j]]] / top)).q();
+    let basis = finite(Array2::from_shape_fn((n, n), |at| A::of(q[at])))?;
+    Some((order, basis.into_dyn()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums of few outer products have many eigenvalues that are zero but for rounding: the hard case for convergence.
+    #[test]
+    fn decompositions_hold_for_every_rank() {
+        let number = |i: usize| ((i * 7919 + 13) % 1009) as f64 / 500.0 - 1.0;
+        for n in (0..=12).chain([40]) {
+            for rank in (0..=n.min(6)).chain([n]) {
+                for scale in [1e-150, 1e-9, 1.0, 1e100] {
+                    let x = Array2::from_shape_fn((n, rank), |(i, j)| scale * number(i * rank + j * j + n));
+                    let sum = x.dot(&x.t());
+                    let (values, vectors) = eigen(sum.view()).unwrap();
+                    let top = sum.iter().fold(0.0_f64, |top, x| top.max(x.abs()));
+                    let turned = vectors.t().dot(&sum).dot(&vectors);
+                    let unit = vectors.t().dot(&vectors);
+                    let q = refined(sum.view(), vectors.view(), &Parallel::SERIAL).unwrap().1;
+                    let q = matrix(&q).unwrap();
+                    let q_unit = q.t().dot(&q);
+                    for ((i, j), x) in turned.indexed_iter() {
+                        let (value, one) = if i == j { (values[i], 1.0) } else { (0.0, 0.0) };
+                        assert!((x - value).abs() <= 1e-13 * top * n as f64, "{n} {rank} {scale}");
+                        assert!((unit[[i, j]] - one).abs() < 1e-13 * n as f64);
+                        assert!((q_unit[[i, j]] - one).abs() < 1e-13 * n as f64);
+                    }
+                    assert!(values.is_sorted_by(|a, b| a >= b));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn products_along_each_axis_are_the_sums_that_define_them() {
+        let x = ArrayD::from_shape_fn(vec![3, 4, 2, 5], |at| (at[0] * 40 + at[1] * 10 + at[2] * 5 + at[3]) as f64);
+        for axis in 0..4 {
+            let n = x.shape()[axis];
+            let by = Array2::from_shape_fn((n, n), |(i, j)| (3 * i + j * j) as f64 - 4.0);
+            let y = along(&x, axis, by.view(), &Parallel::SERIAL).unwrap();
+            let sums = gram(&x.view(), axis, &Parallel::SERIAL).unwrap();
+            for j in 0..n {
+                let mut sum = x.index_axis(Axis(axis), 0).mapv(|_| 0.0);
+                for i in 0..n {
+                    sum.scaled_add(by[[i, j]], &x.index_axis(Axis(axis), i));
+                    let dot = (&x.index_axis(Axis(axis), i) * &x.index_axis(Axis(axis), j)).sum();
+                    assert_eq!(sums[[i, j]], dot);
+                }
+                assert_eq!(y.index_axis(Axis(axis), j), sum);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_has_no_decomposition() {
+        for bad in [f64::NAN, f64::INFINITY] {
+            let matrix = Array2::from_elem((3, 3), bad);
+            assert!(eigenbasis(matrix.view()).is_none());
+            assert!(inverse_root(matrix.view(), 0.25, 1e-6, &Parallel::SERIAL).is_none());
+            assert!(refined(matrix.view(), Array2::eye(3).view(), &Parallel::SERIAL).is_none());
+            let mut sum = Array2::eye(3).into_dyn();
+            accumulate(&mut sum, matrix, 1.0, 1.0);
+            assert_eq!(sum, Array2::eye(3).into_dyn());
+        }
+    }
+}

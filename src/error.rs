@@ -95,6 +95,36 @@ pub enum Error {
         /// The names there are.
         known: Vec<String>,
     },
+    /// A parameter that had a gradient in an earlier part of the step is not lent now.
+    #[error("parameter `{name}` was lent in an earlier part of this step and is missing now")]
+    MissingParameter {
+        /// Its name.
+        name: String,
+    },
+    /// The norm of all gradients is above the limit, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
+    #[error("the norm of the gradients is {norm}, above the limit {limit}")]
+    ExplodingGradient {
+        /// The norm.
+        norm: f64,
+        /// The limit.
+        limit: f64,
+    },
+    /// More steps than allowed have been left out one after another.
+    #[error("{skipped} steps were left out one after another, the limit is {limit}")]
+    TooManySkipped {
+        /// How many, with this one.
+        skipped: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// No hyper-parameter has this name.
+    #[error("there is no number `{field}` among the hyper-parameters of {optimizer}")]
+    UnknownField {
+        /// The name that was asked for.
+        field: String,
+        /// The configuration type of the optimizer.
+        optimizer: &'static str,
+    },
     /// A parameter is named by two groups, or twice by one.
     #[error("parameter `{name}` is in group `{first}` and again in group `{second}`")]
     GroupedTwice {

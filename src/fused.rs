@@ -1,6 +1,6 @@
 //! The driver of every optimizer: checks a step as a whole, then runs it as one fused pass.
 use crate::{
-    Error, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup,
+    Error, Fields, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup,
     kernel::{
         Arrays, At, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
         layout::{Order, Shape, same_lengths, trimmed},
@@ -11,7 +11,7 @@ use crate::{
     },
     optimizer::{UNNAMED, run_unnamed},
     params::{Lending, Param},
-    wrap::Clipping,
+    wrap::{Clipping, Norm},
 };
 mod clip;
 mod whole;
@@ -31,7 +31,7 @@ use std::{
 const AVERAGES: [&str; 2] = ["ema", "swa"];
 
 /// What every set of hyper-parameters has.
-pub trait HyperParameters: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
+pub trait HyperParameters: Fields + Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
     /// The learning rate.
     fn lr(&self) -> f64;
 
@@ -192,6 +192,8 @@ pub struct Fused<C: Config, A: Element> {
     pub config: C,
     /// What to do about infinite or NaN gradients.
     pub non_finite: NonFinite,
+    /// When gradients count as exploding, and how often steps may be left out.
+    pub limits: Limits,
     /// When to use threads.
     pub parallel: Parallel,
     groups: Vec<Group<C>>,
@@ -205,6 +207,8 @@ pub struct Fused<C: Config, A: Element> {
     /// The direction of one array, where steps begin with one.
     scratch: Vec<A>,
     grad_norm: Option<f64>,
+    /// Steps left out since the last one that was made.
+    skipped: u64,
 }
 
 /// How a piece of an array is run.
@@ -214,6 +218,7 @@ type HowTo<C, A> = (<C as Config>::Kernel<A>, At<A>);
 struct Group<C> {
     name: String,
     config: C,
+    frozen: bool,
 }
 
 #[derive(Clone)]
@@ -280,6 +285,8 @@ impl<C: Config, A: Element> Fused<C, A> {
         Fused {
             config,
             non_finite: NonFinite::default(),
+            limits: Limits::default(),
+            skipped: 0,
             parallel: Parallel::default(),
             groups: Vec::new(),
             plans: vec![Plan::new()],
@@ -334,7 +341,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         }
         self.group_of = group_of;
         self.plans.push(plan);
-        self.groups.push(Group { name: group, config });
+        self.groups.push(Group { name: group, config, frozen: false });
         Ok(())
     }
 
@@ -375,6 +382,18 @@ impl<C: Config, A: Element> Fused<C, A> {
         let arrays = named.filter_map(|(&name, memory)| Some((name, view(memory)?)));
         let factors = entry.factor_names.iter().zip(&entry.factors).map(|(&name, factor)| (name, factor.view()));
         arrays.chain(factors).collect()
+    }
+
+    /// Takes the gradients of frozen groups out of the step.
+    #[inline]
+    fn leave_frozen(&self, params: &mut [Param<'_, A>]) {
+        if self.groups.iter().any(|group| group.frozen) {
+            let frozen = |param: &Param<'_, A>| {
+                let group = self.entries[param.entry].group;
+                group > 0 && self.groups[group - 1].frozen
+            };
+            params.iter_mut().filter(|param| frozen(param)).for_each(|param| param.lent.freeze());
+        }
     }
 
     fn find_group(&self, name: &str) -> Option<usize> {
@@ -453,16 +472,28 @@ impl<C: Config, A: Element> Fused<C, A> {
     }
 
     /// Whether to go on, by what the gradients contain.
+    #[inline]
     fn accept(&self, lending: &Lending<'_, '_, A>) -> Result<bool, Error> {
-        if self.non_finite == NonFinite::Propagate {
-            return Ok(true);
-        }
+        if self.non_finite == NonFinite::Propagate { Ok(true) } else { self.inspect(lending) }
+    }
+
+    #[cold]
+    fn inspect(&self, lending: &Lending<'_, '_, A>) -> Result<bool, Error> {
         let bad = lending.params.iter().find_map(|param| Some((&param.name, param.lent.non_finite(lending.strided)?)));
-        match (bad, self.non_finite) {
-            (Some((name, value)), NonFinite::Error) => {
-                Err(Error::NonFiniteGradient { name: name.to_string(), value: value.f64() })
+        let error = match (bad, self.limits.norm) {
+            (Some((name, value)), _) => Some(Error::NonFiniteGradient { name: name.to_string(), value: value.f64() }),
+            (None, Some(limit)) => {
+                let norm = clip::norm(lending.params, lending.strided, Norm::L2, &self.parallel);
+                (norm > limit).then_some(Error::ExplodingGradient { norm, limit })
             }
-            (bad, _) => Ok(bad.is_none()),
+            (None, None) => None,
+        };
+        let skipped = self.skipped + 1;
+        match (error, self.limits.skipped) {
+            (None, _) => Ok(true),
+            (Some(error), _) if self.non_finite == NonFinite::Error => Err(error),
+            (Some(_), Some(limit)) if skipped > limit => Err(Error::TooManySkipped { skipped, limit }),
+            (Some(_), _) => Ok(false),
         }
     }
 
@@ -745,7 +776,10 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
             return Err(Error::Loss { given: lending.loss });
         }
         let known = self.entries.len();
-        let accepted = self.place(lending.params).and_then(|work| Ok((work, self.accept(&lending)?)));
+        let accepted = self.place(lending.params).and_then(|work| {
+            self.leave_frozen(lending.params);
+            Ok((work, self.accept(&lending)?))
+        });
         match accepted {
             Ok((work, true)) => {
                 self.clip(&mut lending);
@@ -759,9 +793,11 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
                 } else {
                     self.sweep(lending);
                 }
+                self.skipped = 0;
                 Ok(Outcome::Applied)
             }
             refused => {
+                self.skipped += u64::from(refused.is_ok());
                 self.entries.drain(known..).for_each(|entry| {
                     self.entry_of.remove(&entry.name);
                 });
@@ -825,6 +861,43 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
             }
         }
         point
+    }
+
+    fn field_mut(&mut self, group: Option<&str>, name: &str) -> Result<&mut f64, Error> {
+        let config = match group {
+            None => &mut self.config,
+            Some(group) => self.group_config_mut(group)?,
+        };
+        let optimizer = type_name::<C>();
+        config.field_mut(name).ok_or_else(|| Error::UnknownField { field: name.into(), optimizer })
+    }
+
+    fn group_names(&self) -> Vec<String> {
+        self.groups.iter().map(|group| group.name.clone()).collect()
+    }
+
+    fn set_parallel(&mut self, parallel: Parallel) {
+        self.parallel = parallel;
+    }
+
+    fn set_non_finite(&mut self, non_finite: NonFinite) {
+        self.non_finite = non_finite;
+    }
+
+    fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    fn freeze(&mut self, group: &str, frozen: bool) -> Result<(), Error> {
+        match self.find_group(group) {
+            Some(i) => self.groups[i].frozen = frozen,
+            None => return Err(self.unknown(group)),
+        }
+        Ok(())
+    }
+
+    fn steps(&self, name: &str) -> u64 {
+        Fused::steps(self, name)
     }
 
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {

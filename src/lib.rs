@@ -101,6 +101,7 @@
 //! - `linalg`: `Shampoo` and `Soap`, which need eigenvalues and orthogonal decompositions of matrices: those of nalgebra.
 
 mod error;
+mod fields;
 mod fused;
 pub mod kernel;
 mod optim;
@@ -110,10 +111,11 @@ pub mod schedule;
 pub mod wrap;
 
 pub use error::Error;
+pub use fields::Fields;
 pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, Scalars, Whole};
 pub use kernel::Parallel;
 pub use optim::*;
-pub use optimizer::{Ahead, Composition, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
+pub use optimizer::{Ahead, Composition, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
 pub use params::{Lending, Params};
 pub use schedule::{ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, Scheduled};
 pub use wrap::Compose;

@@ -1,6 +1,6 @@
 //! What every optimizer can do, and the catalogue of them.
 use crate::{
-    Config, Error, Fused, Params,
+    Config, Error, Fused, Parallel, Params,
     kernel::Element,
     optim::*,
     params::{Lending, Param},
@@ -37,13 +37,25 @@ pub enum NonFinite {
     Error,
 }
 
+/// Bounds on what [`NonFinite::Skip`] and [`NonFinite::Error`] let pass; with [`NonFinite::Propagate`] nothing is looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct Limits {
+    /// The largest 2-norm of all gradients together; above it they are treated like one that is not finite. Default none.
+    pub norm: Option<f64>,
+    /// How many steps may be left out one after another; one more is [`Error::TooManySkipped`]. Default any number.
+    pub skipped: Option<u64>,
+}
+
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It was made.
     Applied,
-    /// It was left out because a gradient was not finite ([`NonFinite::Skip`]).
+    /// It was left out because of its gradients ([`NonFinite::Skip`]).
     Skipped,
+    /// Its gradients were added to those of earlier calls ([`Accumulate`](crate::wrap::Accumulate)).
+    Accumulated,
 }
 
 /// An optimizer for arrays of `f32` or `f64`.
@@ -154,6 +166,37 @@ pub trait Optimizer<A: Element>: Send {
     /// [`Error::UnknownGroup`].
     fn set_group_lr(&mut self, group: &str, lr: f64) -> Result<(), Error>;
 
+    /// A hyper-parameter by name, of a group or of the parameters in none: `lr`, `weight_decay`, `betas[0]`, or one of a
+    /// wrapper's. The next step checks what is put there. See [`Schedules`](crate::schedule::Schedules).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownField`], [`Error::UnknownGroup`].
+    fn field_mut(&mut self, group: Option<&str>, name: &str) -> Result<&mut f64, Error>;
+
+    /// The names of all groups.
+    fn group_names(&self) -> Vec<String>;
+
+    /// Says when to use threads.
+    fn set_parallel(&mut self, parallel: Parallel);
+
+    /// Says what to do about infinite or NaN gradients.
+    fn set_non_finite(&mut self, non_finite: NonFinite);
+
+    /// Says when gradients count as exploding, and how often steps may be left out.
+    fn set_limits(&mut self, limits: Limits);
+
+    /// Leaves the parameters of a group, their state and their step counts as they are from now on, or goes on with them.
+    /// Their gradients are not looked at, also not for norms.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownGroup`].
+    fn freeze(&mut self, group: &str, frozen: bool) -> Result<(), Error>;
+
+    /// How many steps a parameter has made; 0 for one that is not known.
+    fn steps(&self, name: &str) -> u64;
+
     /// Gives some parameters hyper-parameters of their own.
     ///
     /// # Errors
@@ -186,6 +229,27 @@ impl<A: Element, O: Optimizer<A> + ?Sized> Optimizer<A> for Box<O> {
     }
     fn set_group_lr(&mut self, group: &str, lr: f64) -> Result<(), Error> {
         (**self).set_group_lr(group, lr)
+    }
+    fn field_mut(&mut self, group: Option<&str>, name: &str) -> Result<&mut f64, Error> {
+        (**self).field_mut(group, name)
+    }
+    fn group_names(&self) -> Vec<String> {
+        (**self).group_names()
+    }
+    fn set_parallel(&mut self, parallel: Parallel) {
+        (**self).set_parallel(parallel);
+    }
+    fn set_non_finite(&mut self, non_finite: NonFinite) {
+        (**self).set_non_finite(non_finite);
+    }
+    fn set_limits(&mut self, limits: Limits) {
+        (**self).set_limits(limits);
+    }
+    fn freeze(&mut self, group: &str, frozen: bool) -> Result<(), Error> {
+        (**self).freeze(group, frozen)
+    }
+    fn steps(&self, name: &str) -> u64 {
+        (**self).steps(name)
     }
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {
         (**self).add_group(group)

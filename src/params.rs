@@ -66,7 +66,7 @@ impl<'a, A: Element> Param<'a, A> {
         let (dims, grad_dims) = (param.raw_dim(), grad.as_ref().map(|grad| grad.raw_dim()));
         let lent = match grad {
             Some(grad) => Lent::new(param, grad, place, strided),
-            None => Lent::without_grad(param),
+            None => Lent::without_grad(param, place, strided),
         };
         match lent {
             Ok(lent) => Ok(Param { name, lent, factor: A::one(), entry: 0 }),

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Case, F64, WITHOUT_GOLDENS, cases, worst_error};
 use ndarray_optim::{
-    Config, Error, Factor, Fused, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Visit, Whole,
+    Config, Error, Factor, Fields, Fused, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Visit, Whole,
     kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Wrapper, reduce::Sum},
     wrap::Clipping,
 };
@@ -33,6 +33,8 @@ impl<C: Config> Default for Mutant<C> {
         Mutant { config: C::default(), how: NoOp }
     }
 }
+
+impl<C: Config> Fields for Mutant<C> {}
 
 impl<C: Config> HyperParameters for Mutant<C> {
     fn lr(&self) -> f64 {

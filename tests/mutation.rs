@@ -5,7 +5,7 @@ mod common;
 
 use common::{Case, F64, cases, worst_error};
 use ndarray_optim::{
-    AdamConfig, AdamWConfig, Config, Error, Fused, HyperParameters, Now, OptimizerConfig,
+    AdamConfig, AdamWConfig, Config, Error, Fields, Fused, HyperParameters, Now, OptimizerConfig,
     kernel::{Element, Rule},
 };
 
@@ -204,6 +204,8 @@ impl Config for Broken {
         Plain { formula, how: self.how, t: now.t as i32, element: std::marker::PhantomData }
     }
 }
+
+impl Fields for Broken {}
 
 impl HyperParameters for Broken {
     fn lr(&self) -> f64 {

@@ -39,7 +39,12 @@ impl<C: Config, A: Element> Fused<C, A> {
 }
 
 /// The norm of all gradients together.
-fn norm<A: Element>(params: &[Param<'_, A>], strided: &[Option<Strided<'_, A>>], norm: Norm, parallel: &Parallel) -> f64 {
+pub(super) fn norm<A: Element>(
+    params: &[Param<'_, A>],
+    strided: &[Option<Strided<'_, A>>],
+    norm: Norm,
+    parallel: &Parallel,
+) -> f64 {
     let take = |scale| {
         let mut sum = NormSum::new(norm, scale);
         let slices = params.iter().filter_map(|param| param.lent.grad_slice());

@@ -1,10 +1,10 @@
 //! From the views a caller lends to the tasks that are run.
 use super::{
     Arrays, Element,
-    layout::{AXES, Order, Shape, same_lengths, six_axes},
+    layout::{AXES, Order, Shape, same_lengths, six_axes, trimmed},
     walk::walk,
 };
-use ndarray::{ArrayView, ArrayView6, ArrayViewMut, ArrayViewMut6, Axis, Dimension};
+use ndarray::{ArrayView, ArrayView6, ArrayViewD, ArrayViewMut, ArrayViewMut6, ArrayViewMutD, Axis, Dimension};
 
 /// One parameter and its gradient as they were lent: what is slow to find out for an array of unknown dimension is found
 /// out here, where the dimension is still a type.
@@ -19,8 +19,8 @@ enum Memory<'a, A> {
     Flat(&'a mut [A], &'a [A]),
     /// The views lie at this place of a list of their own: they are ten times as large and seldom needed.
     Strided(usize),
-    /// This step has no gradient for this parameter.
-    NoGrad,
+    /// This step has no gradient for this parameter, whose view lies at this place of the list.
+    NoGrad(usize),
 }
 
 /// A parameter and its gradient that are not slices.
@@ -63,9 +63,49 @@ impl<'a, A: Element> Lent<'a, A> {
         Ok(Lent { shape, order, memory })
     }
 
-    pub fn without_grad<D: Dimension>(p: ArrayViewMut<'a, A, D>) -> Result<Self, Unfit> {
+    /// Places are as in [`Lent::new`].
+    pub fn without_grad<D: Dimension>(
+        p: ArrayViewMut<'a, A, D>,
+        place: usize,
+        strided: impl FnOnce(Strided<'a, A>),
+    ) -> Result<Self, Unfit> {
         let shape = Shape::new(p.shape()).ok_or(Unfit::TooManyAxes)?;
-        Ok(Lent { shape, order: Order::C, memory: Memory::NoGrad })
+        let none = ArrayView6::from_shape([0; AXES], &[]).ok();
+        strided(six_axes(p).zip(none).ok_or(Unfit::TooManyAxes)?);
+        Ok(Lent { shape, order: Order::C, memory: Memory::NoGrad(place) })
+    }
+
+    /// The parameter and its gradient with their own axes.
+    pub fn dynamic<'t>(
+        &'t mut self,
+        strided: &'t mut [Option<Strided<'a, A>>],
+    ) -> Option<(ArrayViewMutD<'t, A>, ArrayViewD<'t, A>)> {
+        let ndim = self.shape.as_slice().len();
+        let (p, g) = self.views(Order::C, strided)?;
+        Some((trimmed(p, ndim), trimmed(g, ndim)))
+    }
+
+    /// The parameter with its own axes, whether it has a gradient or not.
+    pub fn parameter<'t>(&'t mut self, strided: &'t mut [Option<Strided<'a, A>>]) -> Option<ArrayViewMutD<'t, A>> {
+        if let Memory::NoGrad(place) = self.memory {
+            return Some(trimmed(strided.get_mut(place)?.as_mut()?.0.view_mut(), self.shape.as_slice().len()));
+        }
+        self.dynamic(strided).map(|(p, _)| p)
+    }
+
+    /// As [`Lent::parameter`], taken out of the list, so that several can be lent at once.
+    pub fn take_parameter(&mut self, strided: &mut [Option<Strided<'a, A>>]) -> Option<ArrayViewMutD<'_, A>> {
+        let ndim = self.shape.as_slice().len();
+        if let Memory::NoGrad(place) = self.memory {
+            return Some(trimmed(strided.get_mut(place)?.take()?.0, ndim));
+        }
+        Some(trimmed(self.take_views(Order::C, strided)?.0, ndim))
+    }
+
+    /// Takes the gradient out of the step.
+    pub fn freeze(&mut self) {
+        // The view is not needed any more.
+        self.memory = Memory::NoGrad(usize::MAX);
     }
 
     /// The number of elements to work on.
@@ -74,13 +114,13 @@ impl<'a, A: Element> Lent<'a, A> {
         match &self.memory {
             Memory::Flat(p, _) => p.len(),
             Memory::Strided(_) => self.shape.size(),
-            Memory::NoGrad => 0,
+            Memory::NoGrad(_) => 0,
         }
     }
 
     #[inline]
     pub fn has_grad(&self) -> bool {
-        !matches!(self.memory, Memory::NoGrad)
+        !matches!(self.memory, Memory::NoGrad(_))
     }
 
     /// The gradient in the order of its memory, if that has no gaps.
@@ -104,7 +144,7 @@ impl<'a, A: Element> Lent<'a, A> {
         match &self.memory {
             Memory::Flat(_, g) => super::reduce::non_finite(g),
             Memory::Strided(place) => strided.get(*place)?.as_ref()?.1.iter().copied().find(|g| !g.is_finite()),
-            Memory::NoGrad => None,
+            Memory::NoGrad(_) => None,
         }
     }
 
@@ -125,7 +165,7 @@ impl<'a, A: Element> Lent<'a, A> {
                 let (p, g) = strided.get_mut(*place)?.as_mut()?;
                 (p.view_mut(), g.view())
             }
-            Memory::NoGrad => return None,
+            Memory::NoGrad(_) => return None,
         };
         Some((order.arrange(p), order.arrange(g)))
     }

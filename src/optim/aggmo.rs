@@ -43,7 +43,7 @@ impl Default for AggMoConfig {
     }
 }
 
-learning_rate!(AggMoConfig, lr);
+learning_rate!(AggMoConfig, lr betas weight_decay);
 
 const NAMES: [&str; 6] = [
     "momentum_buffer_0",

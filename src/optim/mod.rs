@@ -30,8 +30,10 @@ macro_rules! hyper_parameters {
     };
 }
 
+/// The fields of a struct by name, the learning rate first.
 macro_rules! learning_rate {
     ($name:ident, $lr:ident $($other:ident)*) => {
+        crate::fields::fields!($name, $lr $($other)*);
         impl crate::HyperParameters for $name {
             fn lr(&self) -> f64 {
                 self.$lr

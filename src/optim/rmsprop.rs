@@ -167,7 +167,7 @@ impl RmsPropConfig {
     }
 }
 
-learning_rate!(RmsPropConfig, lr);
+learning_rate!(RmsPropConfig, lr alpha eps initial_scale momentum weight_decay);
 
 impl Config for RmsPropConfig {
     type Kernel<A: Element> = Either<WithMomentum<Rms<A>>, WithMomentum<Centered<A>>>;

@@ -67,6 +67,7 @@ macro_rules! schedule {
 mod compose;
 mod cycles;
 mod decay;
+mod drive;
 mod plateau;
 mod warmup;
 
@@ -76,6 +77,7 @@ pub use decay::{
     Constant, CosineDecay, Exponential, ExponentialDecay, Interpolation, Linear, MultiStep, PiecewiseConstant,
     PiecewiseInterpolate, Polynomial, PolynomialDecay, Step,
 };
+pub use drive::{Driven, Schedules};
 pub use plateau::{PlateauMode, ReduceOnPlateau, ReduceOnPlateauConfig, ThresholdMode};
 pub use warmup::{DecayShape, InverseSqrt, Noam, WarmupCosine, WarmupExponential, WarmupStableDecay};
 

@@ -52,6 +52,12 @@ macro_rules! any_wrap {
                 }
             }
 
+            fn field_mut(&mut self, name: &str) -> Option<&mut f64> {
+                match self {
+                    $(AnyWrap::$name(wrap) => wrap.field_mut(name),)*
+                }
+            }
+
             fn clipping(&self) -> Option<Clipping> {
                 match self {
                     $(AnyWrap::$name(wrap) => wrap.clipping(),)*
@@ -372,6 +378,13 @@ pub struct Composed<C> {
     pub inner: C,
     /// The wrappers; at most eight.
     pub wrap: Vec<AnyWrap>,
+}
+
+/// Those of the optimizer first, then those of the wrappers.
+impl<C: Config> Fields for Composed<C> {
+    fn field_mut(&mut self, name: &str) -> Option<&mut f64> {
+        self.inner.field_mut(name).or_else(|| self.wrap.iter_mut().find_map(|wrap| wrap.field_mut(name)))
+    }
 }
 
 impl<C: Config> HyperParameters for Composed<C> {

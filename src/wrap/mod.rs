@@ -24,30 +24,36 @@
 //! A run described by a file says the same with [`OptimizerConfig::Composed`]: see
 //! [`AnyWrap`].
 
+mod accumulate;
 mod average;
 mod clip;
 mod composed;
+mod evaluating;
 mod gradient;
 mod lookahead;
 mod project;
+mod sam;
 
+pub use accumulate::Accumulate;
 pub use average::{Averaged, Ema, Swa};
 pub use clip::{AdaptiveClip, Clamp, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm, ClipByValue, Clipping, Norm};
 pub use composed::{AnyWrap, Composed, Paged};
+pub use evaluating::Evaluating;
 pub use gradient::{
     Cautious, Centralize, Decay, Filter, Grokfast, Noise, Scale, ScaleGradient, SignOfGradient, Signs, WeightDecay,
 };
 pub use lookahead::{Lookahead, Synchronize};
 pub use project::{Bound, Bounds, L1, Shrink, l2_ball, non_negative, simplex};
+pub use sam::{Ascended, Sam};
 
 use crate::{
-    Config, Error, Factor, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Whole,
+    Config, Error, Factor, Fields, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Whole,
     kernel::{Element, Kernel, MAX_TERMS},
 };
 use std::fmt;
 
 /// Hyper-parameters of something that goes around an optimizer.
-pub trait Wrap: Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
+pub trait Wrap: Fields + Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
     /// The kernel `K` with this around it.
     type Kernel<A: Element, K: Kernel<A>>: Kernel<A>;
 
@@ -86,6 +92,13 @@ pub struct Wrapped<C, W> {
     pub inner: C,
     /// Those of the wrapper.
     pub wrap: W,
+}
+
+/// Those of the optimizer first.
+impl<C: Config, W: Wrap> Fields for Wrapped<C, W> {
+    fn field_mut(&mut self, name: &str) -> Option<&mut f64> {
+        self.inner.field_mut(name).or_else(|| self.wrap.field_mut(name))
+    }
 }
 
 impl<C: Config, W: Wrap> HyperParameters for Wrapped<C, W> {
@@ -215,6 +228,8 @@ macro_rules! wrap_config {
                 $name { $($field: $default),* }
             }
         }
+
+        crate::fields::fields!($name, $($field)*);
     };
 }
 use wrap_config;

@@ -1,0 +1,160 @@
+use crate::{
+    Error, Limits, NonFinite, Optimizer, Outcome, Parallel, ParamGroup,
+    kernel::Element,
+    params::{Lending, Param},
+};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Zip};
+use std::{borrow::Cow, collections::HashMap, mem::take};
+
+/// Makes one step of the mean gradient of several calls, for batches that do not fit at once.
+///
+/// ```text
+/// call i of every:  a <- a + (g - a) / i           a: one array for each parameter
+/// the last call:    a step of the inner optimizer with a in place of the gradient
+/// ```
+///
+/// Equal gradients give exactly the step of one of them. A parameter without a gradient in some calls has the mean of the
+/// others; the last call of a round must lend every parameter that had one. Other calls change no parameter and return
+/// [`Outcome::Accumulated`].
+///
+/// ```
+/// use ndarray::array;
+/// use ndarray_optim::{Optimizer, Outcome, Sgd, wrap::Accumulate};
+///
+/// let mut optimizer = Accumulate::new(Sgd::new(0.5), 2);
+/// let mut theta = array![1.0];
+/// assert_eq!(optimizer.update(&mut theta, &array![1.0])?, Outcome::Accumulated);
+/// assert_eq!(optimizer.update(&mut theta, &array![3.0])?, Outcome::Applied);
+/// assert_eq!(theta, array![0.0]);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Accumulate<A, O> {
+    /// The optimizer that makes the steps.
+    pub inner: O,
+    every: u32,
+    call: u32,
+    means: HashMap<String, (u32, ArrayD<A>)>,
+    loss: f64,
+}
+
+impl<A: Element, O: Optimizer<A>> Accumulate<A, O> {
+    /// A step for every so many calls; 0 counts as 1.
+    pub fn new(inner: O, every: u32) -> Self {
+        Accumulate { inner, every: every.max(1), call: 0, means: HashMap::new(), loss: 0.0 }
+    }
+
+    /// How many calls of the current round have been made.
+    pub fn accumulated(&self) -> u32 {
+        self.call
+    }
+
+    /// Forgets the current round.
+    pub fn reset(&mut self) {
+        self.call = 0;
+        self.means.clear();
+    }
+}
+
+/// The mean after one more gradient.
+fn add<A: Element>(mean: &mut ArrayD<A>, g: ArrayViewD<'_, A>, n: u32) {
+    let n = A::of(f64::from(n));
+    Zip::from(mean).and(g).for_each(|mean, &g| *mean += (g - *mean) / n);
+}
+
+impl<A: Element, O: Optimizer<A>> Optimizer<A> for Accumulate<A, O> {
+    fn run(&mut self, lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
+        let Lending { params, strided, loss } = lending;
+        let call = self.call + 1;
+        let mut seen = Vec::with_capacity(params.len());
+        for param in params.iter() {
+            if seen.contains(&&*param.name) {
+                return Err(Error::DuplicateParameter { name: param.name.to_string() });
+            }
+            seen.push(&*param.name);
+            let (name, given) = (param.name.to_string(), param.lent.shape.as_slice().to_vec());
+            if let Some((_, mean)) = self.means.get(&*param.name)
+                && mean.shape() != given
+            {
+                return Err(Error::ShapeChanged { name, known: mean.shape().to_vec(), given });
+            }
+        }
+        let last = call >= self.every;
+        if last && let Some(name) = self.means.keys().find(|name| !seen.contains(&name.as_str())) {
+            return Err(Error::MissingParameter { name: name.clone() });
+        }
+        let loss_so_far = loss.map_or(f64::NAN, |loss| self.loss + (loss - self.loss) / f64::from(call));
+        // The last call works on copies, so that a step that is refused has changed nothing and can be tried again.
+        let mut means = if last { self.means.clone() } else { take(&mut self.means) };
+        for param in params.iter_mut() {
+            if let Some((_, g)) = param.lent.dynamic(strided) {
+                let zero = || (0, ArrayD::from_elem(g.raw_dim(), A::ZERO));
+                let (n, mean) = means.entry(param.name.to_string()).or_insert_with(zero);
+                *n += 1;
+                add(mean, g, *n);
+            }
+        }
+        if !last {
+            (self.call, self.loss, self.means) = (call, loss_so_far, means);
+            return Ok(Outcome::Accumulated);
+        }
+        let (mut list, mut views) = (Vec::with_capacity(params.len()), Vec::new());
+        for param in params.iter_mut() {
+            let name = Cow::Borrowed(&*param.name);
+            let place = views.len();
+            let (Some((_, mean)), Some(p)) = (means.get(&*param.name), param.lent.take_parameter(strided)) else { continue };
+            list.push(Param::new(name, p, Some(mean.view()), place, |pair| views.push(Some(pair)))?);
+        }
+        let loss = loss.map(|_| loss_so_far);
+        let outcome = self.inner.run(Lending { params: &mut list, strided: &mut views, loss })?;
+        self.reset();
+        self.loss = 0.0;
+        Ok(outcome)
+    }
+
+    fn evaluation(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
+        self.inner.evaluation(name, param)
+    }
+    fn swap_average(&mut self, name: &str, param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
+        self.inner.swap_average(name, param)
+    }
+    fn grad_norm(&self) -> Option<f64> {
+        self.inner.grad_norm()
+    }
+    fn lr(&self) -> f64 {
+        self.inner.lr()
+    }
+    fn set_lr(&mut self, lr: f64) {
+        self.inner.set_lr(lr);
+    }
+    fn group_lr(&self, group: &str) -> Result<f64, Error> {
+        self.inner.group_lr(group)
+    }
+    fn set_group_lr(&mut self, group: &str, lr: f64) -> Result<(), Error> {
+        self.inner.set_group_lr(group, lr)
+    }
+    fn field_mut(&mut self, group: Option<&str>, name: &str) -> Result<&mut f64, Error> {
+        self.inner.field_mut(group, name)
+    }
+    fn group_names(&self) -> Vec<String> {
+        self.inner.group_names()
+    }
+    fn set_parallel(&mut self, parallel: Parallel) {
+        self.inner.set_parallel(parallel);
+    }
+    fn set_non_finite(&mut self, non_finite: NonFinite) {
+        self.inner.set_non_finite(non_finite);
+    }
+    fn set_limits(&mut self, limits: Limits) {
+        self.inner.set_limits(limits);
+    }
+    fn freeze(&mut self, group: &str, frozen: bool) -> Result<(), Error> {
+        self.inner.freeze(group, frozen)
+    }
+    fn steps(&self, name: &str) -> u64 {
+        self.inner.steps(name)
+    }
+    fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {
+        self.inner.add_group(group)
+    }
+}

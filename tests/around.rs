@@ -1,0 +1,261 @@
+//! What goes around whole steps: accumulation, SAM, evaluation, limits, frozen groups and schedules at work.
+use ndarray::{Array1, Array2, array};
+use ndarray_optim::{
+    AdamConfig, AdamW, AdamWConfig, Compose, Composition, Error, Fused, Limits, Momentum, NonFinite, Optimizer,
+    OptimizerConfig, Outcome, ParamGroup, Params, Sgd, SgdConfig,
+    schedule::{CosineDecay, Driven, Linear, Schedule, Schedules},
+    wrap::{Accumulate, ClipByGlobalNorm, Evaluating, Sam},
+};
+
+fn number(i: usize) -> f32 {
+    ((i * 7919) % 1009) as f32 / 500.0 - 1.0
+}
+
+#[test]
+fn equal_gradients_accumulate_to_one_step_exactly() {
+    let start = Array2::from_shape_fn((30, 20), |(i, j)| number(i * 20 + j));
+    let grad = Array2::from_shape_fn((30, 20), |(i, j)| number(7 * i + j) * 0.3);
+    for every in [1, 3, 4, 7] {
+        let (mut a, mut b) = (start.clone(), start.clone());
+        let mut plain = AdamW::<f32>::new(0.01);
+        let mut accumulate = Accumulate::new(AdamW::<f32>::new(0.01), every);
+        for step in 0..3 {
+            plain.update(&mut a, &grad).unwrap();
+            for call in 1..=every {
+                let before = b.clone();
+                // In any layout.
+                let outcome = accumulate.update(b.view_mut().reversed_axes(), grad.t()).unwrap();
+                let expected = if call == every { Outcome::Applied } else { Outcome::Accumulated };
+                assert_eq!(outcome, expected);
+                assert!(call == every || b == before);
+                assert_eq!(accumulate.accumulated(), call % every);
+            }
+            assert_eq!(a, b, "{every} calls, step {step}");
+        }
+        assert_eq!(accumulate.steps("variable"), 3);
+    }
+}
+
+#[test]
+fn accumulation_is_the_step_of_the_mean_gradient_and_loss() {
+    let mut sgd = Accumulate::new(Sgd::new(1.0), 3);
+    let (mut p, mut q) = (array![0.0], array![0.0]);
+    for (i, g) in [1.0, 2.0, 6.0].into_iter().enumerate() {
+        let (gp, gq) = (array![g], array![g]);
+        let mut params = Params::new();
+        params.add("p", &mut p, &gp).unwrap();
+        // q has no gradient in the last call, and counts the mean of the two it has.
+        params.add_optional("q", &mut q, (i < 2).then_some(gq.view())).unwrap();
+        sgd.step(params).unwrap();
+    }
+    assert_eq!((p[0], q[0]), (-3.0, -1.5));
+    let config = ndarray_optim::PolyakSgdConfig { max_lr: 100.0, ..Default::default() };
+    let mut polyak = Accumulate::new(Fused::with(config), 2);
+    let mut p = array![2.0];
+    polyak.update_with_loss(&mut p, &array![1.0], 3.0).unwrap();
+    polyak.update_with_loss(&mut p, &array![1.0], 5.0).unwrap();
+    assert_eq!(p, array![2.0 - 4.0]); // (mean loss - 0) / |g|^2 g
+}
+
+#[test]
+fn a_refused_round_can_be_tried_again() {
+    let mut adam = Accumulate::new(Fused::<AdamConfig, f64>::new(0.1), 2);
+    adam.set_non_finite(NonFinite::Error);
+    let (mut p, mut plain) = (array![1.0, 2.0], array![1.0, 2.0]);
+    adam.update(&mut p, &array![1.0, 1.0]).unwrap();
+    assert!(matches!(adam.update(&mut p, &array![f64::NAN, 1.0]), Err(Error::NonFiniteGradient { .. })));
+    let shape = adam.update(array![1.0].view_mut(), array![1.0].view());
+    assert!(matches!(shape, Err(Error::ShapeChanged { .. })));
+    let mut other = array![1.0];
+    let mut params = Params::new();
+    params.add("other", &mut other, &[1.0]).unwrap();
+    assert_eq!(adam.step(params), Err(Error::MissingParameter { name: "variable".into() }));
+    assert_eq!((adam.accumulated(), &p), (1, &plain));
+    adam.update(&mut p, &array![3.0, 5.0]).unwrap();
+    Fused::<AdamConfig, f64>::new(0.1).update(&mut plain, &array![2.0, 3.0]).unwrap();
+    assert_eq!(p, plain);
+    adam.update(&mut p, &array![1.0, 1.0]).unwrap();
+    adam.reset();
+    assert_eq!(adam.accumulated(), 0);
+}
+
+/// f = a p^2 / 2 for each coordinate.
+fn gradient(a: &Array1<f64>, p: &Array1<f64>) -> Array1<f64> {
+    a * p
+}
+
+#[test]
+fn sam_is_its_formula_and_brings_parameters_back_bit_for_bit() {
+    let a = array![1.0, 3.0, 0.5];
+    for adaptive in [false, true] {
+        let mut sam = Sam::new(Momentum::new(0.1), 0.2);
+        sam.adaptive = adaptive;
+        let mut reference = Momentum::new(0.1);
+        let (mut p, mut q) = (array![1.0, -2.0, 0.3], array![1.0, -2.0, 0.3]);
+        for _ in 0..5 {
+            let g = gradient(&a, &p);
+            let before = p.clone();
+            let mut params = Params::new();
+            params.add("p", &mut p, &g).unwrap();
+            let ascended = sam.ascend(params).unwrap();
+            let t = if adaptive { q.mapv(|q: f64| q * q) } else { Array1::ones(3) };
+            let norm = (&t * &g * &g).sum().sqrt();
+            let there = &q + &(0.2 / norm * &t * &g);
+            assert!((&p - &there).iter().all(|e| e.abs() < 1e-15), "{p} {there}");
+            assert_ne!(p, before);
+            let second = gradient(&a, &p);
+            let mut params = Params::new();
+            params.add("p", &mut p, &second).unwrap();
+            ascended.descend(params).unwrap();
+            reference.update(&mut q, &gradient(&a, &there)).unwrap();
+            assert!((&p - &q).iter().all(|e| e.abs() < 1e-14));
+        }
+        // Given up: as if nothing had been.
+        let (before, g) = (p.clone(), gradient(&a, &p));
+        let mut params = Params::new();
+        params.add("p", &mut p, &g).unwrap();
+        let ascended = sam.ascend(params).unwrap();
+        let mut params = Params::new();
+        params.add("p", &mut p, &g).unwrap();
+        ascended.cancel(params).unwrap();
+        assert_eq!(p, before);
+    }
+    let mut sam = Sam::new(Sgd::new(0.1), f64::NAN);
+    let mut p = array![1.0];
+    let ascend = |sam: &mut Sam<Sgd<f64>>, p: &mut Array1<f64>, g: f64| {
+        let grad = array![g];
+        let mut params = Params::new();
+        params.add("p", p, &grad).unwrap();
+        sam.ascend(params).map(|_| ())
+    };
+    assert!(matches!(ascend(&mut sam, &mut p, 1.0), Err(Error::HyperParameter { field: "rho", .. })));
+    sam.rho = 0.1;
+    assert!(matches!(ascend(&mut sam, &mut p, f64::INFINITY), Err(Error::NonFiniteGradient { .. })));
+    assert_eq!(p, array![1.0]);
+    ascend(&mut sam, &mut p, 0.0).unwrap();
+    assert_eq!(p, array![1.0]);
+}
+
+#[test]
+fn evaluation_and_training_points_cannot_be_mixed_up() {
+    let mut optimizer = Fused::with(SgdConfig { lr: 0.1, ..Default::default() }.ema(0.5));
+    let (mut w, mut b) = (array![[1.0, 2.0], [3.0, 4.0]], array![1.0]);
+    for _ in 0..3 {
+        let (gw, gb) = (w.clone(), b.clone());
+        let mut params = Params::new();
+        params.add("w", &mut w, &gw).unwrap().add("b", &mut b, &gb).unwrap();
+        optimizer.step(params).unwrap();
+    }
+    let (training_w, training_b) = (w.clone(), b.clone());
+    let average = optimizer.evaluation("w", w.view().into_dyn());
+    let evaluating = Evaluating::new(&mut optimizer, [("w", w.view_mut().into_dyn()), ("b", b.view_mut().into_dyn())]);
+    assert_eq!(w.view().into_dyn(), average);
+    assert_ne!(b, training_b);
+    evaluating.resume([("b", b.view_mut().into_dyn()), ("w", w.view_mut().into_dyn())]).unwrap();
+    assert_eq!((&w, &b), (&training_w, &training_b));
+    let evaluating = Evaluating::new(&mut optimizer, [("w", w.view_mut().into_dyn())]);
+    assert_eq!(evaluating.resume([("b", b.view_mut().into_dyn())]), Err(Error::MissingParameter { name: "w".into() }));
+}
+
+#[test]
+fn exploding_gradients_are_skipped_or_refused_up_to_a_limit() {
+    let mut adam = Fused::<AdamConfig, f64>::new(0.1);
+    adam.non_finite = NonFinite::Skip;
+    adam.limits = Limits { norm: Some(5.0), skipped: Some(2) };
+    let mut p = array![1.0, 1.0];
+    assert_eq!(adam.update(&mut p, &array![3.0, 4.0]), Ok(Outcome::Applied));
+    let after = p.clone();
+    assert_eq!(adam.update(&mut p, &array![3.0, 4.1]), Ok(Outcome::Skipped));
+    assert_eq!(adam.update(&mut p, &array![f64::NAN, 0.0]), Ok(Outcome::Skipped));
+    assert_eq!(adam.update(&mut p, &array![9.0, 0.0]), Err(Error::TooManySkipped { skipped: 3, limit: 2 }));
+    assert_eq!((&p, adam.steps("variable")), (&after, 1));
+    // A step that is made begins the count again.
+    assert_eq!(adam.update(&mut p, &array![1.0, 0.0]), Ok(Outcome::Applied));
+    assert_eq!(adam.update(&mut p, &array![9.0, 0.0]), Ok(Outcome::Skipped));
+    adam.non_finite = NonFinite::Error;
+    assert_eq!(adam.update(&mut p, &array![0.0, -9.0]), Err(Error::ExplodingGradient { norm: 9.0, limit: 5.0 }));
+    adam.non_finite = NonFinite::Propagate;
+    assert_eq!(adam.update(&mut p, &array![9.0, 0.0]), Ok(Outcome::Applied));
+}
+
+#[test]
+fn frozen_groups_stay_as_they_are_and_do_not_count_in_norms() {
+    let config = SgdConfig { lr: 1.0, momentum: 0.9, ..Default::default() };
+    let mut sgd = Fused::with(config.wrap(ClipByGlobalNorm { max_norm: 1e9, ..Default::default() }));
+    sgd.add_group(ParamGroup::new("backbone", ["w"], config)).unwrap();
+    let (mut w, mut b) = (array![1.0], array![1.0]);
+    let mut step = |sgd: &mut Fused<_, f64>| {
+        let mut params = Params::new();
+        params.add("w", &mut w, &[3.0]).unwrap().add("b", &mut b, &[4.0]).unwrap();
+        sgd.step(params).unwrap();
+        (w[0], b[0], sgd.grad_norm())
+    };
+    assert_eq!(step(&mut sgd), (-2.0, -3.0, Some(5.0)));
+    sgd.freeze("backbone", true).unwrap();
+    assert_eq!(step(&mut sgd), (-2.0, -10.6, Some(4.0)));
+    assert_eq!((sgd.steps("w"), sgd.steps("b")), (1, 2));
+    sgd.freeze("backbone", false).unwrap();
+    let (w, _, norm) = step(&mut sgd);
+    assert_eq!((w, norm), (-2.0 - (0.9 * 3.0 + 3.0), Some(5.0)));
+    assert!(matches!(sgd.freeze("head", true), Err(Error::UnknownGroup { .. })));
+}
+
+#[test]
+fn schedules_drive_any_number_of_any_group_and_resume_anywhere() {
+    let warm = Schedule::from(Linear { start_factor: 0.1, total_steps: 10, ..Linear::new(0.1) });
+    let schedules = Schedules::new()
+        .drive("lr", warm.clone().then(10, CosineDecay::new(0.1, 90)))
+        .drive("betas[1]", 0.99)
+        .drive("decay", Linear { start_factor: 0.5, total_steps: 100, ..Linear::new(0.9) })
+        .drive_group("slow", "lr", Schedule::from(0.5).times(warm.clone()));
+    let config: OptimizerConfig = OptimizerConfig::Composed(Composition {
+        inner: Box::new(AdamWConfig::default().into()),
+        wrap: vec![ndarray_optim::wrap::Ema::default().into()],
+    });
+    let build = || {
+        let mut optimizer = config.build::<f64>();
+        optimizer.add_group(ParamGroup::new("slow", ["w"], AdamWConfig::default())).unwrap();
+        optimizer
+    };
+    let mut optimizer = build();
+    for step in 0..120 {
+        schedules.apply(&mut *optimizer, step).unwrap();
+        let at = warm.clone().then(10, CosineDecay::new(0.1, 90)).value(step);
+        assert_eq!(optimizer.lr(), at);
+        assert_eq!(optimizer.group_lr("slow").unwrap(), 0.5 * warm.value(step));
+        assert_eq!(*optimizer.field_mut(Some("slow"), "betas[1]").unwrap(), 0.99);
+        assert_eq!(*optimizer.field_mut(None, "betas[0]").unwrap(), 0.9);
+        let decay = optimizer.field_mut(None, "decay").unwrap();
+        assert!((*decay - 0.9 * (0.5 + 0.5 * (step.min(100) as f64) / 100.0)).abs() < 1e-15);
+        let mut resumed = build();
+        schedules.apply(&mut *resumed, step).unwrap();
+        assert_eq!(resumed.lr().to_bits(), optimizer.lr().to_bits());
+    }
+    // As a file.
+    let text = serde_json::to_string(&schedules).unwrap();
+    assert_eq!(serde_json::from_str::<Schedules>(&text).unwrap(), schedules);
+    let driven: Driven = serde_json::from_str(r#"{"field": "lr", "schedule": {"name": "constant", "lr": 0.1}}"#).unwrap();
+    assert_eq!(driven.group, None);
+    // What is not there is an error and nothing has changed.
+    let before = optimizer.lr();
+    for (wrong, field) in [(Schedules::new().drive("lr", 7.0).drive("momentum", 0.5), "momentum")] {
+        let error = wrong.apply(&mut *optimizer, 0).unwrap_err();
+        assert!(matches!(&error, Error::UnknownField { field: found, .. } if found == field), "{error}");
+    }
+    let group = Schedules::new().drive("lr", 7.0).drive_group("fast", "lr", 0.5).apply(&mut *optimizer, 0);
+    assert!(matches!(group, Err(Error::UnknownGroup { .. })));
+    for wrong in ["betas", "betas[2]", "betas[", "amsgrad", "lr[0]", ""] {
+        assert!(optimizer.field_mut(None, wrong).is_err(), "{wrong}");
+    }
+    assert_eq!(optimizer.lr(), before);
+}
+
+#[test]
+fn every_optimizer_gives_its_learning_rate_by_name() {
+    for config in OptimizerConfig::all() {
+        let mut optimizer = config.build::<f32>();
+        let lr = optimizer.lr();
+        let named = ["lr", "max_lr"].into_iter().find_map(|name| optimizer.field_mut(None, name).ok().copied());
+        assert_eq!(named, Some(lr), "{}", config.name());
+    }
+}

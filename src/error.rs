@@ -131,6 +131,14 @@ pub enum Error {
         /// What was given.
         given: Option<f64>,
     },
+    /// A product of a Hessian with a vector has another shape than the vector.
+    #[error("the product of the Hessian with a vector of shape {probe:?} has shape {product:?}")]
+    ProductShape {
+        /// Shape of the vector.
+        probe: Vec<usize>,
+        /// Shape of the product.
+        product: Vec<usize>,
+    },
     /// A gradient is infinite or NaN, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("the gradient of parameter `{name}` contains {value}")]
     NonFiniteGradient {

@@ -77,6 +77,7 @@
 //! | [`Sm3`] | Adagrad with its sums kept by rows and columns: next to no memory |
 //! | [`Muon`] | Momentum with steps made orthogonal, for the matrices of networks |
 //! | [`Mars`] | AdamW on gradients with their variance reduced |
+//! | [`Sophia`] | An average of gradients over estimates of the curvature, clipped |
 //!
 //! Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with torch's defaults, where
 //! torch has the optimizer; `optimizer.config` may change between steps.
@@ -98,15 +99,18 @@
 
 mod error;
 mod fused;
+mod hutchinson;
 pub mod kernel;
 mod optim;
 mod optimizer;
 mod params;
+mod random;
 pub mod schedule;
 pub mod wrap;
 
 pub use error::Error;
 pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, Scalars, Whole};
+pub use hutchinson::hutchinson;
 pub use kernel::Parallel;
 pub use optim::*;
 pub use optimizer::{Ahead, Composition, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};

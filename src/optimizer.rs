@@ -455,4 +455,5 @@ catalogue! {
     "sm3" Sm3(Sm3Config): "Adagrad with its sums kept by rows and columns: next to no memory.";
     "muon" Muon(MuonConfig): "Momentum with steps made orthogonal, for the matrices of networks.";
     "mars" Mars(MarsConfig): "AdamW on gradients with their variance reduced.";
+    "sophia" Sophia(SophiaConfig): "An average of gradients over estimates of the curvature, clipped.";
 }

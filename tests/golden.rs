@@ -1,7 +1,7 @@
 //! Trajectories of torch and optax, replayed.
 mod common;
 
-use common::{F32, F64, cases, worst_error};
+use common::{F32, F64, NO_GOLDENS, cases, worst_error};
 use ndarray_optim::OptimizerConfig;
 use std::collections::BTreeMap;
 
@@ -23,6 +23,7 @@ fn every_trajectory_is_met_in_f64_and_f32() {
     }
     assert!(failed.is_empty(), "{failed:#?}");
     for config in OptimizerConfig::all() {
-        assert!(worst.contains_key(config.name()), "no golden trajectory for {}", config.name());
+        let exempt = NO_GOLDENS.contains(&config.name());
+        assert!(exempt != worst.contains_key(config.name()), "no golden trajectory for {}", config.name());
     }
 }

@@ -92,6 +92,7 @@ mod sgd;
 mod sign_sgd;
 mod signum;
 mod sm3;
+mod sophia;
 mod tiger;
 mod yogi;
 
@@ -144,5 +145,6 @@ pub use sgd::{Sgd, SgdConfig};
 pub use sign_sgd::{SignSgd, SignSgdConfig};
 pub use signum::{Signum, SignumConfig};
 pub use sm3::{Sm3, Sm3Config};
+pub use sophia::{Sophia, SophiaConfig};
 pub use tiger::{Tiger, TigerConfig};
 pub use yogi::{Yogi, YogiConfig};

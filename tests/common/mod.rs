@@ -74,3 +74,7 @@ pub fn worst_error<A: Element>(case: &Case, optimizer: &mut dyn Optimizer<A>) ->
 pub const F64: f64 = 1e-12;
 /// What they accept of the same numbers rounded to `f32`.
 pub const F32: f64 = 2e-5;
+
+/// Optimizers without golden trajectories. Sophia is given estimates of curvature between its steps, which trajectories of
+/// gradients do not hold: `tests/sophia.rs` has it written again, with mutants of its own.
+pub const NO_GOLDENS: [&str; 1] = ["sophia"];

@@ -15,8 +15,10 @@ use crate::{
 };
 mod aside;
 mod clip;
+mod rows;
 mod whole;
 
+pub use rows::RowWise;
 pub use whole::{Factor, Whole};
 
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension, Zip};

@@ -109,7 +109,7 @@ pub mod schedule;
 pub mod wrap;
 
 pub use error::Error;
-pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, Scalars, Whole};
+pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, RowWise, Scalars, Whole};
 pub use hutchinson::hutchinson;
 pub use kernel::Parallel;
 pub use optim::*;

@@ -161,6 +161,34 @@ pub enum Error {
         /// What was given.
         given: Option<f64>,
     },
+    /// A product of a Hessian with a vector has another shape than the vector.
+    #[error("the product of the Hessian with a vector of shape {probe:?} has shape {product:?}")]
+    ProductShape {
+        /// Shape of the vector.
+        probe: Vec<usize>,
+        /// Shape of the product.
+        product: Vec<usize>,
+    },
+    /// Rows of a gradient are not one for each index, each in the shape of a row of the parameter.
+    #[error("the rows of parameter `{name}` have shape {given:?}, expected {expected:?}")]
+    RowShape {
+        /// Name of the parameter.
+        name: String,
+        /// The number of indices, then the shape of the parameter without its first axis.
+        expected: Vec<usize>,
+        /// Shape of the rows.
+        given: Vec<usize>,
+    },
+    /// An index names a row that the parameter does not have.
+    #[error("there is no row {index} of parameter `{name}`, which has {rows}")]
+    RowIndex {
+        /// Name of the parameter.
+        name: String,
+        /// The first index that is too large.
+        index: usize,
+        /// Its number of rows.
+        rows: usize,
+    },
     /// A gradient is infinite or NaN, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("the gradient of parameter `{name}` contains {value}")]
     NonFiniteGradient {

@@ -4,7 +4,7 @@ use crate::{
     kernel::{
         Arrays, At, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
         layout::{Order, Shape, same_lengths, trimmed},
-        plan::{Lent, Task, pieces},
+        plan::{Task, pieces},
         pool::{drain, lock},
         reduce::Sum,
         walk::walk,
@@ -13,9 +13,12 @@ use crate::{
     params::{Lending, Param},
     wrap::{Clipping, Norm},
 };
+mod aside;
 mod clip;
+mod rows;
 mod whole;
 
+pub use rows::RowWise;
 pub use whole::{Factor, Whole};
 
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension, Zip};
@@ -414,6 +417,34 @@ impl<C: Config, A: Element> Fused<C, A> {
         Ok(())
     }
 
+    /// Finds the entry of every parameter and makes all checks of a step; returns the work there is, `None` if it shall be
+    /// skipped. Parameters that are new in a refused step are forgotten again.
+    #[inline]
+    fn admit(&mut self, lending: &mut Lending<'_, '_, A>) -> Result<Option<u64>, Error> {
+        let known = self.entries.len();
+        let work = self.place(lending.params).and_then(|work| {
+            self.leave_frozen(lending.params);
+            Ok(self.accept(lending)?.then_some(work))
+        });
+        match work {
+            Ok(Some(_)) => self.skipped = 0,
+            Ok(None) => {
+                self.skipped += 1;
+                self.forget(known);
+            }
+            Err(_) => self.forget(known),
+        }
+        work
+    }
+
+    /// Forgets all parameters but the first `known`.
+    #[cold]
+    fn forget(&mut self, known: usize) {
+        self.entries.drain(known..).for_each(|entry| {
+            self.entry_of.remove(&entry.name);
+        });
+    }
+
     /// Finds the entry of every parameter and checks that the step can be made; returns the work there is.
     #[inline]
     fn place(&mut self, list: &mut [Param<'_, A>]) -> Result<u64, Error> {
@@ -511,7 +542,7 @@ impl<C: Config, A: Element> Fused<C, A> {
                 continue;
             }
             if !entry.allocated {
-                entry.allocate(&param.lent, plan);
+                entry.allocate(param.lent.order, plan);
             }
             let Some((config, now)) = plan.now(entry.t + 1, entry.scalars, loss) else { continue };
             let kernel: C::Kernel<A> = config.kernel(&Now { measuring: true, ..now });
@@ -696,24 +727,30 @@ impl<A: Element> Entry<A> {
             return None;
         }
         if !self.allocated {
-            self.allocate(&param.lent, plan);
+            self.allocate(param.lent.order, plan);
         }
+        self.count(param.factor, plan)
+    }
+
+    /// Counts a step of an array whose state is allocated.
+    #[inline]
+    fn count<'p, C: Config>(&mut self, factor: A, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, At<A>)> {
         self.t += 1;
         if plan.terms == 0 {
             let (config, now) = plan.now(self.t, self.scalars, f64::NAN)?;
             self.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
         }
-        let at = At { first: !self.begun, scale: plan.scale * param.factor };
+        let at = At { first: !self.begun, scale: plan.scale * factor };
         self.begun = true;
         Some((plan.kernel(self.t, self.scalars)?, at))
     }
 
     #[cold]
-    fn allocate<C: Config>(&mut self, lent: &Lent<'_, A>, plan: &mut Plan<C, A>) {
-        let arrays = self.state.iter_mut().take(plan.names.len());
-        arrays.for_each(|array| *array = vec![A::ZERO; lent.size()]);
+    fn allocate<C: Config>(&mut self, order: Order, plan: &mut Plan<C, A>) {
+        let (arrays, size) = (self.state.iter_mut().take(plan.names.len()), self.shape.size());
+        arrays.for_each(|array| *array = vec![A::ZERO; size]);
         self.scalars = plan.checked.as_ref().map_or(self.scalars, |(config, _)| config.scalars());
-        (self.order, self.allocated, plan.used) = (lent.order, true, true);
+        (self.order, self.allocated, plan.used) = (order, true, true);
         if plan.directed
             && let Some((config, _)) = &plan.checked
         {
@@ -775,35 +812,19 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
         if C::LOSS && !lending.loss.is_some_and(f64::is_finite) {
             return Err(Error::Loss { given: lending.loss });
         }
-        let known = self.entries.len();
-        let accepted = self.place(lending.params).and_then(|work| {
-            self.leave_frozen(lending.params);
-            Ok((work, self.accept(&lending)?))
-        });
-        match accepted {
-            Ok((work, true)) => {
-                self.clip(&mut lending);
-                if self.plans.iter().any(|plan| plan.terms > 0) {
-                    self.measure(&mut lending);
-                }
-                if self.plans.iter().any(|plan| plan.directed) {
-                    self.sweep_directed(lending);
-                } else if self.parallel.pays(work) {
-                    self.sweep_parallel(lending);
-                } else {
-                    self.sweep(lending);
-                }
-                self.skipped = 0;
-                Ok(Outcome::Applied)
-            }
-            refused => {
-                self.skipped += u64::from(refused.is_ok());
-                self.entries.drain(known..).for_each(|entry| {
-                    self.entry_of.remove(&entry.name);
-                });
-                refused.map(|_| Outcome::Skipped)
-            }
+        let Some(work) = self.admit(&mut lending)? else { return Ok(Outcome::Skipped) };
+        self.clip(&mut lending);
+        if self.plans.iter().any(|plan| plan.terms > 0) {
+            self.measure(&mut lending);
         }
+        if self.plans.iter().any(|plan| plan.directed) {
+            self.sweep_directed(lending);
+        } else if self.parallel.pays(work) {
+            self.sweep_parallel(lending);
+        } else {
+            self.sweep(lending);
+        }
+        Ok(Outcome::Applied)
     }
 
     fn swap_average(&mut self, name: &str, mut param: ArrayViewMutD<'_, A>) -> Result<(), Error> {

@@ -79,6 +79,7 @@
 //! | `Shampoo` | Adagrad with a matrix for each axis in place of a number for each element (feature `linalg`) |
 //! | `Soap` | Adam in the slowly turning eigenbasis of Shampoo's matrices (feature `linalg`) |
 //! | [`Mars`] | AdamW on gradients with their variance reduced |
+//! | [`Sophia`] | An average of gradients over estimates of the curvature, clipped |
 //!
 //! Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with torch's defaults, where
 //! torch has the optimizer; `optimizer.config` may change between steps. Where a name means other numbers elsewhere, a function
@@ -103,16 +104,19 @@
 mod error;
 mod fields;
 mod fused;
+mod hutchinson;
 pub mod kernel;
 mod optim;
 mod optimizer;
 mod params;
+mod random;
 pub mod schedule;
 pub mod wrap;
 
 pub use error::Error;
 pub use fields::Fields;
-pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, Scalars, Whole};
+pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, RowWise, Scalars, Whole};
+pub use hutchinson::hutchinson;
 pub use kernel::Parallel;
 pub use optim::*;
 pub use optimizer::{Ahead, Composition, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};

@@ -525,4 +525,5 @@ catalogue! {
     #[cfg(feature = "linalg")]
     "soap" Soap(SoapConfig): "Adam in the slowly turning eigenbasis of Shampoo's matrices.";
     "mars" Mars(MarsConfig): "AdamW on gradients with their variance reduced.";
+    "sophia" Sophia(SophiaConfig): "An average of gradients over estimates of the curvature, clipped.";
 }

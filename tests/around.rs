@@ -238,10 +238,8 @@ fn schedules_drive_any_number_of_any_group_and_resume_anywhere() {
     assert_eq!(driven.group, None);
     // What is not there is an error and nothing has changed.
     let before = optimizer.lr();
-    for (wrong, field) in [(Schedules::new().drive("lr", 7.0).drive("momentum", 0.5), "momentum")] {
-        let error = wrong.apply(&mut *optimizer, 0).unwrap_err();
-        assert!(matches!(&error, Error::UnknownField { field: found, .. } if found == field), "{error}");
-    }
+    let error = Schedules::new().drive("lr", 7.0).drive("momentum", 0.5).apply(&mut *optimizer, 0).unwrap_err();
+    assert!(matches!(&error, Error::UnknownField { field, .. } if field == "momentum"), "{error}");
     let group = Schedules::new().drive("lr", 7.0).drive_group("fast", "lr", 0.5).apply(&mut *optimizer, 0);
     assert!(matches!(group, Err(Error::UnknownGroup { .. })));
     for wrong in ["betas", "betas[2]", "betas[", "amsgrad", "lr[0]", ""] {

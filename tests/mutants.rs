@@ -3,7 +3,7 @@
 //! hyper-parameters have one key changed, so that every key a trajectory sets is shown to have its effect.
 mod common;
 
-use common::{Case, F64, WITHOUT_GOLDENS, cases, worst_error};
+use common::{Case, F64, NO_GOLDENS, cases, worst_error};
 use ndarray_optim::{
     Config, Error, Factor, Fields, Fused, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Visit, Whole,
     kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Wrapper, reduce::Sum},
@@ -255,10 +255,10 @@ fn the_goldens_reject_every_mutant_of_every_optimizer() {
     let (mut made, mut killed) = (0, 0);
     let mut survivors = Vec::new();
     println!("{:28} mutants killed of made; steps, then keys", "");
-    for config in OptimizerConfig::all().into_iter().filter(|config| !WITHOUT_GOLDENS.contains(&config.name())) {
+    for config in OptimizerConfig::all().iter().filter(|config| !NO_GOLDENS.contains(&config.name())) {
         let cases: Vec<_> = all.iter().filter(|case| case.optimizer.name() == config.name()).collect();
         let mut of_steps = 0;
-        let mutations = mutations(&config);
+        let mutations = mutations(config);
         for &how in &mutations {
             let failed = cases.iter().filter(|case| !case.optimizer.visit(Passes { case, how })).count();
             of_steps += usize::from(failed > 0);

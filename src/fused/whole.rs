@@ -1,12 +1,11 @@
 //! Steps that look at an array as a whole before the sweep: factored moments, matrix products.
-use super::{Config, Entry, Fused, Plan};
+use super::{Config, Entry, Fused, Plan, aside::run_one};
 use crate::{
     Error,
     kernel::{
-        At, Element, Kernel, Parallel,
+        At, Element, Parallel,
         layout::{Order, trimmed},
-        plan::{Lent, Task, pieces},
-        pool::drain,
+        plan::{Lent, Task},
     },
     params::Lending,
 };
@@ -55,7 +54,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             let entry = &mut entries[param.entry];
             let plan = &mut plans[entry.group];
             if !entry.allocated {
-                entry.allocate(&param.lent, plan);
+                entry.allocate(param.lent.order, plan);
             }
             let Some((config, now)) = plan.now(entry.t + 1, entry.scalars, loss.unwrap_or(f64::NAN)) else { continue };
             let Some((mut p, g)) = param.lent.views(Order::C, strided) else { continue };
@@ -80,14 +79,9 @@ impl<C: Config, A: Element> Fused<C, A> {
             let mut views = [None];
             let lent = Lent::new(p.view_mut(), direction.view(), 0, |pair| views = [Some(pair)]);
             let (Ok(mut lent), Some(&kernel)) = (lent, plan.kernel(entry.t, entry.scalars)) else { continue };
-            let (size, order) = (lent.size(), entry.order);
-            let Some(task) = Task::borrow(&mut lent, order, &mut views, entry.arrays()) else { continue };
-            let work = |(task, ()): (Task<'_, A>, ())| task.run(&mut |p, g, state| kernel.run(&at, p, g, state));
-            if parallel.pays(size as u64 * plan.cost) {
-                let chunk = parallel.chunk.max(1);
-                drain(pieces([(task, ())].into_iter(), chunk), size / chunk, |(task, ())| task.len(), chunk, work);
-            } else {
-                work((task, ()));
+            let order = entry.order;
+            if let Some(task) = Task::borrow(&mut lent, order, &mut views, entry.arrays()) {
+                run_one(task, kernel, at, parallel);
             }
         }
     }

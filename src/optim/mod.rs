@@ -126,6 +126,7 @@ mod signum;
 mod sm3;
 #[cfg(feature = "linalg")]
 mod soap;
+mod sophia;
 mod tiger;
 mod yogi;
 
@@ -182,5 +183,6 @@ pub use signum::{Signum, SignumConfig};
 pub use sm3::{Sm3, Sm3Config};
 #[cfg(feature = "linalg")]
 pub use soap::{Soap, SoapConfig};
+pub use sophia::{Sophia, SophiaConfig};
 pub use tiger::{Tiger, TigerConfig};
 pub use yogi::{Yogi, YogiConfig};

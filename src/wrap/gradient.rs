@@ -4,6 +4,7 @@ use crate::{
     Error, Now, Whole,
     error::check,
     kernel::{Element, Kernel, Wrapper},
+    random::mix,
 };
 use ndarray::Axis;
 
@@ -255,13 +256,6 @@ wrap_config! {
         /// Where the noise begins.
         seed: u64 = 0,
     }
-}
-
-/// A well-mixed number of a counter (the finalizer of SplitMix64).
-fn mix(x: u64) -> u64 {
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 impl Wrap for Noise {

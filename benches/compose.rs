@@ -56,16 +56,14 @@ fn main() {
         let wrap = vec![ClipByValue { max_value: 0.9 }.into(), Ema { decay: 0.999 }.into()];
         let file = OptimizerConfig::Composed(Composition { inner: Box::new(config.into()), wrap });
         let mut file = file.build::<f32>();
-        let one = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        file.set_parallel(parallel);
         let (mut a, mut b, mut c, mut d, mut e) = (theta(), theta(), theta(), theta(), theta());
         let (mut scratch, mut average) = (theta(), theta());
 
         let variants = &mut [
             Variant::new("limit", || lim(3, &mut p, &g, &mut state)),
             Variant::new("typed", || _ = typed.update(&mut a, &grad).unwrap()),
-            Variant::new("file", || {
-                one.install(|| file.update(&mut b, &grad)).unwrap();
-            }),
+            Variant::new("file", || _ = file.update(&mut b, &grad).unwrap()),
             Variant::new("separate", || {
                 Zip::from(&mut scratch).and(&grad).for_each(|s, &g| *s = g.clamp(-0.9, 0.9));
                 separate.update(&mut c, &scratch).unwrap();
@@ -86,5 +84,14 @@ fn main() {
         let times = compare(variants, 2e-3, rounds(n));
         report("AdamW / limit of 28 bytes", n, threads, times[1].ratio, times[1].seconds);
         report("clip by global norm + AdamW / the same", n, threads, times[2].ratio, times[2].seconds);
+        let mut watched = Fused::<_, f32>::with(config.watch());
+        watched.parallel = parallel;
+        let mut h = theta();
+        let variants = &mut [
+            Variant::new("plain", || _ = plain.update(&mut d, &grad).unwrap()),
+            Variant::new("watched", || _ = watched.update(&mut h, &grad).unwrap()),
+        ];
+        let times = compare(variants, 2e-3, rounds(n));
+        report("watched AdamW / AdamW", n, threads, times[1].ratio, times[1].seconds);
     }
 }

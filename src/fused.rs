@@ -2,7 +2,7 @@
 use crate::{
     Error, Fields, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup,
     kernel::{
-        Arrays, At, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel,
+        Arrays, At, Element, Kernel, MAX_STATES, MAX_TERMS, Parallel, Totals,
         layout::{Order, Shape, same_lengths, trimmed},
         plan::{Task, pieces},
         pool::{drain, lock},
@@ -15,9 +15,11 @@ use crate::{
 };
 mod aside;
 mod clip;
+mod report;
 mod rows;
 mod whole;
 
+pub use report::GroupReport;
 pub use rows::RowWise;
 pub use whole::{Factor, Whole};
 
@@ -141,6 +143,11 @@ pub trait Config: HyperParameters {
         None
     }
 
+    /// Whether steps gather what [`Optimizer::report`] tells.
+    fn is_watched(&self) -> bool {
+        false
+    }
+
     /// These hyper-parameters for a group: those of `config` if they are for the same optimizer, in the same wrappers.
     fn adopt(&self, config: &OptimizerConfig) -> Option<Self> {
         config.downcast::<Self>().cloned()
@@ -210,12 +217,13 @@ pub struct Fused<C: Config, A: Element> {
     /// The direction of one array, where steps begin with one.
     scratch: Vec<A>,
     grad_norm: Option<f64>,
+    report: Vec<GroupReport>,
     /// Steps left out since the last one that was made.
     skipped: u64,
 }
 
 /// How a piece of an array is run.
-type HowTo<C, A> = (<C as Config>::Kernel<A>, At<A>);
+type HowTo<'w, C, A> = (<C as Config>::Kernel<A>, At<'w, A>);
 
 #[derive(Clone)]
 struct Group<C> {
@@ -237,6 +245,8 @@ struct Plan<C: Config, A: Element> {
     /// Whether steps begin with a direction, and with a norm.
     directed: bool,
     clips: bool,
+    /// Whether what it does is gathered.
+    watched: bool,
     /// Of the whole group, and how many steps it has made, if sums run over all of its arrays.
     scalars: Option<Scalars>,
     t: u64,
@@ -299,6 +309,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             stamp: 0,
             scratch: Vec::new(),
             grad_norm: None,
+            report: Vec::new(),
         }
     }
 
@@ -546,7 +557,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             }
             let Some((config, now)) = plan.now(entry.t + 1, entry.scalars, loss) else { continue };
             let kernel: C::Kernel<A> = config.kernel(&Now { measuring: true, ..now });
-            let at = At { first: !entry.begun, scale: plan.scale * param.factor };
+            let at = At { first: !entry.begun, scale: plan.scale * param.factor, watch: None };
             entry.begun = true;
             let mut sums = <[Sum; MAX_TERMS]>::default();
             let mut work = |p: &mut [A], g: &[A], state: Arrays<'_, A>| kernel.measure(&at, p, g, state, &mut sums);
@@ -583,10 +594,12 @@ impl<C: Config, A: Element> Fused<C, A> {
     }
 
     #[inline]
-    fn sweep(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>) {
+    fn sweep(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>, watch: &[Mutex<Totals>]) {
         for param in params {
             let entry = &mut self.entries[param.entry];
+            let watch = watch.get(entry.group);
             let Some((kernel, at)) = entry.advance(param, &mut self.plans[entry.group]) else { continue };
+            let at = At { watch, ..at };
             if let Some((p, g)) = param.lent.flat(entry.order) {
                 kernel.run(&at, p, g, entry.arrays());
             } else if let Some((p, g)) = param.lent.views(entry.order, strided) {
@@ -596,7 +609,7 @@ impl<C: Config, A: Element> Fused<C, A> {
     }
 
     #[cold]
-    fn sweep_parallel(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>) {
+    fn sweep_parallel(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>, watch: &[Mutex<Totals>]) {
         // In the order of the entries, so that the state of all of them can be lent at once.
         params.sort_unstable_by_key(|param| param.entry);
         let Fused { entries, plans, .. } = self;
@@ -605,11 +618,13 @@ impl<C: Config, A: Element> Fused<C, A> {
         let mut entries = entries.iter_mut().enumerate();
         let tasks = params.iter_mut().filter_map(|param| {
             let (_, entry) = entries.find(|&(i, _)| i == param.entry)?;
+            let watch = watch.get(entry.group);
             let (&kernel, at) = entry.advance(param, &mut plans[entry.group])?;
+            let at = At { watch, ..at };
             let task = Task::new(&mut param.lent, entry.order, strided, entry.arrays())?;
             Some((task, (kernel, at)))
         });
-        let work = |(task, (kernel, at)): (Task<'_, A>, HowTo<C, A>)| {
+        let work = |(task, (kernel, at)): (Task<'_, A>, HowTo<'_, C, A>)| {
             task.run(&mut |p, g, state| kernel.run(&at, p, g, state));
         };
         drain(pieces(tasks, chunk), elements / chunk, |(task, _)| task.len(), chunk, work);
@@ -649,6 +664,7 @@ impl<C: Config, A: Element> Plan<C, A> {
             scale: A::one(),
             directed: false,
             clips: false,
+            watched: false,
             scalars: None,
             t: 0,
             sums: None,
@@ -692,6 +708,7 @@ impl<C: Config, A: Element> Plan<C, A> {
         self.sign = if config.maximize() { -A::one() } else { A::one() };
         self.scale = self.sign;
         (self.directed, self.clips) = (config.is_directed(), config.clipping().is_some());
+        self.watched = config.is_watched();
         (self.checked, self.kernel, self.names) = (Some((config.clone(), logs)), None, names);
         Ok(())
     }
@@ -722,7 +739,7 @@ impl<A: Element> Entry<A> {
         &mut self,
         param: &Param<'_, A>,
         plan: &'p mut Plan<C, A>,
-    ) -> Option<(&'p C::Kernel<A>, At<A>)> {
+    ) -> Option<(&'p C::Kernel<A>, At<'static, A>)> {
         if !param.lent.has_grad() {
             return None;
         }
@@ -734,13 +751,13 @@ impl<A: Element> Entry<A> {
 
     /// Counts a step of an array whose state is allocated.
     #[inline]
-    fn count<'p, C: Config>(&mut self, factor: A, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, At<A>)> {
+    fn count<'p, C: Config>(&mut self, factor: A, plan: &'p mut Plan<C, A>) -> Option<(&'p C::Kernel<A>, At<'static, A>)> {
         self.t += 1;
         if plan.terms == 0 {
             let (config, now) = plan.now(self.t, self.scalars, f64::NAN)?;
             self.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
         }
-        let at = At { first: !self.begun, scale: plan.scale * factor };
+        let at = At { first: !self.begun, scale: plan.scale * factor, watch: None };
         self.begun = true;
         Some((plan.kernel(self.t, self.scalars)?, at))
     }
@@ -774,6 +791,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         let same = p.ndim() == g.ndim() && same_lengths(p.shape(), g.shape()) && entry.shape.is(p.shape());
         let (p, g) = (p.as_slice_mut()?, g.as_slice()?);
         let known = !plan.directed
+            && !plan.watched
             && !entry.swapped
             && !plan.clips
             && entry.unnamed
@@ -786,7 +804,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         entry.t += 1;
         let (config, now) = plan.now(entry.t, entry.scalars, f64::NAN)?;
         entry.scalars = config.absorb(&now, &[0.0; MAX_TERMS]);
-        let at = At { first: false, scale: plan.scale };
+        let at = At { first: false, scale: plan.scale, watch: None };
         plan.kernel(entry.t, entry.scalars)?.run(&at, p, g, entry.arrays());
         Some(())
     }
@@ -817,13 +835,15 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
         if self.plans.iter().any(|plan| plan.terms > 0) {
             self.measure(&mut lending);
         }
+        let watch = self.begin_watch();
         if self.plans.iter().any(|plan| plan.directed) {
-            self.sweep_directed(lending);
+            self.sweep_directed(lending, &watch);
         } else if self.parallel.pays(work) {
-            self.sweep_parallel(lending);
+            self.sweep_parallel(lending, &watch);
         } else {
-            self.sweep(lending);
+            self.sweep(lending, &watch);
         }
+        self.report_on(watch);
         Ok(Outcome::Applied)
     }
 
@@ -843,6 +863,10 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
             entry.swapped = !entry.swapped;
         }
         Ok(())
+    }
+
+    fn report(&self) -> &[GroupReport] {
+        &self.report
     }
 
     fn grad_norm(&self) -> Option<f64> {

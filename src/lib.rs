@@ -115,7 +115,7 @@ pub mod wrap;
 
 pub use error::Error;
 pub use fields::Fields;
-pub use fused::{Config, Factor, Fused, HyperParameters, Lane, Now, RowWise, Scalars, Whole};
+pub use fused::{Config, Factor, Fused, GroupReport, HyperParameters, Lane, Now, RowWise, Scalars, Whole};
 pub use hutchinson::hutchinson;
 pub use kernel::Parallel;
 pub use optim::*;
@@ -133,6 +133,8 @@ mod texts {
     struct Guide;
     #[doc = include_str!("../docs/schedules.md")]
     struct Schedules;
+    #[doc = include_str!("../docs/composition.md")]
+    struct Composition;
     #[doc = include_str!("../docs/dialects.md")]
     struct Dialects;
 }

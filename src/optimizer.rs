@@ -1,6 +1,6 @@
 //! What every optimizer can do, and the catalogue of them.
 use crate::{
-    Config, Error, Fused, Parallel, Params,
+    Config, Error, Fused, GroupReport, Parallel, Params,
     kernel::Element,
     optim::*,
     params::{Lending, Param},
@@ -142,6 +142,10 @@ pub trait Optimizer<A: Element>: Send {
     /// [`Error::NoAverage`], or [`Error::ShapeChanged`].
     fn swap_average(&mut self, name: &str, param: ArrayViewMutD<'_, A>) -> Result<(), Error>;
 
+    /// What the last step did, by groups, the parameters in no group first; empty if it was not watched
+    /// ([`Watch`](crate::wrap::Watch)).
+    fn report(&self) -> &[GroupReport];
+
     /// The norm of all gradients of the last step, if it was taken for clipping
     /// ([`ClipByGlobalNorm`](crate::wrap::ClipByGlobalNorm)).
     fn grad_norm(&self) -> Option<f64>;
@@ -214,6 +218,9 @@ impl<A: Element, O: Optimizer<A> + ?Sized> Optimizer<A> for Box<O> {
     }
     fn swap_average(&mut self, name: &str, param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
         (**self).swap_average(name, param)
+    }
+    fn report(&self) -> &[GroupReport] {
+        (**self).report()
     }
     fn grad_norm(&self) -> Option<f64> {
         (**self).grad_norm()

@@ -257,3 +257,94 @@ fn every_optimizer_gives_its_learning_rate_by_name() {
         assert_eq!(named, Some(lr), "{}", config.name());
     }
 }
+
+/// Norms of gradients, updates and parameters of the last step, by plain sums.
+fn watched(mut optimizer: Box<dyn Optimizer<f32>>, plain: Box<dyn Optimizer<f32>>, shape: (usize, usize), what: &str) {
+    let mut plain = plain;
+    optimizer.add_group(ParamGroup::new("late", ["b"], config_of(what))).unwrap();
+    plain.add_group(ParamGroup::new("late", ["b"], config_of(what))).unwrap();
+    let start = Array2::from_shape_fn(shape, |(i, j)| number(i * 31 + j));
+    let (mut w, mut b) = (start.clone(), start.t().to_owned());
+    let (mut w2, mut b2) = (w.clone(), b.clone());
+    for t in 0..4 {
+        let gw = Array2::from_shape_fn(shape, |(i, j)| number(i * 17 + j + 1000 * t) * 0.1);
+        let gb = gw.t().mapv(|g| 2.0 * g);
+        let (before_w, before_b) = (w.clone(), b.clone());
+        let lend = |w: &mut Array2<f32>, b: &mut Array2<f32>, optimizer: &mut dyn Optimizer<f32>| {
+            let mut params = Params::new();
+            params.add("w", w, &gw).unwrap().add("b", b.view_mut().reversed_axes(), gb.t()).unwrap();
+            optimizer.step(params).unwrap();
+        };
+        lend(&mut w, &mut b, &mut *optimizer);
+        lend(&mut w2, &mut b2, &mut *plain);
+        assert_eq!((&w, &b), (&w2, &b2), "{what}: watching changed the step");
+        let norm = |a: &Array2<f32>| a.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+        let report = optimizer.report();
+        assert_eq!(report.len(), 2);
+        for (report, group, g, before, after) in
+            [(&report[0], None, &gw, &before_w, &w), (&report[1], Some("late"), &gb, &before_b, &b)]
+        {
+            assert_eq!(report.group.as_deref(), group);
+            let update = norm(&(before - after));
+            for (found, expected) in
+                [(report.grad_norm, norm(g)), (report.update_norm, update), (report.param_norm, norm(after))]
+            {
+                assert!((found - expected).abs() <= 1e-5 * expected, "{what}: {found} {expected}");
+            }
+            assert!((report.ratio() - update / norm(after)).abs() <= 1e-5 * report.ratio());
+            assert_eq!(report.non_finite, 0);
+        }
+    }
+    assert!(plain.report().is_empty());
+    let mut p = array![1.0_f32, 2.0, 3.0, 4.0];
+    optimizer
+        .update(
+            &mut p.view_mut().into_shape_with_order((2, 2)).unwrap(),
+            array![[f32::NAN, 1.0], [f32::INFINITY, 0.0]].view(),
+        )
+        .unwrap();
+    assert_eq!(optimizer.report()[0].non_finite, 2, "{what}");
+}
+
+fn config_of(what: &str) -> OptimizerConfig {
+    match what {
+        "adafactor" => ndarray_optim::AdafactorConfig::default().into(),
+        "lamb" => ndarray_optim::LambConfig::default().into(),
+        _ => AdamWConfig { weight_decay: 0.0, ..Default::default() }.into(),
+    }
+}
+
+#[test]
+fn a_watched_step_tells_what_it_did_and_is_the_same_step() {
+    use ndarray_optim::{AdafactorConfig, LambConfig, Parallel, wrap::Watch};
+    for shape in [(3, 5), (64, 64), (90, 130)] {
+        for parallel in [Parallel::SERIAL, Parallel { min_work: 0, chunk: 500 }] {
+            let serial = |mut optimizer: Box<dyn Optimizer<f32>>| {
+                optimizer.set_parallel(parallel);
+                optimizer
+            };
+            let adamw = AdamWConfig::default();
+            let typed = || Box::new(Fused::with(adamw.clip_by_value(0.05).ema(0.9).watch()));
+            let same = || Box::new(Fused::with(adamw.clip_by_value(0.05).ema(0.9)));
+            watched(serial(typed()), serial(same()), shape, "adamw by type");
+            let file = |wrap: Vec<ndarray_optim::wrap::AnyWrap>, what: &str| {
+                OptimizerConfig::Composed(Composition { inner: Box::new(config_of(what)), wrap }).build()
+            };
+            for what in ["adamw", "lamb", "adafactor"] {
+                watched(serial(file(vec![Watch {}.into()], what)), serial(file(vec![], what)), shape, what);
+            }
+            watched(
+                serial(Box::new(Fused::with(LambConfig::default().watch()))),
+                serial(Box::new(Fused::with(LambConfig::default()))),
+                shape,
+                "lamb",
+            );
+            watched(
+                serial(Box::new(Fused::with(AdafactorConfig::default().watch()))),
+                serial(Box::new(Fused::with(AdafactorConfig::default()))),
+                shape,
+                "adafactor",
+            );
+        }
+    }
+}

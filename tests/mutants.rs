@@ -6,7 +6,7 @@ mod common;
 use common::{Case, F64, NO_GOLDENS, cases, worst_error};
 use ndarray_optim::{
     Config, Error, Factor, Fields, Fused, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Visit, Whole,
-    kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Wrapper, reduce::Sum},
+    kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Totals, Wrapper, reduce::Sum},
     wrap::Clipping,
 };
 use serde_json::Value;
@@ -65,10 +65,13 @@ impl<A: Element, K: Kernel<A>> Kernel<A> for Broken<K> {
     fn terms(&self) -> usize {
         self.kernel.terms()
     }
-    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
+    fn measure(&self, at: &At<'_, A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
         self.kernel.measure(at, p, g, state, sums);
     }
-    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run_watched(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>, _: &mut Totals) {
+        self.run(at, p, g, state);
+    }
+    fn run(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         let old = p.to_vec();
         let mut state = state.0;
         let before: Vec<Vec<A>> = state.iter().map(|array| array.to_vec()).collect();

@@ -220,7 +220,7 @@ fn every_length_and_alignment_equals_the_rule_one_element_at_a_time() {
                 for i in 0..n {
                     let (m, v) = (&mut m[i..=i], &mut v[i..=i]);
                     kernel.run(
-                        &At { first: t == 1, scale: 1.0 },
+                        &At { first: t == 1, scale: 1.0, watch: None },
                         &mut q[offset + i..][..1],
                         &g[i..=i],
                         Arrays([m, v, &mut [], &mut [], &mut [], &mut []]),

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Runs a kernel over one array, on threads if that pays.
-pub(super) fn run_one<A: Element, K: Kernel<A>>(task: Task<'_, A>, kernel: K, at: At<A>, parallel: &Parallel) {
+pub(super) fn run_one<A: Element, K: Kernel<A>>(task: Task<'_, A>, kernel: K, at: At<'_, A>, parallel: &Parallel) {
     let size = task.len();
     let work = |(task, ()): (Task<'_, A>, ())| task.run(&mut |p, g, state| kernel.run(&at, p, g, state));
     if parallel.pays(size as u64 * kernel.cost() * A::COST) {
@@ -43,7 +43,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             }
             let Some((config, _)) = &plan.checked else { continue };
             let kernel = kernel(config);
-            let at = At { first: !entry.begun, scale: A::one() };
+            let at = At { first: !entry.begun, scale: A::one(), watch: None };
             entry.begun = true;
             let order = entry.order;
             if let Some(task) = Task::borrow(&mut param.lent, order, lending.strided, entry.arrays()) {

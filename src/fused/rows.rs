@@ -162,7 +162,7 @@ impl<C: RowWise, A: Element> Fused<C, A> {
 impl<A: Element> Entry<A> {
     /// Begins the state of all elements, as the first step of the whole array would.
     #[cold]
-    fn begin_everywhere<K: Kernel<A>>(&mut self, kernel: K, at: At<A>) {
+    fn begin_everywhere<K: Kernel<A>>(&mut self, kernel: K, at: At<'_, A>) {
         const PAGE: usize = 1024;
         let (zeros, mut sums) = ([A::ZERO; PAGE], Default::default());
         let size = self.shape.size();

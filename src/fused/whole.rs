@@ -3,13 +3,15 @@ use super::{Config, Entry, Fused, Plan, aside::run_one};
 use crate::{
     Error,
     kernel::{
-        At, Element, Parallel,
+        At, Element, Parallel, Totals,
         layout::{Order, trimmed},
         plan::{Lent, Task},
+        pool::lock,
     },
     params::Lending,
 };
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMut, ArrayViewMutD, IxDyn, Zip};
+use std::sync::Mutex;
 
 /// One array before its sweep, as [`Config::direct`] sees it.
 pub struct Whole<'a, A> {
@@ -48,7 +50,7 @@ impl<C: Config, A: Element> Fused<C, A> {
 
     /// The step of optimizers that replace the gradient of a whole array before they sweep.
     #[cold]
-    pub(super) fn sweep_directed(&mut self, Lending { params, strided, loss }: Lending<'_, '_, A>) {
+    pub(super) fn sweep_directed(&mut self, Lending { params, strided, loss }: Lending<'_, '_, A>, watch: &[Mutex<Totals>]) {
         let Fused { entries, plans, parallel, scratch, .. } = self;
         for param in params.iter_mut().filter(|param| param.lent.has_grad()) {
             let entry = &mut entries[param.entry];
@@ -74,7 +76,9 @@ impl<C: Config, A: Element> Fused<C, A> {
             entry.scalars = config.direct(&now, whole);
             entry.t += 1;
 
-            let at = At { first: !entry.begun, scale: A::one() };
+            let gathered = Mutex::new(Totals::default());
+            let watch = watch.get(entry.group);
+            let at = At { first: !entry.begun, scale: A::one(), watch: watch.map(|_| &gathered) };
             entry.begun = true;
             let mut views = [None];
             let lent = Lent::new(p.view_mut(), direction.view(), 0, |pair| views = [Some(pair)]);
@@ -82,6 +86,13 @@ impl<C: Config, A: Element> Fused<C, A> {
             let order = entry.order;
             if let Some(task) = Task::borrow(&mut lent, order, &mut views, entry.arrays()) {
                 run_one(task, kernel, at, parallel);
+            }
+            if let Some(watch) = watch {
+                // The sweep saw the direction in the place of the gradient.
+                let mut totals = *lock(&gathered);
+                totals.gradient = g.iter().map(|g| g.f64() * g.f64()).sum();
+                totals.non_finite = g.iter().filter(|g| !g.is_finite()).count() as u64;
+                *lock(watch) += totals;
             }
         }
     }

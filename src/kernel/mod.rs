@@ -15,10 +15,12 @@ pub mod reduce;
 mod rule;
 mod sweep;
 pub(crate) mod walk;
+pub(crate) mod watch;
 mod wrap;
 
 pub use element::Element;
 pub use lanes::{Arrays, Lanes, MAX_STATES, Untouched, View};
 pub use pool::Parallel;
 pub use rule::{At, Either, Kernel, MAX_TERMS, Rule};
+pub use watch::Totals;
 pub use wrap::{CoupledDecay, DecoupledDecay, Pass, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled, decoupled};

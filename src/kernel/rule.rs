@@ -1,9 +1,11 @@
 //! What an optimizer does to one element.
 use super::{
-    Arrays, Element, Lanes, MAX_STATES, View, With, Wrapper,
+    Arrays, Element, Lanes, MAX_STATES, Totals, View, With, Wrapper,
     reduce::Sum,
     sweep::{measure, sweep},
+    watch::sweep_watched,
 };
+use std::sync::Mutex;
 
 /// The largest number of sums a rule can ask for.
 pub const MAX_TERMS: usize = 4;
@@ -91,19 +93,24 @@ pub trait Kernel<A: Element>: Copy + Send + Sync {
     fn terms(&self) -> usize;
 
     /// Adds what these elements contribute to the sums.
-    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
+    fn measure(&self, at: &At<'_, A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
 
     /// Updates `p` with the gradient `g` of the same length.
-    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+    fn run(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+
+    /// As [`Kernel::run`], and adds what the step does to `totals`.
+    fn run_watched(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>, totals: &mut Totals);
 }
 
 /// What a kernel is told about the array it runs over.
 #[derive(Clone, Copy, Debug)]
-pub struct At<A> {
+pub struct At<'a, A> {
     /// Whether the state of the array begins here.
     pub first: bool,
     /// What the gradient is multiplied with: -1 to climb, and the factor of clipping by a norm.
     pub scale: A,
+    /// Where to add up what the step does, if that is asked for.
+    pub watch: Option<&'a Mutex<Totals>>,
 }
 
 impl<R: Rule> Kernel<R::Elem> for R {
@@ -124,7 +131,7 @@ impl<R: Rule> Kernel<R::Elem> for R {
     }
     fn measure(
         &self,
-        at: &At<R::Elem>,
+        at: &At<'_, R::Elem>,
         p: &[R::Elem],
         g: &[R::Elem],
         mut state: Arrays<'_, R::Elem>,
@@ -137,13 +144,27 @@ impl<R: Rule> Kernel<R::Elem> for R {
         measure(self, at.scale, p, g, &state, sums);
     }
     #[inline]
-    fn run(&self, at: &At<R::Elem>, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
+    fn run(&self, at: &At<'_, R::Elem>, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
         const { assert!(R::State::N <= MAX_STATES, "a rule and its wrappers have six state arrays at most") };
         let mut state = R::State::take(&mut state, 0);
         if at.first {
             begin(self, at.scale, p, g, &mut state);
         }
         sweep(self, at.scale, p, g, state);
+    }
+    fn run_watched(
+        &self,
+        at: &At<'_, R::Elem>,
+        p: &mut [R::Elem],
+        g: &[R::Elem],
+        mut state: Arrays<'_, R::Elem>,
+        totals: &mut Totals,
+    ) {
+        let mut state = R::State::take(&mut state, 0);
+        if at.first {
+            begin(self, at.scale, p, g, &mut state);
+        }
+        sweep_watched(self, at.scale, p, g, state, totals);
     }
 }
 
@@ -190,17 +211,23 @@ impl<A: Element, X: Kernel<A>, Y: Kernel<A>> Kernel<A> for Either<X, Y> {
             Either::Y(y) => y.terms(),
         }
     }
-    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
+    fn measure(&self, at: &At<'_, A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
         match self {
             Either::X(x) => x.measure(at, p, g, state, sums),
             Either::Y(y) => y.measure(at, p, g, state, sums),
         }
     }
     #[inline]
-    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         match self {
             Either::X(x) => x.run(at, p, g, state),
             Either::Y(y) => y.run(at, p, g, state),
+        }
+    }
+    fn run_watched(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>, totals: &mut Totals) {
+        match self {
+            Either::X(x) => x.run_watched(at, p, g, state, totals),
+            Either::Y(y) => y.run_watched(at, p, g, state, totals),
         }
     }
 }

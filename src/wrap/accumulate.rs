@@ -1,5 +1,5 @@
 use crate::{
-    Error, Limits, NonFinite, Optimizer, Outcome, Parallel, ParamGroup,
+    Error, GroupReport, Limits, NonFinite, Optimizer, Outcome, Parallel, ParamGroup,
     kernel::Element,
     params::{Lending, Param},
 };
@@ -117,6 +117,9 @@ impl<A: Element, O: Optimizer<A>> Optimizer<A> for Accumulate<A, O> {
     }
     fn swap_average(&mut self, name: &str, param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
         self.inner.swap_average(name, param)
+    }
+    fn report(&self) -> &[GroupReport] {
+        self.inner.report()
     }
     fn grad_norm(&self) -> Option<f64> {
         self.inner.grad_norm()

@@ -2,7 +2,7 @@
 use super::*;
 use crate::{
     error::check,
-    kernel::{Arrays, At, Lanes, MAX_STATES, View, Wrapper, reduce::Sum},
+    kernel::{Arrays, At, Lanes, MAX_STATES, Totals, View, Wrapper, pool::lock, reduce::Sum, watch::compare},
 };
 use multiversion::multiversion;
 
@@ -171,6 +171,8 @@ any_wrap! {
     Lookahead { wrap now _lr => Synchronize<A>: wrap.wrapper(now) };
     /// Parameters kept in a box.
     Bounds { wrap _now lr => Bound<A>: wrap.wrapper(lr) };
+    /// Norms gathered in the step.
+    Watch;
     /// L1 penalty.
     L1 { wrap _now lr => Shrink<A>: wrap.wrapper(lr) };
 }
@@ -241,6 +243,7 @@ pub struct Paged<K, A> {
     inner: K,
     /// From the inside out.
     layers: [Option<Layer<A>>; LAYERS],
+    watched: bool,
 }
 
 impl<K: Kernel<A>, A: Element> Paged<K, A> {
@@ -281,7 +284,7 @@ impl<K: Kernel<A>, A: Element> Kernel<A> for Paged<K, A> {
 
     #[inline(always)]
     fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W> {
-        Paged { inner: self.inner.with(wrapper), layers: self.layers }
+        Paged { inner: self.inner.with(wrapper), layers: self.layers, watched: self.watched }
     }
 
     fn cost(&self) -> u64 {
@@ -297,7 +300,7 @@ impl<K: Kernel<A>, A: Element> Kernel<A> for Paged<K, A> {
         self.inner.terms()
     }
 
-    fn measure(&self, at: &At<A>, p: &[A], g: &[A], mut state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
+    fn measure(&self, at: &At<'_, A>, p: &[A], g: &[A], mut state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
         if self.layers[0].is_none() {
             return self.inner.measure(at, p, g, state, sums);
         }
@@ -323,25 +326,34 @@ impl<K: Kernel<A>, A: Element> Kernel<A> for Paged<K, A> {
     }
 
     #[inline]
-    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
-        if self.layers[0].is_none() {
+    fn run(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+        if let Some(watch) = at.watch.filter(|_| self.watched) {
+            let mut totals = Totals::default();
+            self.run_watched(at, p, g, state, &mut totals);
+            *lock(watch) += totals;
+        } else if self.layers[0].is_none() {
             self.inner.run(at, p, g, state);
         } else {
-            self.pages(at, p, g, state);
+            self.pages(at, p, g, state, None);
         }
+    }
+
+    fn run_watched(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>, totals: &mut Totals) {
+        self.pages(at, p, g, state, Some(totals));
     }
 }
 
 impl<K: Kernel<A>, A: Element> Paged<K, A> {
-    fn pages(&self, at: &At<A>, p: &mut [A], g: &[A], mut state: Arrays<'_, A>) {
+    fn pages(&self, at: &At<'_, A>, p: &mut [A], g: &[A], mut state: Arrays<'_, A>, mut totals: Option<&mut Totals>) {
         let inside = self.inner_arrays();
         let changed = self.layers().any(Layer::changes_gradient);
-        let looks_back = self.layers().any(Layer::looks_back);
+        let looks_back = totals.is_some() || self.layers().any(Layer::looks_back);
         let inner = if changed { At { scale: A::one(), ..*at } } else { *at };
         let (mut tile, mut old) = ([A::ZERO; PAGE], [A::ZERO; PAGE]);
         for start in (0..p.len()).step_by(PAGE) {
             let range = start..p.len().min(start + PAGE);
-            let (p, mut g, mut state) = (&mut p[range.clone()], &g[range.clone()], state.part(range));
+            let (p, lent, mut state) = (&mut p[range.clone()], &g[range.clone()], state.part(range));
+            let mut g = lent;
             let n = p.len();
             let mut own = state.some(inside..MAX_STATES);
             if at.first {
@@ -366,6 +378,9 @@ impl<K: Kernel<A>, A: Element> Paged<K, A> {
                     layer.land(&old[..n], p, own);
                 }
             });
+            if let Some(totals) = &mut totals {
+                compare(&old[..n], p, lent, totals);
+            }
         }
     }
 }
@@ -437,6 +452,10 @@ impl<C: Config> Config for Composed<C> {
         self.inner.is_directed() || self.wrap.iter().any(AnyWrap::is_directed)
     }
 
+    fn is_watched(&self) -> bool {
+        self.inner.is_watched() || self.wrap.iter().any(|wrap| matches!(wrap, AnyWrap::Watch(_)))
+    }
+
     fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
         self.inner.factors(shape)
     }
@@ -455,7 +474,7 @@ impl<C: Config> Config for Composed<C> {
         let mut layers = [None; LAYERS];
         let wraps = self.wrap.iter().filter_map(|wrap| wrap.layer(now, self.inner.lr()));
         layers.iter_mut().zip(wraps).for_each(|(layer, wrap)| *layer = Some(wrap));
-        Paged { inner: self.inner.kernel(now), layers }
+        Paged { inner: self.inner.kernel(now), layers, watched: self.is_watched() }
     }
 
     fn adopt(&self, config: &OptimizerConfig) -> Option<Self> {

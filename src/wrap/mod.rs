@@ -33,6 +33,7 @@ mod gradient;
 mod lookahead;
 mod project;
 mod sam;
+mod watch;
 
 pub use accumulate::Accumulate;
 pub use average::{Averaged, Ema, Swa};
@@ -45,6 +46,7 @@ pub use gradient::{
 pub use lookahead::{Lookahead, Synchronize};
 pub use project::{Bound, Bounds, L1, Shrink, l2_ball, non_negative, simplex};
 pub use sam::{Ascended, Sam};
+pub use watch::{Watch, Watching};
 
 use crate::{
     Config, Error, Factor, Fields, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Whole,
@@ -71,6 +73,9 @@ pub trait Wrap: Fields + Clone + PartialEq + Default + fmt::Debug + Send + Sync 
     fn clipping(&self) -> Option<Clipping> {
         None
     }
+
+    /// Whether steps are watched.
+    const WATCH: bool = false;
 
     /// Whether [`Wrap::direct`] does something.
     const DIRECTED: bool = false;
@@ -142,6 +147,10 @@ impl<C: Config, W: Wrap> Config for Wrapped<C, W> {
         self.wrap.clipping().or(self.inner.clipping())
     }
 
+    fn is_watched(&self) -> bool {
+        W::WATCH || self.inner.is_watched()
+    }
+
     fn is_directed(&self) -> bool {
         W::DIRECTED || self.inner.is_directed()
     }
@@ -199,6 +208,11 @@ pub trait Compose: Config {
     /// Decoupled weight decay, for optimizers that have none: see [`WeightDecay`].
     fn decoupled_weight_decay(self, weight_decay: f64) -> Wrapped<Self, WeightDecay> {
         self.wrap(WeightDecay { weight_decay, decoupled: true })
+    }
+
+    /// Gathers norms of gradients, updates and parameters in the step: see [`Watch`].
+    fn watch(self) -> Wrapped<Self, Watch> {
+        self.wrap(Watch {})
     }
 
     /// Keeps every element of the parameters between two bounds: see [`Bounds`].

@@ -134,7 +134,8 @@ fn optimizers(args: &Args) -> Result<Vec<(String, OptimizerConfig)>, Box<dyn Err
     let all = OptimizerConfig::all();
     let mut chosen = Vec::new();
     for name in &args.optimizers {
-        let found: Vec<_> = all.iter().filter(|config| name == "all" || name == config.name()).cloned().collect();
+        let found: Vec<_> =
+            all.iter().filter(|config| name == config.name() || name == "all" && steps_biases(config)).cloned().collect();
         if found.is_empty() {
             let known: Vec<_> = all.iter().map(OptimizerConfig::name).collect();
             return Err(format!("there is no optimizer `{name}`; there are {} and `all`", known.join(", ")).into());
@@ -149,6 +150,12 @@ fn optimizers(args: &Args) -> Result<Vec<(String, OptimizerConfig)>, Box<dyn Err
     }
     chosen.dedup();
     Ok(chosen)
+}
+
+/// Whether an optimizer takes vectors, as the biases are; who asks for another one by name is told why it cannot run.
+fn steps_biases(config: &OptimizerConfig) -> bool {
+    let (mut bias, grad) = (ndarray::arr1(&[0.0]), ndarray::arr1(&[0.0]));
+    config.build::<f64>().update_with_loss(&mut bias, &grad, 0.0).is_ok()
 }
 
 /// How long a run is.

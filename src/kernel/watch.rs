@@ -31,15 +31,10 @@ const LANES: usize = 32;
 /// After so many elements lanes of `f32` are emptied into `f64`: each has added 128 squares then.
 const PAGE: usize = 4096;
 
-#[derive(Clone, Copy)]
-struct Lanes<A>([[A; LANES]; 3]);
-
-impl<A: Element> Lanes<A> {
-    #[inline(always)]
-    fn empty(self, totals: &mut Totals) {
-        let [gradient, update, parameter] = self.0.map(|lanes| lanes.iter().map(|lane| lane.f64()).sum::<f64>());
-        *totals += Totals { gradient, update, parameter, non_finite: 0 };
-    }
+#[inline(always)]
+fn empty<A: Element>(g: [A; LANES], u: [A; LANES], p: [A; LANES], totals: &mut Totals) {
+    let [gradient, update, parameter] = [g, u, p].map(|lanes| lanes.iter().map(|lane| lane.f64()).sum::<f64>());
+    *totals += Totals { gradient, update, parameter, non_finite: 0 };
 }
 
 /// As [`sweep`](super::sweep::sweep), and adds what it did to `totals`.
@@ -57,29 +52,34 @@ pub(crate) fn sweep_watched<R: Rule, V: View<R::State>>(
     for (p, g) in p.chunks_mut(PAGE).zip(g.chunks(PAGE)) {
         let (mut page, rest) = state.split_at(p.len());
         state = rest;
-        let mut sums = Lanes([[R::Elem::ZERO; LANES]; 3]);
+        let (mut sg, mut su, mut sp) = ([R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES]);
         let mut at = 0;
         while at + LANES <= p.len() {
             let (p, g) = (&mut p[at..at + LANES], &g[at..at + LANES]);
             let (mut now, rest) = page.split_at(LANES);
             for i in 0..LANES {
-                let (update, new) = each(rule, scale, &mut p[i], g[i], &mut now, i);
-                sums.0[0][i] += g[i] * g[i];
-                sums.0[1][i] += update * update;
-                sums.0[2][i] += new * new;
+                let old = p[i];
+                let (delta, lanes) = rule.delta(old, scale * g[i], now.load(i));
+                let (new, lanes) = rule.land(old, delta, lanes);
+                p[i] = new;
+                now.store(i, lanes);
+                let update = old - new;
+                sg[i] += g[i] * g[i];
+                su[i] += update * update;
+                sp[i] += new * new;
             }
             page = rest;
             at += LANES;
         }
         let before = totals.gradient;
-        sums.empty(totals);
+        empty(sg, su, sp, totals);
         // The tail has lanes of its own: an index that is not constant would keep the sums out of registers.
-        let mut sums = Lanes([[R::Elem::ZERO; LANES]; 3]);
+        let (mut sg, mut su, mut sp) = ([R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES]);
         for (i, (p, &g)) in p[at..].iter_mut().zip(&g[at..]).enumerate() {
             let (update, new) = each(rule, scale, p, g, &mut page, i);
-            (sums.0[0][i], sums.0[1][i], sums.0[2][i]) = (g * g, update * update, new * new);
+            (sg[i], su[i], sp[i]) = (g * g, update * update, new * new);
         }
-        sums.empty(totals);
+        empty(sg, su, sp, totals);
         // A gradient that is not finite shows in the sum, so only then is it worth looking again.
         if !totals.gradient.is_finite() || !before.is_finite() {
             totals.non_finite += g.iter().filter(|g| !g.is_finite()).count() as u64;
@@ -111,23 +111,23 @@ pub(crate) fn compare<A: Element>(old: &[A], new: &[A], g: &[A], totals: &mut To
     let n = new.len();
     let (old, g) = (&old[..n], &g[..n]);
     let mut at = 0;
-    let mut sums = Lanes([[A::ZERO; LANES]; 3]);
+    let (mut sg, mut su, mut sp) = ([A::ZERO; LANES], [A::ZERO; LANES], [A::ZERO; LANES]);
     while at + LANES <= n {
         for i in 0..LANES {
             let (update, g, new) = (old[at + i] - new[at + i], g[at + i], new[at + i]);
-            sums.0[0][i] += g * g;
-            sums.0[1][i] += update * update;
-            sums.0[2][i] += new * new;
+            sg[i] += g * g;
+            su[i] += update * update;
+            sp[i] += new * new;
         }
         at += LANES;
     }
-    sums.empty(totals);
-    let mut sums = Lanes([[A::ZERO; LANES]; 3]);
+    empty(sg, su, sp, totals);
+    let (mut sg, mut su, mut sp) = ([A::ZERO; LANES], [A::ZERO; LANES], [A::ZERO; LANES]);
     for (i, at) in (at..n).enumerate() {
         let (update, g, new) = (old[at] - new[at], g[at], new[at]);
-        (sums.0[0][i], sums.0[1][i], sums.0[2][i]) = (g * g, update * update, new * new);
+        (sg[i], su[i], sp[i]) = (g * g, update * update, new * new);
     }
-    sums.empty(totals);
+    empty(sg, su, sp, totals);
     if !totals.gradient.is_finite() {
         totals.non_finite += g.iter().filter(|g| !g.is_finite()).count() as u64;
     }

@@ -59,7 +59,7 @@ impl<A: Element, const SWA: bool> Wrapper<A> for Averaged<A, SWA> {
     #[inline(always)]
     fn land(&self, _p: A, new: A, [e]: [A; 1]) -> (A, [A; 1]) {
         // With keep = 0 and for a constant this is exact.
-        (new, [if self.on { new + self.keep * (e - new) } else { e }])
+        (new, [if !SWA || self.on { new + self.keep * (e - new) } else { e }])
     }
 }
 

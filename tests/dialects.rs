@@ -32,12 +32,15 @@ fn presets() -> BTreeMap<(&'static str, &'static str), OptimizerConfig> {
         "yogi" YogiConfig: optax paper;
         "lamb" LambConfig: optax keras;
         "ftrl" FtrlConfig: keras;
+        "muon" MuonConfig: torch optax;
+        "adafactor" AdafactorConfig: torch;
     }
     all
 }
 
 /// What a case may have beside its preset: the learning rate, and options that mean the same in every dialect.
-const FREE: [&str; 11] = [
+const FREE: [&str; 12] = [
+    "adjust_lr",
     "lr",
     "weight_decay",
     "momentum",

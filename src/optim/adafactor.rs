@@ -49,6 +49,13 @@ hyper_parameters! {
     }
 }
 
+impl AdafactorConfig {
+    /// The form and the defaults of `torch.optim.Adafactor`: the defaults.
+    pub fn torch() -> Self {
+        Self::default()
+    }
+}
+
 impl Config for AdafactorConfig {
     type Kernel<A: Element> = WithDecoupled<Descent<A>>;
 

@@ -18,8 +18,7 @@ use ndarray::{Array2, ArrayViewMut2};
 /// Only matrices are taken; with `row_axes` arrays of more axes are flattened: the first `row_axes` axes make the rows, the
 /// others the columns. (For another choice lend a permuted view; that costs nothing.)
 ///
-/// This is `optax.contrib.muon`; [`MuonConfig::torch`] gives `torch.optim.Muon`, up to eps and to torch's matrix products in
-/// bfloat16. Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; J. Liu et al.,
+/// This is `optax.contrib.muon`; [`MuonConfig::torch`] gives `torch.optim.Muon`, but for torch's matrix products in bfloat16. Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; J. Liu et al.,
 /// arXiv:2502.16982. State: `momentum_buffer`.
 ///
 /// Products of matrices use fused multiply-add where the machine has it: here alone the last bits can differ between machines
@@ -78,11 +77,16 @@ hyper_parameters! {
 }
 
 impl MuonConfig {
-    /// The form and the defaults of `torch.optim.Muon`.
+    /// The form of `optax.contrib.muon`: the defaults.
+    pub fn optax() -> Self {
+        Self::default()
+    }
+
+    /// The form and the defaults of `torch.optim.Muon`; norms below its eps of 1e-7 count as they are.
     pub fn torch() -> Self {
         MuonConfig {
             bias_correction: false,
-            eps: 1e-7,
+            eps: 0.0,
             adjust_lr: AdjustLr::Original,
             weight_decay: 0.1,
             ..Default::default()
@@ -171,7 +175,8 @@ impl MuonConfig {
     fn orthogonalize<A: Element>(&self, mut matrix: ArrayViewMut2<'_, A>, parallel: &Parallel) {
         let high = matrix.nrows() > matrix.ncols();
         let wide = if high { matrix.t() } else { matrix.view() };
-        let scale = A::of(1.0 / (sum_squares(&matrix).sqrt() + self.eps));
+        let norm = sum_squares(&matrix).sqrt() + self.eps;
+        let scale = A::of(if norm > 0.0 { 1.0 / norm } else { 0.0 });
         let mut x: Array2<A> = Array2::from_shape_fn(wide.dim(), |at| wide[at] * scale);
         let (a, b, c) = self.ns_coefficients;
         let (a, b, c) = (A::of(a), A::of(b), A::of(c));

@@ -12,6 +12,7 @@ import random
 
 STEPS = [1, 2, 3, 5, 10, 30]
 SHAPES = [("weight", [3, 2]), ("bias", [2]), ("gain", []), ("kernel", [2, 1, 2])]
+MATRICES = [("high", [4, 2]), ("wide", [2, 3]), ("square", [2, 2])]
 
 
 def sign(x):
@@ -233,6 +234,36 @@ def paper_yogi(x, g, s, t, eta, beta1=0.9, beta2=0.999, eps=1e-3):
 
 # --- WRITTEN: id, where the formula is from, keys of the crate, the formula, its arguments, gradients, learning rates ------
 LRS = [0.02, 0.05, 0.01]
+# --- torch: Muon, matrix by matrix, products in the order of the indices ---------------------------------------------------
+def torch_muon(array, grads, slots, t, lr, shape, momentum=0.95, weight_decay=0.1, nesterov=True, adjust_lr_fn=None):
+    def product(a, b):
+        return [[math.fsum(x * y for x, y in zip(row, column)) for column in zip(*b)] for row in a]
+
+    a, b, c = 3.4445, -4.775, 2.0315
+    for g, s in zip(grads, slots):
+        s["buf"] = s.get("buf", 0.0) + (g - s.get("buf", 0.0)) * (1 - momentum)
+    flat = [g + (s["buf"] - g) * momentum if nesterov else s["buf"] for g, s in zip(grads, slots)]
+    rows, columns = shape
+    x = [flat[i * columns:(i + 1) * columns] for i in range(rows)]
+    if rows > columns:
+        x = [list(column) for column in zip(*x)]
+    norm = max(math.sqrt(math.fsum(v * v for row in x for v in row)), 1e-7)
+    x = [[v / norm for v in row] for row in x]
+    for _ in range(5):
+        gram = product(x, [list(column) for column in zip(*x)])
+        squared = product(gram, gram)
+        update = [[b * g + c * s for g, s in zip(*rows)] for rows in zip(gram, squared)]
+        x = [[a * v + w for v, w in zip(*rows)] for rows in zip(x, product(update, x))]
+    if rows > columns:
+        x = [list(column) for column in zip(*x)]
+    if adjust_lr_fn == "match_rms_adamw":
+        ratio = 0.2 * math.sqrt(max(rows, columns))
+    else:
+        ratio = math.sqrt(max(1, rows / columns))
+    update = [v for row in x for v in row]
+    return [p * (1 - lr * weight_decay) - lr * ratio * u for p, u in zip(array, update)]
+
+
 WRITTEN = [
     ("sgd-keras", "keras.optimizers.SGD", {"lr": 0.01, "lr_in_buffer": True}, keras_sgd, {"learning_rate": 0.01}, {}),
     ("sgd-keras-momentum", "keras.optimizers.SGD, a learning rate that changes",
@@ -314,6 +345,12 @@ WRITTEN = [
      paper_adan, {"eta": 0.02, "lam": 0.5}, {}),
     ("yogi-paper", "NeurIPS 2018, algorithm 2",
      {"lr": 0.01, "initial_accumulator_value": 0.0, "bias_correction": False}, paper_yogi, {"eta": 0.01}, {}),
+    ("muon-torch", "torch.optim.Muon, in f64",
+     {"lr": 1e-3, "bias_correction": False, "eps": 0.0, "adjust_lr": "original", "weight_decay": 0.1},
+     torch_muon, {"lr": 1e-3}, {}),
+    ("muon-torch-rms", "torch.optim.Muon, in f64",
+     {"lr": 0.02, "bias_correction": False, "eps": 0.0, "adjust_lr": "match_rms_adamw", "nesterov": False, "weight_decay": 0.1},
+     torch_muon, {"lr": 0.02, "nesterov": False, "adjust_lr_fn": "match_rms_adamw"}, {}),
 ]
 
 
@@ -324,7 +361,8 @@ def size(shape):
 def written(number, name, source, keys, rule, arguments, decay=1.0, lrs=()):
     """Gradients of very different sizes for different elements; with `decay` they shrink from step to step."""
     rng = random.Random(number)
-    params = [{"name": n, "shape": s, "values": [round(rng.uniform(-2, 2), 3) for _ in range(size(s))]} for n, s in SHAPES]
+    shapes = MATRICES if rule is torch_muon else SHAPES
+    params = [{"name": n, "shape": s, "values": [round(rng.uniform(-2, 2), 3) for _ in range(size(s))]} for n, s in shapes]
     scales = [[10 ** rng.uniform(-4, 0.5) for _ in p["values"]] for p in params]
     count = 8 if decay == 1.0 else max(STEPS)
     grads = [[[float(f"{rng.gauss(0, 1) * scale * decay**t:.4g}") for scale in row] for row in scales] for t in range(count)]
@@ -333,7 +371,9 @@ def written(number, name, source, keys, rule, arguments, decay=1.0, lrs=()):
     for t in range(1, max(STEPS) + 1):
         more = {"learning_rate": lrs[(t - 1) % len(lrs)]} if lrs else {}
         for i, gs in enumerate(grads[(t - 1) % count]):
-            if rule is keras_lamb:
+            if rule is torch_muon:
+                arrays[i] = rule(arrays[i], gs, slots[i], t, shape=params[i]["shape"], **arguments, **more)
+            elif rule is keras_lamb:
                 arrays[i] = rule(arrays[i], gs, slots[i], t, **arguments, **more)
             else:
                 arrays[i] = [rule(w, g, s, t, **arguments, **more) for w, g, s in zip(arrays[i], gs, slots[i])]

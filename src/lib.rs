@@ -20,7 +20,8 @@
 //! ```
 //!
 //! or lend many arrays of different rank, by name, for one [`step`](Optimizer::step): see [`Params`]. Some of them can have
-//! hyper-parameters of their own: see [`ParamGroup`]. [`OptimizerConfig`] describes any optimizer in a file.
+//! hyper-parameters of their own: see [`ParamGroup`]. [`OptimizerConfig`] describes any optimizer in a file. What goes around an
+//! optimizer, from clipping to averages of the parameters, is in [`wrap`], learning rates that change in [`schedule`].
 //!
 //! # Optimizers
 //!
@@ -89,7 +90,8 @@
 //!
 //! - A step checks every name, shape and hyper-parameter before it changes the first element, and returns an [`Error`] that
 //!   names what is wrong. Nothing panics, and a failed step has changed nothing.
-//! - Results are the same bits for any number of threads, chunk size, memory layout and SIMD width.
+//! - Results are the same bits for any number of threads, chunk size, memory layout and SIMD width; only the matrix products of
+//!   [`Muon`], `Shampoo` and `Soap` can differ in their last bits between machines.
 //! - Arrays of any layout work: transposed, reversed, strided, sliced. Moments take the memory order of the parameter.
 //! - After the first call a step on one thread allocates nothing beyond your [`Params`].
 //! - There is no `unsafe` code in the crate.

@@ -28,19 +28,19 @@ const LANES: usize = 32;
 /// Elements that are looked at together.
 const TILE: usize = 1024;
 
-/// Width of a bin in bits: a lane adds 2^5 numbers of so many bits without rounding.
-const WIDTH: i32 = 46;
+/// Width of a bin in bits: the counts of a tile fit an `i64`.
+const WIDTH: i32 = 50;
 /// Bins below 1.
-const BELOW: i32 = 22;
-const BINS: usize = 44;
+const BELOW: i32 = 20;
+const BINS: usize = 40;
 /// Bins that a sum keeps, from its largest term down.
 const KEPT: usize = 2;
 
 /// A sum whose value does not depend on the order in which its terms are added, nor on how they are cut into pieces.
 ///
-/// Every term is split into multiples of fixed powers of 2, one for each bin of 46 bits, and a bin counts its multiples
-/// exactly; the two uppermost bins that the largest term reaches make the result, so that each term counts down to 46 bits or
-/// more below the largest; terms below 2^-1013 count as 0. (The idea is that of J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
+/// Every term is split into multiples of fixed powers of 2, one for each bin of 50 bits, and a bin counts its multiples
+/// exactly; the two uppermost bins that the largest term reaches make the result, so that each term counts down to 50 bits or
+/// more below the largest; terms below 2^-1001 count as 0. (The idea is that of J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
 /// ARITH 2013.)
 ///
 /// ```
@@ -98,8 +98,8 @@ impl Sum {
         self.top = self.top.max(top);
         let first = top.saturating_sub(KEPT - 1);
         let quanta: [f64; KEPT] = std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH));
-        for (i, sum) in split(a, term, quanta).into_iter().enumerate().take(top - first + 1) {
-            self.bins[top - i] += (sum / quanta[i]) as i128;
+        for (i, count) in split(a, term, quanta).into_iter().enumerate().take(top - first + 1) {
+            self.bins[top - i] += i128::from(count);
         }
     }
 
@@ -118,24 +118,22 @@ impl Sum {
     }
 }
 
-/// The sums of the multiples of each quantum in the terms of these elements, largest quantum first; each is exact.
+/// How many of each quantum there are in the terms of these elements together, largest quantum first.
 #[multiversion(targets = "simd")]
-fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> [f64; KEPT] {
-    // Adding and taking away 1.5 2^52 quanta rounds to a multiple of the quantum.
+fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> [i64; KEPT] {
+    // Adding 1.5 2^52 quanta rounds to a multiple of the quantum, and counts it in the last bits of the sum: bits are integers,
+    // whose sums are exact in any order, so that this loop vectorises.
     let [r0, r1] = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
-    let (mut s0, mut s1) = ([0.0; LANES], [0.0; LANES]);
-    let (blocks, tail) = a.as_chunks::<LANES>();
-    let mut padded = [A::ZERO; LANES];
-    padded[..tail.len()].copy_from_slice(tail);
-    for block in blocks.iter().chain([&padded]) {
-        for i in 0..LANES {
-            let x = term(block[i]);
-            let multiple = (x + r0) - r0;
-            s0[i] += multiple;
-            s1[i] += ((x - multiple) + r1) - r1;
-        }
+    let (mut n0, mut n1) = (0_u64, 0_u64);
+    for &a in a {
+        let x = term(a);
+        let high = x + r0;
+        let low = (x - (high - r0)) + r1;
+        n0 = n0.wrapping_add(high.to_bits());
+        n1 = n1.wrapping_add(low.to_bits());
     }
-    [s0.iter().sum(), s1.iter().sum()]
+    let count = |n: u64, r: f64| n.wrapping_sub(r.to_bits().wrapping_mul(a.len() as u64)) as i64;
+    [count(n0, r0), count(n1, r1)]
 }
 
 /// The sum of the squares of all elements.

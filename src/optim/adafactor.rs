@@ -96,14 +96,13 @@ impl Config for AdafactorConfig {
             }
             _ => {}
         }
-        let update = |g: &mut A, v: A| *g = *g / v.max(eps * eps).sqrt();
+        let floor = eps * eps;
         match factors {
-            [v] => g.zip_mut_with(v, |g, &v| update(g, v)),
+            [v] => g.zip_mut_with(v, |g, &v| *g = *g / v.max(floor).sqrt()),
             [rows, columns] => for_each_matrix(&mut g, rows, columns, |mut g, rows, columns| {
                 let mean = A::of(rows.iter().map(|r| r.f64()).sum::<f64>() / rows.len() as f64).max(eps);
-                for (mut g, &mut row) in g.rows_mut().into_iter().zip(rows) {
-                    let row = row / mean;
-                    g.iter_mut().zip(&*columns).for_each(|(g, &column)| update(g, row * column));
+                for (g, &mut row) in g.rows_mut().into_iter().zip(rows) {
+                    normalize(g.into_slice().unwrap_or_default(), row / mean, columns, floor);
                 }
             }),
             _ => {}
@@ -148,6 +147,15 @@ fn average_squares<A: Element>(g: ArrayViewMut2<'_, A>, rows: &mut [A], columns:
     }
     for (column, sum) in columns.iter_mut().zip(sums) {
         *column += weight * (A::of(sum / rows.len() as f64) - *column);
+    }
+}
+
+/// Divides a row by the root of v.
+#[multiversion::multiversion(targets = "simd")]
+fn normalize<A: Element>(g: &mut [A], row: A, columns: &[A], floor: A) {
+    for (g, &column) in g.iter_mut().zip(columns) {
+        let v = row * column;
+        *g = *g / (if v < floor { floor } else { v }).sqrt();
     }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     Error, Now, Whole,
     error::check,
     kernel::{Element, Kernel, Wrapper},
-    random::mix,
+    random::nth,
 };
 use ndarray::Axis;
 
@@ -274,12 +274,12 @@ impl Wrap for Noise {
 
     fn direct<A: Element>(&self, now: &Now, whole: &mut Whole<'_, A>) {
         let deviation = (self.eta / (1.0 + now.t as f64).powf(self.gamma)).sqrt();
-        let name = whole.name.bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte)));
-        let stream = mix(mix(self.seed) ^ now.t) ^ name;
+        let name = whole.name.bytes().fold(0, |hash, byte| nth(hash, u64::from(byte)));
+        let stream = nth(nth(self.seed, now.t), name);
         let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
         // Box and Muller: two numbers from two uniform ones.
         for (pair, g) in (0_u64..).zip(whole.g.as_slice_mut().unwrap_or_default().chunks_mut(2)) {
-            let [a, b] = [0, 1].map(|i| uniform(mix(stream ^ mix(2 * pair + i))));
+            let [a, b] = [0, 1].map(|i| uniform(nth(stream, 2 * pair + i)));
             let (radius, angle) = (deviation * (-2.0 * a.ln()).sqrt(), std::f64::consts::TAU * b);
             for (g, x) in g.iter_mut().zip([angle.cos(), angle.sin()]) {
                 *g += A::of(radius * x);

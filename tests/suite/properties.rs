@@ -1,5 +1,4 @@
 //! The same bits for any memory layout, thread count, chunk size, alignment and length.
-mod common;
 
 use ndarray::{Array1, Array2, ArrayD, ArrayView, ArrayViewMut, Axis, Ix2, IxDyn, Slice, s};
 use ndarray_optim::{
@@ -37,7 +36,7 @@ fn configs() -> Vec<OptimizerConfig> {
     }
     configs.push(MuonConfig { row_axes: Some(1), ..Default::default() }.into());
     configs.push(MuonConfig { row_axes: Some(2), weight_decay: 0.1, ..MuonConfig::torch() }.into());
-    configs.extend(common::cases().into_iter().map(|case| case.optimizer));
+    configs.extend(crate::common::cases().into_iter().map(|case| case.optimizer));
     configs
 }
 

@@ -1,7 +1,6 @@
 //! Trajectories of torch and optax, replayed.
-mod common;
 
-use common::{F32, F64, NO_GOLDENS, cases, worst_error};
+use crate::common::{F32, F64, NO_GOLDENS, cases, worst_error};
 use ndarray_optim::OptimizerConfig;
 use std::collections::BTreeMap;
 

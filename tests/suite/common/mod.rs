@@ -1,5 +1,4 @@
 //! The golden trajectories and how they are replayed.
-#![allow(dead_code)]
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{Optimizer, OptimizerConfig, Params, kernel::Element};
 use serde::Deserialize;
@@ -81,6 +80,6 @@ pub const F64: f64 = 1e-12;
 pub const F32: f64 = 2e-5;
 
 /// Optimizers without golden trajectories. Public implementations of Shampoo and SOAP differ from the papers and from each other;
-/// Sophia is given estimates of curvature between its steps, which trajectories of gradients do not hold. `tests/matrix.rs` and
-/// `tests/sophia.rs` have them written again, with mutants of their own.
+/// Sophia is given estimates of curvature between its steps, which trajectories of gradients do not hold. `tests/suite/matrix.rs` and
+/// `tests/suite/sophia.rs` have them written again, with mutants of their own.
 pub const NO_GOLDENS: [&str; 3] = ["shampoo", "soap", "sophia"];

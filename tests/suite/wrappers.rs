@@ -1,7 +1,6 @@
 //! Wrappers: chains by type and by file are the same bits, and each does what its formula says.
-mod common;
 
-use common::array;
+use crate::common::array;
 use ndarray::{Array1, Array2, ArrayD, Axis, array as arr};
 use ndarray_optim::{
     AdafactorConfig, Adam, AdamConfig, AdamWConfig, Compose, Composition, Config, Error, Fused, LambConfig, LionConfig,

@@ -1,9 +1,8 @@
 //! The mutation gate for all optimizers: each is broken in the ways that all have in common, and every mutant must fail a golden
 //! trajectory of that optimizer. Mutants of a step do nothing, forget what a step remembers, or miscount it; mutants of the
 //! hyper-parameters have one key changed, so that every key a trajectory sets is shown to have its effect.
-mod common;
 
-use common::{Case, F64, NO_GOLDENS, cases, worst_error};
+use crate::common::{Case, F64, NO_GOLDENS, cases, worst_error};
 use ndarray_optim::{
     Config, Error, Factor, Fields, Fused, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Visit, Whole,
     kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Totals, Wrapper, reduce::Sum},
@@ -266,7 +265,7 @@ fn the_goldens_reject_every_mutant_of_every_optimizer() {
             let failed = cases.iter().filter(|case| !case.optimizer.visit(Passes { case, how })).count();
             of_steps += usize::from(failed > 0);
             let enough = if how == NoOp { failed == cases.len() } else { failed > 0 };
-            // The state of asgd is only the average, which tests/identities.rs checks.
+            // The state of asgd is only the average, which tests/suite/identities.rs checks.
             if !enough && (config.name(), how) != ("asgd", StaleState) {
                 survivors.push(format!("{} {how:?}", config.name()));
             }

@@ -1,9 +1,8 @@
 //! The goldens must reject a broken rule: the first optimizers are written again here, as plainly as their formulas, with every
-//! mistake that can be asked for. Without a mistake they meet every trajectory; with one they must fail. `tests/mutants.rs`
+//! mistake that can be asked for. Without a mistake they meet every trajectory; with one they must fail. `tests/suite/mutants.rs`
 //! breaks all optimizers, in the ways that all have in common.
-mod common;
 
-use common::{Case, F64, cases, worst_error};
+use crate::common::{Case, F64, cases, worst_error};
 use ndarray_optim::{
     AdamConfig, AdamWConfig, Config, Error, Fields, Fused, HyperParameters, Now, OptimizerConfig,
     kernel::{Element, Rule},

@@ -1,8 +1,7 @@
 //! `docs/dialects.md` says what the code does: each cell of its table is what a file has to say for the preset of that name,
 //! and each golden case in it was made with that preset.
-mod common;
 
-use common::cases;
+use crate::common::cases;
 use ndarray_optim::*;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};

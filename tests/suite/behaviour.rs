@@ -541,7 +541,7 @@ fn optimizers_that_use_the_objective_ask_for_it() {
 
 #[test]
 fn the_readme_lists_every_optimizer() {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     for config in OptimizerConfig::all() {
         assert!(readme.contains(&format!("\n| `{}` |", config.name())), "{}: {}", config.name(), config.summary());
     }

@@ -3,7 +3,7 @@
 use ndarray::Array1;
 use ndarray_optim::{
     Checkpoint, CheckpointError, Checkpoints, Optimizer, Sgd,
-    schedule::{CosineWarmRestarts, Schedule, Scheduled},
+    schedule::{CosineWarmRestarts, Schedule},
 };
 use std::{
     env, fs,
@@ -189,6 +189,7 @@ fn killed_at_any_moment_a_run_goes_on_from_its_last_checkpoint() {
     let (mut last, mut while_saving, mut before_training) = (0, 0, 0);
     for kill in 1..=KILLS {
         let mut child = spawn(&dir, u64::MAX);
+        let pid = child.id();
         thread::sleep(Duration::from_micros(delays.next() % 130_000));
         child.kill().unwrap();
         let output = child.wait_with_output().unwrap();
@@ -197,8 +198,10 @@ fn killed_at_any_moment_a_run_goes_on_from_its_last_checkpoint() {
             [resumed] => assert_eq!(resumed, last, "kill {kill}"),
             _ => before_training += 1,
         }
-        let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        while_saving += usize::from(names.into_iter().any(|name| name.contains(".tmp-")));
+        // Only its own: those of the ones before it stay until the next save.
+        let own = format!(".tmp-{pid}-");
+        let mut names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        while_saving += usize::from(names.any(|name| name.contains(&own)));
         let steps = checkpoints.steps().unwrap();
         assert!(steps.len() <= KEEP + 1, "{steps:?}");
         for &step in &steps {

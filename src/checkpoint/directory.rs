@@ -141,8 +141,18 @@ impl Checkpoints {
         let names = self.names()?;
         let mut steps: Vec<u64> = names.iter().filter_map(|name| step_of(name)).filter(|&other| other <= step).collect();
         steps.sort_unstable();
+        if steps.len() > self.keep {
+            self.remove_old(&steps);
+        }
+        for path in names.iter().filter(|name| is_temporary(name)).map(|name| self.dir.join(name)) {
+            let _ = remove_if_abandoned(&path);
+        }
+        Ok(())
+    }
+
+    fn remove_old(&self, steps: &[u64]) {
         let mut kept = 0;
-        for path in steps.into_iter().rev().map(|step| self.path(step)) {
+        for path in steps.iter().rev().map(|&step| self.path(step)) {
             if kept == self.keep {
                 // It may have gone already: another handle does the same.
                 let _ = fs::remove_file(path);
@@ -150,10 +160,6 @@ impl Checkpoints {
                 kept += 1;
             }
         }
-        for path in names.iter().filter(|name| is_temporary(name)).map(|name| self.dir.join(name)) {
-            let _ = remove_if_abandoned(&path);
-        }
-        Ok(())
     }
 }
 

@@ -41,6 +41,11 @@ fn main() {
         let sections = NAMES.iter().zip(&arrays);
         sections.fold(Checkpoint::new(step.get()), |checkpoint, (&name, array)| checkpoint.section(name, array))
     };
+    let matrices = arrays.each_ref().map(|array| array.to_shape((N / 2500, 2500)).unwrap().reversed_axes());
+    let turned = || {
+        let sections = NAMES.iter().zip(&matrices);
+        sections.fold(Checkpoint::new(0), |checkpoint, (&name, array)| checkpoint.section(name, array))
+    };
     let bytes = next().to_bytes().unwrap();
     let (plain, once) = (dir.join("plain"), dir.join("once"));
     let write = |sync: bool| {
@@ -57,6 +62,7 @@ fn main() {
         &mut [
             Variant::new("plain: create, write, sync", || write(true)),
             Variant::new("Checkpoint::save", || next().save(&once).unwrap()),
+            Variant::new("Checkpoint::save, of matrices in column-major order", || turned().save(&once).unwrap()),
             Variant::new("Checkpoints::save, keep 1", || drop(checkpoints.save(&next()).unwrap())),
         ],
     );

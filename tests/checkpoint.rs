@@ -95,6 +95,21 @@ fn arrays_of_any_layout_are_written_in_row_major_order_and_read_into_any_layout(
         assert!(!view.is_standard_layout());
         assert!(Checkpoint::new(1).section("a", view).to_bytes().unwrap() == row_major);
     }
+    // Rows longer than what the writer turns at once, and very short ones.
+    for shape in [(3, 70_000), (70_000, 3)] {
+        let c = Array2::from_shape_fn(shape, |(i, j)| (i * 70_000 + j) as f64);
+        let mut f = Array2::zeros(shape.f());
+        f.assign(&c);
+        let row_major = Checkpoint::new(1).section("a", &c).to_bytes().unwrap();
+        assert!(Checkpoint::new(1).section("a", &f).to_bytes().unwrap() == row_major);
+        assert!(
+            Checkpoint::new(1).section("a", c.slice(s![..;-1, ..]).slice(s![..;-1, ..])).to_bytes().unwrap() == row_major
+        );
+    }
+    let line = Array1::from_shape_fn(300_000, |i| i as f32);
+    let thirds = Checkpoint::new(1).section("a", line.slice(s![..;-3])).to_bytes().unwrap();
+    let loaded = Checkpoint::from_bytes(&thirds).unwrap();
+    assert_eq!(loaded.array::<f32>("a").unwrap(), line.slice(s![..;-3]).into_dyn());
     let broadcast = array![1.0, 2.0];
     let broadcast = Checkpoint::new(1).section("a", broadcast.broadcast((3, 2)).unwrap()).to_bytes().unwrap();
     assert!(broadcast == Checkpoint::new(1).section("a", &array![[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]).to_bytes().unwrap());
@@ -298,7 +313,7 @@ fn no_harm(bytes: &[u8]) -> Result<Checkpoint<'static>, CheckpointError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..500)) {

@@ -66,7 +66,7 @@ impl Checkpoints {
     ///
     /// [`Problem::Io`].
     pub fn steps(&self) -> Result<Vec<u64>, CheckpointError> {
-        let mut steps: Vec<u64> = self.names()?.iter().filter_map(|name| step_of(name)).collect();
+        let mut steps: Vec<u64> = self.names()?.iter().filter_map(step_of).collect();
         steps.sort_unstable();
         Ok(steps)
     }
@@ -139,7 +139,7 @@ impl Checkpoints {
     /// Removes what is too old after a checkpoint of `step` has been saved, and what writers that are dead have left.
     fn clean(&self, step: u64) -> Result<(), CheckpointError> {
         let names = self.names()?;
-        let mut steps: Vec<u64> = names.iter().filter_map(|name| step_of(name)).filter(|&other| other <= step).collect();
+        let mut steps: Vec<u64> = names.iter().filter_map(step_of).filter(|&other| other <= step).collect();
         steps.sort_unstable();
         if steps.len() > self.keep {
             self.remove_old(&steps);

@@ -1,9 +1,10 @@
 //! The bytes of a checkpoint, as `docs/checkpoints.md` describes them.
 use super::{Checkpoint, Kind, Problem, Section, stored::Stored};
 use crc32fast::Hasher;
-use ndarray::{ArrayD, ArrayView, CowArray, Dimension, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, CowArray, IxDyn};
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::HashSet,
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
 };
@@ -109,40 +110,42 @@ impl<W: Write> Sink<'_, W> {
         self.out.write_all(bytes)
     }
 
-    fn pass_block(&mut self) -> io::Result<()> {
-        self.hasher.update(self.block);
-        self.out.write_all(self.block)
+    fn array<A: Stored>(&mut self, array: ArrayViewD<'_, A>) -> io::Result<()> {
+        match array.as_slice() {
+            Some(slice) => self.slice(slice),
+            None => self.strided(array, &mut Vec::new()),
+        }
     }
 
-    fn array<A: Stored, D: Dimension>(&mut self, array: ArrayView<'_, A, D>) -> io::Result<()> {
-        if let Some(slice) = array.as_slice() {
-            for values in slice.chunks(BLOCK / size_of::<A>()) {
-                self.block.resize(size_of_val(values), 0);
-                A::encode(values, self.block);
-                self.pass_block()?;
-            }
-            return Ok(());
+    fn slice<A: Stored>(&mut self, slice: &[A]) -> io::Result<()> {
+        for values in slice.chunks(BLOCK / size_of::<A>()) {
+            self.block.resize(size_of_val(values), 0);
+            A::encode(values, self.block);
+            self.hasher.update(self.block);
+            self.out.write_all(self.block)?;
         }
-        // Row by row: iteration over all axes at once is several times slower.
-        let mut values = Vec::with_capacity(BLOCK / size_of::<A>());
-        for row in array.rows() {
-            let mut row = row.iter().copied();
-            loop {
-                values.extend(row.by_ref().take(values.capacity() - values.len()));
-                if values.len() < values.capacity() {
-                    break;
-                }
-                self.values(&mut values)?;
-            }
-        }
-        self.values(&mut values)
+        Ok(())
     }
 
-    fn values<A: Stored>(&mut self, values: &mut Vec<A>) -> io::Result<()> {
-        self.block.resize(size_of_val(values.as_slice()), 0);
-        A::encode(values, self.block);
-        values.clear();
-        self.pass_block()
+    /// Brings tiles of several rows into row-major order, each read in the order of the memory: row by row, a column-major array
+    /// would load a cache line, and often a page, for each element.
+    fn strided<A: Stored>(&mut self, array: ArrayViewD<'_, A>, tile: &mut Vec<A>) -> io::Result<()> {
+        const TILE: usize = BLOCK / 2;
+        let row = array.len() / array.shape().first().map_or(1, |&n| n.max(1));
+        if row > TILE && array.ndim() > 1 {
+            return array.outer_iter().try_for_each(|part| self.strided(part, tile));
+        }
+        let mut axes: Vec<usize> = (0..array.ndim()).collect();
+        axes.sort_by_key(|&axis| Reverse(array.strides()[axis].unsigned_abs()));
+        for part in array.axis_chunks_iter(Axis(0), (TILE / row.max(1)).max(1)) {
+            tile.clear();
+            tile.resize(part.len(), A::default());
+            let tiled = ArrayViewMutD::from_shape(part.raw_dim(), tile);
+            let tiled = tiled.map_err(io::Error::other)?;
+            tiled.permuted_axes(&*axes).assign(&part.permuted_axes(&*axes));
+            self.slice(tile)?;
+        }
+        Ok(())
     }
 }
 

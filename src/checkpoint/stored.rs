@@ -7,7 +7,7 @@ pub trait Scalar: Stored {}
 impl<A: Stored> Scalar for A {}
 
 /// Not public, so that there are no others.
-pub trait Stored: Copy + 'static {
+pub trait Stored: Copy + Default + 'static {
     const KIND: Kind;
     /// Little-endian, into as many bytes as there are.
     fn encode(values: &[Self], bytes: &mut [u8]);

@@ -101,8 +101,11 @@
 //! - `rayon` (default): steps of about 100 us or more use rayon's current pool; see [`Parallel`].
 //! - `serde`: hyper-parameters, [`OptimizerConfig`], [`Schedule`], [`ReduceOnPlateau`], [`ParamGroup`] and [`Parallel`] can be
 //!   read and written.
+//! - `checkpoint`: the `checkpoint` module, which keeps runs in files that survive crashes; checksums by crc32fast.
 //! - `linalg`: `Shampoo` and `Soap`, which need eigenvalues and orthogonal decompositions of matrices: those of nalgebra.
 
+#[cfg(feature = "checkpoint")]
+pub mod checkpoint;
 mod error;
 mod fields;
 mod fused;
@@ -115,6 +118,8 @@ mod random;
 pub mod schedule;
 pub mod wrap;
 
+#[cfg(feature = "checkpoint")]
+pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 pub use error::Error;
 pub use fields::Fields;
 pub use fused::{Config, Factor, Fused, GroupReport, HyperParameters, Lane, Now, RowWise, Scalars, Whole};
@@ -139,4 +144,7 @@ mod texts {
     struct Composition;
     #[doc = include_str!("../docs/dialects.md")]
     struct Dialects;
+    #[cfg(feature = "checkpoint")]
+    #[doc = include_str!("../docs/checkpoints.md")]
+    struct Checkpoints;
 }

@@ -1,0 +1,373 @@
+//! Checkpoints: files that hold all that a run needs to go on, and directories of them.
+//!
+//! A [`Checkpoint`] is a step number and named sections: bytes, or arrays of `f32` or `f64`. [`Checkpoints`] is a directory that
+//! keeps the newest few, written so that neither a crash nor a loss of power leaves less than the last one.
+//!
+//! ```
+//! use ndarray::{Array2, array};
+//! use ndarray_optim::{Checkpoint, Checkpoints};
+//! # let dir = std::env::temp_dir().join(format!("ndarray-optim-checkpoint-{}", std::process::id()));
+//!
+//! let weight = array![[1.0, 2.0], [3.0, 4.0]];
+//! let position = 7_u64; // of the data loader
+//!
+//! let checkpoints = Checkpoints::open(&dir, 3)?;
+//! let checkpoint = Checkpoint::new(42).section("weight", &weight).section("loader", position.to_le_bytes());
+//! checkpoints.save(&checkpoint)?;
+//!
+//! // After a crash, in a new process:
+//! let mut weight = Array2::zeros((2, 2));
+//! if let Some(latest) = checkpoints.latest()? {
+//!     let checkpoint = latest.checkpoint;
+//!     checkpoint.restore([("weight", weight.view_mut().into_dyn())])?;
+//!     assert_eq!(u64::from_le_bytes(checkpoint.fixed("loader")?), 7);
+//!     assert_eq!((checkpoint.step(), weight[[1, 1]]), (42, 4.0));
+//! }
+//! # std::fs::remove_dir_all(dir).unwrap();
+//! # Ok::<(), ndarray_optim::CheckpointError>(())
+//! ```
+
+mod directory;
+mod error;
+mod format;
+mod stored;
+
+pub use directory::{Checkpoints, Latest};
+pub use error::{CheckpointError, Problem};
+pub use format::VERSION as FORMAT_VERSION;
+pub use stored::Scalar;
+
+use ndarray::{
+    Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, CowArray, Data, Dimension, IxDyn, OwnedRepr, ViewRepr,
+};
+use std::{borrow::Cow, fmt, fs, io, path::Path, path::PathBuf};
+
+/// A step number and named sections of bytes and arrays.
+///
+/// What is to be saved is borrowed; what has been loaded is owned, and has been checked as a whole.
+#[derive(Clone)]
+pub struct Checkpoint<'a> {
+    step: u64,
+    sections: Vec<(Cow<'a, str>, Section<'a>)>,
+    /// Where it comes from, for errors.
+    path: Option<PathBuf>,
+}
+
+/// What a section holds. `From` makes one of byte strings and arrays, owned or borrowed.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Section<'a> {
+    /// Bytes.
+    Bytes(Cow<'a, [u8]>),
+    /// An array of `f32`.
+    F32(CowArray<'a, f32, IxDyn>),
+    /// An array of `f64`.
+    F64(CowArray<'a, f64, IxDyn>),
+}
+
+/// The kinds of [`Section`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Bytes.
+    Bytes,
+    /// An array of `f32`.
+    F32,
+    /// An array of `f64`.
+    F64,
+}
+
+impl Kind {
+    /// Bytes of one element.
+    fn element(self) -> usize {
+        match self {
+            Kind::Bytes => 1,
+            Kind::F32 => size_of::<f32>(),
+            Kind::F64 => size_of::<f64>(),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Bytes => "bytes",
+            Kind::F32 => "an array of f32",
+            Kind::F64 => "an array of f64",
+        })
+    }
+}
+
+impl Section<'_> {
+    /// Which of the kinds it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Section::Bytes(_) => Kind::Bytes,
+            Section::F32(_) => Kind::F32,
+            Section::F64(_) => Kind::F64,
+        }
+    }
+
+    /// Shape of an array; bytes have none.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Section::Bytes(_) => &[],
+            Section::F32(array) => array.shape(),
+            Section::F64(array) => array.shape(),
+        }
+    }
+
+    /// How many bytes it takes in a file.
+    pub fn bytes(&self) -> usize {
+        let n = match self {
+            Section::Bytes(bytes) => bytes.len(),
+            Section::F32(array) => array.len(),
+            Section::F64(array) => array.len(),
+        };
+        n * self.kind().element()
+    }
+}
+
+impl fmt::Debug for Section<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Section::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            _ => write!(f, "{} {:?}", self.kind(), self.shape()),
+        }
+    }
+}
+
+impl fmt::Debug for Checkpoint<'_> {
+    /// Without the contents, which can be gigabytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("step", &self.step)
+            .field("sections", &self.sections)
+            .field("path", &self.path)
+            .finish()
+    }
+}
+
+impl<'a> From<&'a [u8]> for Section<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Section::Bytes(Cow::Borrowed(bytes))
+    }
+}
+
+impl<'a> From<&'a Vec<u8>> for Section<'a> {
+    fn from(bytes: &'a Vec<u8>) -> Self {
+        Section::Bytes(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<Vec<u8>> for Section<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Section::Bytes(Cow::Owned(bytes))
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Section<'_> {
+    fn from(bytes: [u8; N]) -> Self {
+        Section::Bytes(Cow::Owned(bytes.into()))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Section<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Section::Bytes(Cow::Borrowed(bytes))
+    }
+}
+
+impl<'a, A: Scalar, S: Data<Elem = A>, D: Dimension> From<&'a ArrayBase<S, D>> for Section<'a> {
+    fn from(array: &'a ArrayBase<S, D>) -> Self {
+        Section::from(array.view())
+    }
+}
+
+impl<'a, A: Scalar, D: Dimension> From<ArrayBase<ViewRepr<&'a A>, D>> for Section<'a> {
+    fn from(array: ArrayView<'a, A, D>) -> Self {
+        A::section(array.into_dyn().into())
+    }
+}
+
+impl<A: Scalar, D: Dimension> From<ArrayBase<OwnedRepr<A>, D>> for Section<'_> {
+    fn from(array: Array<A, D>) -> Self {
+        A::section(array.into_dyn().into())
+    }
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Of this step, without sections.
+    pub fn new(step: u64) -> Self {
+        Checkpoint { step, sections: Vec::new(), path: None }
+    }
+
+    /// Adds a section: bytes or an array of any layout, borrowed where possible. Two of one name are an error when it is saved.
+    pub fn section(mut self, name: impl Into<Cow<'a, str>>, contents: impl Into<Section<'a>>) -> Self {
+        self.sections.push((name.into(), contents.into()));
+        self
+    }
+
+    /// The number of the step.
+    pub fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// The file that it has been loaded from.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// A section, if there is one of this name.
+    pub fn get(&self, name: &str) -> Option<&Section<'a>> {
+        self.sections.iter().find(|(known, _)| known == name).map(|(_, section)| section)
+    }
+
+    /// Names and sections, in the order of the file.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Section<'a>)> {
+        self.sections.iter().map(|(name, section)| (&**name, section))
+    }
+
+    /// The bytes of a section.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MissingSection`], or [`Problem::OtherKind`] if it is an array.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], CheckpointError> {
+        match self.find(name)? {
+            Section::Bytes(bytes) => Ok(bytes),
+            section => Err(self.other_kind(name, Kind::Bytes, section)),
+        }
+    }
+
+    /// The bytes of a section that has exactly `N`, as counters and seeds have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::bytes`], and [`Problem::OtherLength`].
+    pub fn fixed<const N: usize>(&self, name: &str) -> Result<[u8; N], CheckpointError> {
+        let bytes = self.bytes(name)?;
+        bytes.try_into().map_err(|_| self.wrong(Problem::OtherLength { name: name.into(), expected: N, found: bytes.len() }))
+    }
+
+    /// The array of a section.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MissingSection`], or [`Problem::OtherKind`] if it is no array of `A`.
+    pub fn array<A: Scalar>(&self, name: &str) -> Result<ArrayViewD<'_, A>, CheckpointError> {
+        let section = self.find(name)?;
+        A::view(section).ok_or_else(|| self.other_kind(name, A::KIND, section))
+    }
+
+    /// The array of a section, which is removed: an array that has been loaded is not copied.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::array`]; then nothing is removed.
+    pub fn take<A: Scalar>(&mut self, name: &str) -> Result<ArrayD<A>, CheckpointError> {
+        self.array::<A>(name)?;
+        let taken = self.sections.iter().position(|(known, _)| known == name).map(|at| self.sections.remove(at));
+        let array = taken.and_then(|(_, section)| A::view_owned(section));
+        array.map(CowArray::into_owned).ok_or_else(|| self.missing(name))
+    }
+
+    /// Copies sections into arrays of the same shapes and any layout.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::array`], and [`Problem::OtherShape`]. Every name and shape is checked before the first array changes.
+    pub fn restore<'n, 'v, A: Scalar>(
+        &self,
+        arrays: impl IntoIterator<Item = (&'n str, ArrayViewMutD<'v, A>)>,
+    ) -> Result<(), CheckpointError> {
+        let pairs = arrays.into_iter().map(|(name, into)| {
+            let from = self.array::<A>(name)?;
+            if from.shape() == into.shape() {
+                return Ok((from, into));
+            }
+            let (expected, found) = (into.shape().to_vec(), from.shape().to_vec());
+            Err(self.wrong(Problem::OtherShape { name: name.into(), expected, found }))
+        });
+        let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+        pairs.into_iter().for_each(|(from, mut into)| into.assign(&from));
+        Ok(())
+    }
+
+    /// The bytes that a file of it has.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::DuplicateSection`], [`Problem::Limit`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
+        let mut out = io::Cursor::new(Vec::new());
+        match format::write(self, &mut out) {
+            Ok(()) => Ok(out.into_inner()),
+            Err(problem) => Err(self.wrong(problem)),
+        }
+    }
+
+    /// Writes one file, which appears under its name when all of it is on the disk, in place of one that may be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::DuplicateSection`], [`Problem::Limit`] and [`Problem::Io`]; then the name is what it was before, unless the
+    /// last thing failed, to have the new name itself on the disk.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
+        let path = path.as_ref();
+        directory::write_beside(self, path).map_err(|problem| problem.at(path))
+    }
+
+    fn find(&self, name: &str) -> Result<&Section<'a>, CheckpointError> {
+        self.get(name).ok_or_else(|| self.missing(name))
+    }
+
+    fn missing(&self, name: &str) -> CheckpointError {
+        let known = self.iter().map(|(known, _)| known.into()).collect();
+        self.wrong(Problem::MissingSection { name: name.into(), known })
+    }
+
+    fn other_kind(&self, name: &str, expected: Kind, section: &Section<'_>) -> CheckpointError {
+        self.wrong(Problem::OtherKind { name: name.into(), expected, found: section.kind() })
+    }
+
+    /// That something is wrong with this checkpoint, for errors of those who read their sections from it.
+    fn wrong(&self, problem: Problem) -> CheckpointError {
+        CheckpointError { path: self.path.clone(), problem }
+    }
+}
+
+impl Checkpoint<'static> {
+    /// Reads one file and checks all of it.
+    ///
+    /// No length in the file is believed before it has been compared with the file's own: what is allocated stays within a
+    /// small multiple of that.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file, in order of the file: [`Problem::NotAFile`], [`Problem::Io`], [`Problem::Foreign`],
+    /// [`Problem::HeaderChecksum`], [`Problem::Future`], [`Problem::Truncated`], [`Problem::TooLong`], [`Problem::Malformed`],
+    /// [`Problem::DuplicateSection`], [`Problem::SectionChecksum`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        // Before it is opened: that would wait for a writer if it is a pipe.
+        let load = || match fs::metadata(path)?.is_file() {
+            true => {
+                let file = fs::File::open(path)?;
+                let found = file.metadata()?.len();
+                format::read(file, found)
+            }
+            false => Err(Problem::NotAFile),
+        };
+        load().map(|loaded| Checkpoint { path: Some(path.into()), ..loaded }).map_err(|problem| problem.at(path))
+    }
+
+    /// As [`Checkpoint::load`], from the bytes of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkpoint::load`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CheckpointError> {
+        format::read(bytes, bytes.len() as u64).map_err(Problem::in_memory)
+    }
+}

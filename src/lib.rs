@@ -111,6 +111,7 @@ mod optimizer;
 mod params;
 mod random;
 pub mod schedule;
+pub mod state;
 pub mod wrap;
 
 pub use error::Error;
@@ -122,6 +123,7 @@ pub use optim::*;
 pub use optimizer::{Ahead, Composition, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
 pub use params::{Lending, Params};
 pub use schedule::{ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, Scheduled};
+pub use state::StateDict;
 pub use wrap::Compose;
 
 /// The examples in the texts around the crate are tests too.

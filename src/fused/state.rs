@@ -122,7 +122,8 @@ impl<C: Config, A: Element> Fused<C, A> {
             let members = self.members(i);
             let found = state.groups.iter().find(|group| group.name.as_deref() == name);
             let (config, plan, group_wrong) = self.stage_group(i, found, &members, state.optimizer == own);
-            *ready = group_wrong.iter().all(|wrong| !matches!(wrong.differs, Differs::Config | Differs::Optimizer));
+            *ready = state.optimizer == own
+                && group_wrong.iter().all(|wrong| !matches!(wrong.differs, Differs::Config | Differs::Optimizer));
             wrong.extend(group_wrong);
             staged.configs.push(config);
             staged.frozen.push(found.is_some_and(|group| group.frozen));

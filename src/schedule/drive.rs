@@ -5,10 +5,10 @@ use crate::{Error, Optimizer, kernel::Element};
 /// Which hyper-parameters follow which schedules, for all groups or for one.
 ///
 /// ```
-/// use ndarray_optim::{AdamW, Optimizer, schedule::{Linear, Schedules, WarmupCosine}};
+/// use ndarray_optim::{AdamW, Optimizer, schedule::{Schedules, WarmupCosine}};
 ///
 /// let schedules = Schedules::new()
-///     .drive("lr", WarmupCosine { peak_lr: 1e-3, warmup_steps: 10, decay_steps: 100, ..WarmupCosine::default() })
+///     .drive("lr", WarmupCosine::new(0.0, 1e-3, 10, 100))
 ///     .drive("betas[0]", 0.9);
 /// let mut adamw = AdamW::<f32>::new(1e-3);
 /// for step in 0..100 {

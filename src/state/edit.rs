@@ -4,7 +4,7 @@ use crate::{
     Error,
     kernel::{Element, either},
 };
-use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice, concatenate};
+use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use std::ops::Range;
 
 pub(super) fn refused(name: &str, problem: impl Into<String>) -> Error {
@@ -149,16 +149,20 @@ impl StateDict {
     /// [`Error::StateEdit`]: there is no such parameter or axis, its size would be more than memory can address, or its state
     /// has arrays of other shapes, which cannot grow.
     pub fn grow(&mut self, name: &str, axis: usize, n: usize, value: f64) -> Result<(), Error> {
-        fn more<A: Element>(array: &ArrayD<A>, axis: usize, n: usize, value: f64) -> Option<Data> {
+        fn more<A: Element>(array: &ArrayD<A>, axis: usize, len: usize, value: f64) -> Option<Data> {
             let mut shape = array.shape().to_vec();
-            *shape.get_mut(axis)? = n;
-            let size = shape.iter().chain(&[size_of::<A>()]).try_fold(1_usize, |size, &n| size.checked_mul(n))?;
-            let new = (size < isize::MAX as usize).then(|| ArrayD::from_elem(IxDyn(&shape), A::of(value)))?;
-            concatenate(Axis(axis), &[array.view(), new.view()]).ok().map(|all| all.as_standard_layout().into_owned().into())
+            let old = std::mem::replace(shape.get_mut(axis)?, len);
+            let size = shape.iter().try_fold(1_usize, |size, &n| size.checked_mul(n))?;
+            let mut memory = Vec::new();
+            memory.try_reserve_exact(size).ok()?;
+            memory.resize(size, A::of(value));
+            let mut new = ArrayD::from_shape_vec(IxDyn(&shape), memory).ok()?;
+            new.slice_axis_mut(Axis(axis), Slice::from(..old)).assign(array);
+            Some(new.into())
         }
         let len = self.length(name, axis)?.checked_add(n).ok_or_else(|| refused(name, "would be too large"))?;
         self.change(name, axis, len, |data| {
-            either!(data, array => more(array, axis, n, value)).ok_or_else(|| refused(name, "would be too large"))
+            either!(data, array => more(array, axis, len, value)).ok_or_else(|| refused(name, "would be too large"))
         })
     }
 

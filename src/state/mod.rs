@@ -29,6 +29,8 @@ mod difference;
 mod edit;
 #[cfg(feature = "serde")]
 mod serial;
+#[cfg(feature = "safetensors")]
+mod tensors;
 
 pub use crate::kernel::{Data, ElementType};
 pub use difference::{Difference, Differs, Report};
@@ -244,6 +246,7 @@ impl<T> StateDict<T> {
 
 /// Where an array stands.
 #[cfg(feature = "serde")]
+#[cfg_attr(not(feature = "safetensors"), allow(dead_code))]
 #[derive(Clone, Copy)]
 struct Place<'a> {
     param: &'a str,
@@ -251,11 +254,11 @@ struct Place<'a> {
 }
 
 #[cfg(feature = "serde")]
+#[cfg_attr(not(feature = "safetensors"), allow(dead_code))]
 #[derive(Clone, Copy)]
 enum Array<'a> {
     State(&'a str),
     /// In the round of this number.
-    #[cfg_attr(not(feature = "safetensors"), allow(dead_code))]
     Mean(usize),
 }
 

@@ -15,6 +15,7 @@ use ndarray_optim::{
         ClipByValue, Ema, Grokfast, L1, Lookahead, Noise, ScaleGradient, SignOfGradient, Swa, WeightDecay,
     },
 };
+use proptest::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::BTreeMap;
 
@@ -755,4 +756,197 @@ fn states_can_be_edited() {
     let mut adafactor = ndarray_optim::Adafactor::<f64>::new(0.1);
     adafactor.update(&mut arr![[1.0, 2.0], [3.0, 4.0]], &arr![[1.0, 2.0], [3.0, 4.0]]).unwrap();
     refused(adafactor.state_dict().slice("variable", 0, 0..1), "another shape");
+}
+
+/// Files in the layout that `examples/torch_state.py` writes; `tests/data/adamw_torch.py` made them of golden trajectories.
+#[test]
+fn a_file_of_torchs_adamw_continues_its_golden_trajectory() {
+    for id in ["adamw-1", "adamw-2"] {
+        let case = common::cases().into_iter().find(|case| case.id == id).unwrap();
+        let file = format!("{}/tests/data/{}_torch.safetensors", env!("CARGO_MANIFEST_DIR"), id.replace('-', "_"));
+        let (state, params) = StateDict::from_safetensors(&std::fs::read(file).unwrap()).unwrap();
+        let mut typed = AdamW::<f64>::new(7.0);
+        typed.load_state_dict(&state).unwrap();
+        let mut built = state.build::<f64>().unwrap();
+        assert_eq!(OptimizerConfig::from(typed.config), case.optimizer);
+        let mut worst: f64 = 0.0;
+        for optimizer in [&mut typed as &mut dyn Optimizer<f64>, &mut *built] {
+            let mut params: Vec<_> =
+                case.params.iter().map(|start| params[&start.name].view::<f64>().unwrap().to_owned()).collect();
+            let mut compared = 0;
+            for step in 11..=100 {
+                let mut lent = Params::new();
+                let values = &case.grads[(step - 1) % case.grads.len()];
+                let grads: Vec<_> = case.params.iter().zip(values).map(|(start, g)| array(&start.shape, g)).collect();
+                for ((start, p), g) in case.params.iter().zip(&mut params).zip(&grads) {
+                    lent.add(&*start.name, p, g).unwrap();
+                }
+                optimizer.step(lent).unwrap();
+                for expect in case.expect.iter().filter(|expect| expect.step == step) {
+                    compared += 1;
+                    for (x, y) in params.iter().flatten().zip(expect.params.iter().flatten()) {
+                        worst = worst.max((x - y).abs() / y.abs().max(1.0));
+                    }
+                }
+            }
+            assert_eq!(compared, 2);
+        }
+        println!("{id}: steps 11 to 100 from a file, worst error {worst:.1e}");
+        assert!(worst < 1e-12, "{worst}");
+        // It says the same as the state of a run in this crate, to rounding.
+        let mut run = AdamW::<f64>::new(0.1);
+        run.load_state_dict(&state).unwrap();
+        let again = run.state_dict();
+        assert_eq!(again, state);
+        assert_eq!(StateDict::from_safetensors(&again.to_safetensors().unwrap()).unwrap().0, state);
+    }
+}
+
+/// Texts and bytes that are almost a state.
+fn broken_bytes(original: &[u8], changes: &[(usize, u8)], cut: usize) -> Vec<u8> {
+    let mut bytes = original.to_vec();
+    for &(at, to) in changes {
+        let n = bytes.len();
+        bytes[at % n] = to;
+    }
+    bytes.truncate(bytes.len() - cut % bytes.len());
+    bytes
+}
+
+fn load_anything(bytes: &[u8]) {
+    let found = [
+        StateDict::from_bytes(bytes).ok(),
+        StateDict::from_safetensors(bytes).ok().map(|(state, _)| state),
+        serde_json::from_slice(bytes).ok(),
+        ciborium::from_reader(bytes).ok(),
+        postcard::from_bytes(bytes).ok(),
+    ];
+    for state in found.iter().flatten() {
+        let mut optimizer = small();
+        let _ = optimizer.load_state_dict(state);
+        let _ = optimizer.load_matching(state);
+        if let Ok(mut optimizer) = state.build::<f32>() {
+            for name in state.params.iter().map(|param| &*param.name) {
+                let mut p = ArrayD::<f32>::zeros(vec![2, 3]);
+                let g = p.clone();
+                let mut params = Params::new();
+                params.loss(1.0).add(name, &mut p, &g).unwrap();
+                let _ = optimizer.step(params);
+            }
+        }
+    }
+}
+
+fn small() -> Box<dyn Optimizer<f32>> {
+    let mut optimizer = composed(ProdigyConfig::default(), vec![Ema::default().into()]).build::<f32>();
+    optimizer.add_group(ParamGroup::new("g", ["b"], ProdigyConfig::default())).unwrap();
+    let mut optimizer: Box<dyn Optimizer<f32>> = Box::new(Accumulate::new(optimizer, 2));
+    for t in 0..3 {
+        let (mut a, mut b) = (numbers(&[2, 3], t, false), numbers(&[2], t, false));
+        let (ga, gb) = (numbers(&[2, 3], t + 5, false), numbers(&[2], t + 9, false));
+        let mut params = Params::new();
+        params.loss(0.5).add("a", &mut a, &ga).unwrap().add("b", &mut b, &gb).unwrap();
+        optimizer.step(params).unwrap();
+    }
+    optimizer
+}
+
+fn originals() -> Vec<Vec<u8>> {
+    let state = small().state_dict();
+    let mut cbor = Vec::new();
+    ciborium::into_writer(&state, &mut cbor).unwrap();
+    vec![
+        state.to_bytes().unwrap(),
+        state.to_safetensors().unwrap(),
+        serde_json::to_vec(&state).unwrap(),
+        cbor,
+        postcard::to_stdvec(&state).unwrap(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_make_a_loader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        load_anything(&bytes);
+        load_anything(&[b"ndoptim\n", &[40, 0, 0, 0, 0, 0, 0, 0][..], &bytes].concat());
+    }
+
+    #[test]
+    fn no_change_of_a_file_makes_a_loader_panic(
+        which in 0..5_usize,
+        changes in prop::collection::vec((any::<usize>(), prop_oneof![any::<u8>(), prop::sample::select(b"0123456789[]{}\",:-e\xff\x7f".to_vec())]), 0..4),
+        cut in prop_oneof![4 => Just(0_usize), 1 => any::<usize>()],
+    ) {
+        load_anything(&broken_bytes(&originals()[which], &changes, cut));
+    }
+}
+
+/// Files that promise much more than they hold take no more memory than they have bytes, and deep ones no stack.
+#[test]
+fn promises_are_not_believed() {
+    let state = small().state_dict();
+    let text = serde_json::to_string(&state).unwrap();
+    let shapes = |text: &str, shape: &str| text.replace("\"shape\":[2,3]", &format!("\"shape\":{shape}"));
+    for shape in ["[4611686018427387904]", "[4294967296,4294967296]", "[18446744073709551615,0]", "[1000000000000,1]"] {
+        assert!(serde_json::from_str::<StateDict>(&shapes(&text, shape)).is_err(), "{shape}");
+    }
+    let header = b"ndoptim\n\xff\xff\xff\xff\xff\xff\xff\x7f{}".to_vec();
+    assert!(matches!(StateDict::from_bytes(&header), Err(Error::StateFormat { .. })));
+    // postcard: lengths of 2^63 in front of nothing.
+    let bytes = postcard::to_stdvec(&state).unwrap();
+    for at in 0..bytes.len() {
+        let lie = [&bytes[..at], &[0xff; 9], &[0x7f]].concat();
+        let _ = postcard::from_bytes::<StateDict>(&lie);
+        let _ = ciborium::from_reader::<StateDict, _>(
+            &[&bytes[..at], &[0x9b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]].concat()[..],
+        );
+    }
+    for depth in [10, 60, 2000, 100_000] {
+        let deep =
+            format!("{}{{\"name\":\"sgd\"}}{}", r#"{"name":"composed","wrap":[],"inner":"#.repeat(depth), "}".repeat(depth));
+        let text = text.replacen(&serde_json::to_string(&state.groups[0].config).unwrap(), &deep, 1);
+        assert!(text.contains(&deep));
+        let read = serde_json::from_str::<StateDict>(&text);
+        assert_eq!(read.is_ok(), depth <= 10, "{depth}");
+    }
+}
+
+#[test]
+fn json_has_the_numbers_that_json_does_not_know() {
+    let mut momentum = ndarray_optim::Momentum::<f32>::new(0.1);
+    momentum.update(&mut arr![1.0, 1.0], &arr![1.0, 1.0]).unwrap();
+    let mut state = momentum.state_dict();
+    let odd = arr![
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        -0.0,
+        f32::MIN_POSITIVE / 2.0,
+        f32::MAX,
+        0.1,
+        f32::from_bits(0x7fa1_2345)
+    ];
+    state.params[0].shape = vec![8];
+    state.params[0].arrays[0].data = odd.clone().into_dyn().into();
+    state.params[0].scalars = [f64::NEG_INFINITY, 0.1, f64::from_bits(0x7ff0_dead_beef_0001), 1e-310];
+    let text = serde_json::to_string(&state).unwrap();
+    assert!(text.contains(r#"["NaN","inf","-inf",-0.0,"#), "{text}");
+    let bits = |state: &StateDict| -> (Vec<u32>, [u64; 4]) {
+        let array = state.array::<f32>("variable", "exp_avg").unwrap();
+        (array.iter().map(|x| x.to_bits()).collect(), state.params[0].scalars.map(f64::to_bits))
+    };
+    for format in FORMATS {
+        let (found, expected) = (bits(&transport(&state, format)), bits(&state));
+        let text = format == "JSON";
+        let same = |x: u64, y: u64, nan: bool| x == y || text && nan;
+        assert!(
+            found.0.iter().zip(&expected.0).all(|(&x, &y)| same(x.into(), y.into(), f32::from_bits(y).is_nan())),
+            "{format}"
+        );
+        assert_eq!(found.1, expected.1, "{format}");
+    }
+    let error = serde_json::from_str::<StateDict>(&text.replace("-0.0,", "1e300,")).unwrap_err().to_string();
+    assert!(error.contains("not a number of f32"), "{error}");
 }

@@ -7,7 +7,7 @@ use crate::kernel::Element;
 use ndarray::{ArrayD, IxDyn};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error, SeqAccess, Visitor},
+    de::{Error, SeqAccess, Unexpected, Visitor},
 };
 use std::fmt;
 
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for Number {
                     "NaN" => Ok(Number(f64::NAN)),
                     "inf" => Ok(Number(f64::INFINITY)),
                     "-inf" => Ok(Number(f64::NEG_INFINITY)),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                    _ => of_bits(text).map(Number).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }
         }
@@ -55,12 +55,25 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// A number beside the arrays.
+/// `NaN 0x7ff8dead00000001`.
+fn of_bits(text: &str) -> Option<f64> {
+    let bits = u64::from_str_radix(text.strip_prefix("NaN 0x")?, 16).ok()?;
+    Some(f64::from_bits(bits)).filter(|x| x.is_nan())
+}
+
+/// A number beside the arrays. Headers in JSON have it too, so a NaN like no other says which one it is.
 pub(super) mod number {
     use super::*;
 
     pub fn serialize<S: Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { Number(*x).serialize(serializer) } else { x.to_bits().serialize(serializer) }
+        let bits = x.to_bits();
+        if !serializer.is_human_readable() {
+            bits.serialize(serializer)
+        } else if x.is_nan() && bits != f64::NAN.to_bits() {
+            format!("NaN {bits:#x}").serialize(serializer)
+        } else {
+            Number(*x).serialize(serializer)
+        }
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

@@ -92,13 +92,15 @@
 //! - Results are the same bits for any number of threads, chunk size, memory layout and SIMD width.
 //! - Arrays of any layout work: transposed, reversed, strided, sliced. Moments take the memory order of the parameter.
 //! - After the first call a step on one thread allocates nothing beyond your [`Params`].
+//! - A run that is saved and resumed has the bits of one that was not interrupted: see [`state`].
 //! - There is no `unsafe` code in the crate.
 //!
 //! # Features
 //!
 //! - `rayon` (default): steps of about 100 us or more use rayon's current pool; see [`Parallel`].
 //! - `serde`: hyper-parameters, [`OptimizerConfig`], [`Schedule`], [`ReduceOnPlateau`], [`ParamGroup`] and [`Parallel`] can be
-//!   read and written.
+//!   read and written; [`StateDict`] too, in any format, and as bytes.
+//! - `safetensors` (with `serde`): [`StateDict`] in files of safetensors, which other languages open.
 //! - `linalg`: `Shampoo` and `Soap`, which need eigenvalues and orthogonal decompositions of matrices: those of nalgebra.
 
 mod error;
@@ -137,4 +139,7 @@ mod texts {
     struct Schedules;
     #[doc = include_str!("../docs/dialects.md")]
     struct Dialects;
+    #[cfg(feature = "serde")]
+    #[doc = include_str!("../docs/state.md")]
+    struct States;
 }

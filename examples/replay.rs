@@ -1,10 +1,12 @@
 //! Replays recorded runs of any framework and compares: the cross-check of an optimizer. `docs/replay.md` has the format.
 //!
-//! `cargo run --release --example replay -- [--dtype f64|f32] [--threads N] [--print] FILE...`
+//! `cargo run --release --example replay -- [--dtype f64|f32] [--threads N] [--interrupt K] [--print] FILE...`
 use clap::{Parser, ValueEnum};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
-    Config, Fused, Optimizer, OptimizerConfig, Parallel, Params, ReduceOnPlateau, Schedule, Visit, kernel::Element,
+    Config, Fused, Optimizer, OptimizerConfig, Parallel, Params, ReduceOnPlateau, Schedule, StateDict, Visit,
+    kernel::Element,
+    state::{Data, ElementType, Named},
 };
 use rayon::ThreadPoolBuilder;
 use serde::{
@@ -12,7 +14,15 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::Value;
-use std::{error::Error, fs, path::Path, path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    error::Error,
+    fs,
+    marker::PhantomData,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
 
 /// Replays cases and reports the worst error of each.
 #[derive(Parser)]
@@ -32,6 +42,24 @@ struct Args {
     /// Compare nothing: write what is computed, one JSON list for each file
     #[arg(long)]
     print: bool,
+    /// Stop each case after K steps, save its state to a file, and go on in a new process that loads it
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
+    interrupt: Option<u64>,
+    /// Format of that file
+    #[arg(long, value_enum, default_value_t = Format::Binary)]
+    format: Format,
+    /// In the new process: the file, and which case of FILE to go on with
+    #[arg(long, hide = true, requires = "case")]
+    resume: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    case: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Json,
+    Binary,
+    Safetensors,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -112,7 +140,8 @@ fn main() -> ExitCode {
 trait Replay: DeserializeOwned {
     type Computed: Serialize;
     fn id(&self) -> &str;
-    fn replay(&self, args: &Args) -> Result<Self::Computed>;
+    /// `place`: its file, and its number there.
+    fn replay(&self, args: &Args, place: (&Path, usize)) -> Result<Self::Computed>;
     fn worst_error(&self, computed: &Self::Computed) -> Result<f64>;
     fn rtol(args: &Args) -> f64;
 }
@@ -120,6 +149,16 @@ trait Replay: DeserializeOwned {
 /// Whether every case passed.
 fn run(args: &Args) -> Result<bool> {
     let pool = ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(1) as usize).build()?;
+    if let (Some(saved), Some(case), [file]) = (&args.resume, args.case, &args.files[..]) {
+        let cases: Vec<Case> = read(file)?;
+        let case = cases.get(case).ok_or("there is no such case")?;
+        let later = pool.install(|| match args.dtype {
+            Dtype::F64 => resume::<f64>(case, args, saved),
+            Dtype::F32 => resume::<f32>(case, args, saved),
+        })?;
+        println!("{}", serde_json::to_string(&later)?);
+        return Ok(true);
+    }
     let (mut passed, mut all) = (0, 0);
     for file in &args.files {
         let schedules = read::<Probe>(file)?.iter().any(|case| case.schedule.is_some());
@@ -137,8 +176,8 @@ fn run(args: &Args) -> Result<bool> {
 fn replay_file<C: Replay>(file: &Path, args: &Args) -> Result<Vec<bool>> {
     let cases: Vec<C> = read(file)?;
     let explain = |case: &C, error| format!("{}: case {}: {error}", file.display(), case.id());
-    let replay = |case: &C| case.replay(args).map_err(|error| explain(case, error));
-    let computed = cases.iter().map(replay).collect::<std::result::Result<Vec<_>, _>>()?;
+    let replay = |(i, case): (usize, &C)| case.replay(args, (file, i)).map_err(|error| explain(case, error));
+    let computed = cases.iter().enumerate().map(replay).collect::<std::result::Result<Vec<_>, _>>()?;
     if args.print {
         println!("{}", serde_json::to_string(&computed)?);
         return Ok(Vec::new());
@@ -177,7 +216,7 @@ impl Replay for ScheduleCase {
         &self.id
     }
 
-    fn replay(&self, _: &Args) -> Result<Rates> {
+    fn replay(&self, _: &Args, _: (&Path, usize)) -> Result<Rates> {
         let steps = self.steps.unwrap_or(self.lr.len());
         let mut keys = self.schedule.clone();
         let lr = match keys.as_object_mut() {
@@ -219,11 +258,10 @@ impl Replay for Case {
         &self.id
     }
 
-    fn replay(&self, args: &Args) -> Result<Computed> {
-        let parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
+    fn replay(&self, args: &Args, place: (&Path, usize)) -> Result<Computed> {
         match args.dtype {
-            Dtype::F64 => replay::<f64>(self, parallel),
-            Dtype::F32 => replay::<f32>(self, parallel),
+            Dtype::F64 => replay::<f64>(self, args, place),
+            Dtype::F32 => replay::<f32>(self, args, place),
         }
     }
 
@@ -237,7 +275,7 @@ impl Replay for Case {
 }
 
 /// The optimizer of a case, with threads as asked for.
-struct Build<A>(Parallel, std::marker::PhantomData<A>);
+struct Build<A>(Parallel, PhantomData<A>);
 
 impl<A: Element> Visit for Build<A> {
     type Out = Box<dyn Optimizer<A>>;
@@ -255,22 +293,42 @@ fn array<A: Element>(start: &Start, values: &[f64]) -> Result<ArrayD<A>> {
     Ok(ArrayD::from_shape_vec(IxDyn(&start.shape), values).map_err(wrong)?)
 }
 
-fn replay<A: Element>(case: &Case, parallel: Parallel) -> Result<Computed> {
-    let mut optimizer = case.optimizer.visit(Build::<A>(parallel, std::marker::PhantomData));
+fn build<A: Element>(case: &Case, args: &Args) -> Box<dyn Optimizer<A>> {
+    let parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
+    case.optimizer.visit(Build::<A>(parallel, PhantomData))
+}
+
+fn replay<A: Element>(case: &Case, args: &Args, place: (&Path, usize)) -> Result<Computed> {
+    let mut optimizer = build::<A>(case, args);
     let mut params = case.params.iter().map(|start| array::<A>(start, &start.values)).collect::<Result<Vec<_>>>()?;
     let last = case.expect.iter().map(|point| point.step).max().unwrap_or(0);
-    if case.grads.is_empty() && last > 0 {
+    let stop = args.interrupt.and_then(|k| usize::try_from(k).ok()).filter(|&k| k < last);
+    let mut expect = advance(case, &mut *optimizer, &mut params, 1..=stop.unwrap_or(last))?;
+    if stop.is_some() {
+        expect.extend(continue_in_new_process(case, args, place, &optimizer.state_dict(), &params)?);
+    }
+    Ok(Computed { id: case.id.clone(), expect })
+}
+
+/// Makes these steps; the points that are asked for among them.
+fn advance<A: Element>(
+    case: &Case,
+    optimizer: &mut dyn Optimizer<A>,
+    params: &mut [ArrayD<A>],
+    steps: RangeInclusive<usize>,
+) -> Result<Vec<Point>> {
+    if case.grads.is_empty() && !steps.is_empty() {
         return Err("there are no gradients".into());
     }
-    let mut computed = Computed { id: case.id.clone(), expect: Vec::new() };
-    for step in 1..=last {
+    let mut computed = Vec::new();
+    for step in steps {
         let values = &case.grads[(step - 1) % case.grads.len()];
         if values.len() != params.len() {
             return Err(format!("step {step} has {} gradients for {} parameters", values.len(), params.len()).into());
         }
         let grads = case.params.iter().zip(values).map(|(start, g)| array::<A>(start, g)).collect::<Result<Vec<_>>>()?;
         let mut lent = Params::with_capacity(params.len());
-        for ((start, param), grad) in case.params.iter().zip(&mut params).zip(&grads) {
+        for ((start, param), grad) in case.params.iter().zip(&mut *params).zip(&grads) {
             lent.add(&*start.name, param, grad)?;
         }
         if !case.losses.is_empty() {
@@ -282,12 +340,111 @@ fn replay<A: Element>(case: &Case, parallel: Parallel) -> Result<Computed> {
         optimizer.step(lent)?;
         for _ in case.expect.iter().filter(|point| point.step == step) {
             let points =
-                case.params.iter().zip(&params).map(|(start, param)| optimizer.evaluation(&start.name, param.view()));
+                case.params.iter().zip(&*params).map(|(start, param)| optimizer.evaluation(&start.name, param.view()));
             let params = points.map(|point| point.iter().map(|x| x.f64()).collect()).collect();
-            computed.expect.push(Point { step, params });
+            computed.push(Point { step, params });
         }
     }
     Ok(computed)
+}
+
+/// What one process leaves for the next.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    state: StateDict,
+    params: Vec<Named>,
+}
+
+impl Saved {
+    fn write(&self, format: Format) -> Result<Vec<u8>> {
+        match format {
+            Format::Json => Ok(serde_json::to_vec(self)?),
+            Format::Binary => {
+                let state = self.state.to_bytes()?;
+                let mut bytes = (state.len() as u64).to_le_bytes().to_vec();
+                bytes.extend(state);
+                bytes.extend(postcard::to_stdvec(&self.params)?);
+                Ok(bytes)
+            }
+            // Parameters are all of one element type.
+            Format::Safetensors => Ok(match self.params.first().map(|param| param.data.element()) {
+                Some(ElementType::F32) => self.safetensors::<f32>()?,
+                _ => self.safetensors::<f64>()?,
+            }),
+        }
+    }
+
+    fn safetensors<A: Element>(&self) -> Result<Vec<u8>> {
+        let params = self.params.iter().filter_map(|param| Some((&*param.name, param.data.view::<A>()?)));
+        Ok(self.state.to_safetensors_with(params)?)
+    }
+
+    fn read(bytes: &[u8], format: Format) -> Result<Self> {
+        match format {
+            Format::Json => Ok(serde_json::from_slice(bytes)?),
+            Format::Binary => {
+                let (length, rest) = bytes.split_first_chunk().ok_or("the file is too short")?;
+                let length = usize::try_from(u64::from_le_bytes(*length))?;
+                let (state, params) = rest.split_at_checked(length).ok_or("the file is too short")?;
+                Ok(Saved { state: StateDict::from_bytes(state)?, params: postcard::from_bytes(params)? })
+            }
+            Format::Safetensors => {
+                let (state, params) = StateDict::from_safetensors(bytes)?;
+                Ok(Saved { state, params: params.into_iter().map(|(name, data)| Named { name, data }).collect() })
+            }
+        }
+    }
+}
+
+/// Points with the bits of their numbers: what the new process prints.
+type Later = Vec<(usize, Vec<Vec<u64>>)>;
+
+fn continue_in_new_process<A: Element>(
+    case: &Case,
+    args: &Args,
+    (file, number): (&Path, usize),
+    state: &StateDict,
+    params: &[ArrayD<A>],
+) -> Result<Vec<Point>> {
+    let named = |(start, param): (&Start, &ArrayD<A>)| Named { name: start.name.clone(), data: Data::from(param.clone()) };
+    let saved = Saved { state: state.clone(), params: case.params.iter().zip(params).map(named).collect() };
+    let path = env::temp_dir().join(format!("replay-{}-{number}.state", std::process::id()));
+    fs::write(&path, saved.write(args.format)?)?;
+    let mut child = Command::new(env::current_exe()?);
+    child.arg("--resume").arg(&path).args(["--case", &number.to_string()]).stderr(Stdio::inherit());
+    for (option, value) in [("--dtype", args.dtype.to_possible_value()), ("--format", args.format.to_possible_value())] {
+        child.args([option, value.ok_or("not an option")?.get_name()]);
+    }
+    child.args(["--interrupt", &args.interrupt.unwrap_or(1).to_string()]);
+    if let Some(threads) = args.threads {
+        child.args(["--threads", &threads.to_string()]);
+    }
+    let output = child.arg("--").arg(file).output();
+    fs::remove_file(&path)?;
+    let output = output?;
+    if !output.status.success() {
+        return Err("the new process failed".into());
+    }
+    let later: Later = serde_json::from_slice(&output.stdout)?;
+    let numbers = |params: Vec<Vec<u64>>| params.into_iter().map(|p| p.into_iter().map(f64::from_bits).collect()).collect();
+    Ok(later.into_iter().map(|(step, params)| Point { step, params: numbers(params) }).collect())
+}
+
+/// The steps after the interruption.
+fn resume<A: Element>(case: &Case, args: &Args, path: &Path) -> Result<Later> {
+    let saved = Saved::read(&fs::read(path)?, args.format)?;
+    let mut optimizer = build::<A>(case, args);
+    optimizer.load_state_dict(&saved.state)?;
+    let find = |start: &Start| {
+        let named = saved.params.iter().find(|named| named.name == start.name);
+        Ok(named.and_then(|named| named.data.view::<A>()).ok_or("a parameter is missing")?.to_owned())
+    };
+    let mut params = case.params.iter().map(find).collect::<Result<Vec<_>>>()?;
+    let last = case.expect.iter().map(|point| point.step).max().unwrap_or(0);
+    let first = usize::try_from(args.interrupt.unwrap_or(1))? + 1;
+    let points = advance(case, &mut *optimizer, &mut params, first..=last)?;
+    let bits = |params: Vec<Vec<f64>>| params.into_iter().map(|p| p.into_iter().map(f64::to_bits).collect()).collect();
+    Ok(points.into_iter().map(|point| (point.step, bits(point.params))).collect())
 }
 
 /// The greatest |x - y| / max(1, |y|).

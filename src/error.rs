@@ -1,3 +1,4 @@
+use crate::state::Difference;
 use thiserror::Error;
 
 /// Why a step, or a change of an optimizer, was refused.
@@ -188,6 +189,26 @@ pub enum Error {
         index: usize,
         /// Its number of rows.
         rows: usize,
+    },
+    /// A state does not fit the optimizer it is loaded into.
+    #[error("the state does not fit:{}", crate::state::list(.0))]
+    State(
+        /// Everything that does not.
+        Vec<Difference>,
+    ),
+    /// A state cannot be changed like this.
+    #[error("parameter `{name}` of the state {problem}")]
+    StateEdit {
+        /// Name of the parameter.
+        name: String,
+        /// Why not.
+        problem: String,
+    },
+    /// Bytes are not those of a state, or a state cannot be written as asked.
+    #[error("not a state: {problem}")]
+    StateFormat {
+        /// What is wrong.
+        problem: String,
     },
     /// A gradient is infinite or NaN, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("the gradient of parameter `{name}` contains {value}")]

@@ -11,12 +11,14 @@ use crate::{
     },
     optimizer::{UNNAMED, run_unnamed},
     params::{Lending, Param},
+    state::{Difference, Report, StateDict},
     wrap::{Clipping, Norm},
 };
 mod aside;
 mod clip;
 mod report;
 mod rows;
+mod state;
 mod whole;
 
 pub use report::GroupReport;
@@ -151,6 +153,17 @@ pub trait Config: HyperParameters {
     /// These hyper-parameters for a group: those of `config` if they are for the same optimizer, in the same wrappers.
     fn adopt(&self, config: &OptimizerConfig) -> Option<Self> {
         config.downcast::<Self>().cloned()
+    }
+
+    /// These hyper-parameters as [`StateDict`] keeps them, if they are of an optimizer in the catalogue.
+    fn describe(&self) -> Option<OptimizerConfig> {
+        OptimizerConfig::of(self)
+    }
+
+    /// What [`Config::describe`] made `config` of, if it was of the same optimizer in the same wrappers.
+    fn restore(&self, config: &OptimizerConfig) -> Option<Self> {
+        let (base, wrap) = config.flatten();
+        base.downcast::<Self>().filter(|_| wrap.is_empty()).cloned()
     }
 
     /// What [`Config::direct`] remembers of an array of this shape: the name and shape of each factor.
@@ -943,6 +956,24 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
 
     fn steps(&self, name: &str) -> u64 {
         Fused::steps(self, name)
+    }
+
+    fn state_dict(&self) -> StateDict {
+        self.save()
+    }
+
+    fn differences(&self, state: &StateDict) -> Vec<Difference> {
+        self.stage(state).err().unwrap_or_default()
+    }
+
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error> {
+        let staged = self.stage(state).map_err(Error::State)?;
+        self.put(state, staged);
+        Ok(())
+    }
+
+    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
+        self.take_matching(state)
     }
 
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {

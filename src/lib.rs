@@ -94,13 +94,15 @@
 //!   [`Muon`], `Shampoo` and `Soap` can differ in their last bits between machines.
 //! - Arrays of any layout work: transposed, reversed, strided, sliced. Moments take the memory order of the parameter.
 //! - After the first call a step on one thread allocates nothing beyond your [`Params`].
+//! - A run that is saved and resumed has the bits of one that was not interrupted: see [`state`].
 //! - There is no `unsafe` code in the crate.
 //!
 //! # Features
 //!
 //! - `rayon` (default): steps of about 100 us or more use rayon's current pool; see [`Parallel`].
 //! - `serde`: hyper-parameters, [`OptimizerConfig`], [`Schedule`], [`ReduceOnPlateau`], [`ParamGroup`] and [`Parallel`] can be
-//!   read and written.
+//!   read and written; [`StateDict`] too, in any format, and as bytes.
+//! - `safetensors` (with `serde`): [`StateDict`] in files of safetensors, which other languages open.
 //! - `checkpoint`: the `checkpoint` module, which keeps runs in files that survive crashes; checksums by crc32fast.
 //! - `linalg`: `Shampoo` and `Soap`, which need eigenvalues and orthogonal decompositions of matrices: those of nalgebra.
 
@@ -116,6 +118,7 @@ mod optimizer;
 mod params;
 mod random;
 pub mod schedule;
+pub mod state;
 pub mod wrap;
 
 #[cfg(feature = "checkpoint")]
@@ -129,6 +132,7 @@ pub use optim::*;
 pub use optimizer::{Ahead, Composition, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
 pub use params::{Lending, Params};
 pub use schedule::{ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, Scheduled};
+pub use state::StateDict;
 pub use wrap::Compose;
 
 /// The examples in the texts around the crate are tests too.
@@ -147,4 +151,7 @@ mod texts {
     #[cfg(feature = "checkpoint")]
     #[doc = include_str!("../docs/checkpoints.md")]
     struct Checkpoints;
+    #[cfg(feature = "serde")]
+    #[doc = include_str!("../docs/state.md")]
+    struct States;
 }

@@ -4,6 +4,7 @@ use crate::{
     kernel::Element,
     optim::*,
     params::{Lending, Param},
+    state::{Difference, Report, StateDict},
     wrap::{AnyWrap, Composed, Lookahead},
 };
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension};
@@ -201,6 +202,34 @@ pub trait Optimizer<A: Element>: Send {
     /// How many steps a parameter has made; 0 for one that is not known.
     fn steps(&self, name: &str) -> u64;
 
+    /// Everything that is remembered between steps, with the hyper-parameters: see [`state`](crate::state).
+    fn state_dict(&self) -> StateDict;
+
+    /// All that keeps a state from being loaded; empty if it can be.
+    fn differences(&self, state: &StateDict) -> Vec<Difference>;
+
+    /// Takes the place of the optimizer that the state is of, hyper-parameters included: the next step has the bits that it
+    /// would have had there.
+    ///
+    /// The optimizer has to be of the same kind, with the same groups, which [`StateDict::build`] takes from the state. One
+    /// that has made steps keeps its parameters, so the state has to have these and no others. Settings of
+    /// [`Parallel`], which have no influence on results, stay. Hyper-parameters of an optimizer that is not in the catalogue
+    /// are not in the state, and stay too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] with everything that does not fit; nothing has changed then.
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error>;
+
+    /// Takes those parameters of a state that fit, under their names, also from another optimizer whose arrays have the same
+    /// names. Hyper-parameters and settings stay; so do parameters that the state does not have. Each parameter is taken as a
+    /// whole or not at all, with its step count.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] for another version of the format, [`Error::HyperParameter`] for wrong ones of the optimizer.
+    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error>;
+
     /// Gives some parameters hyper-parameters of their own.
     ///
     /// # Errors
@@ -257,6 +286,18 @@ impl<A: Element, O: Optimizer<A> + ?Sized> Optimizer<A> for Box<O> {
     }
     fn steps(&self, name: &str) -> u64 {
         (**self).steps(name)
+    }
+    fn state_dict(&self) -> StateDict {
+        (**self).state_dict()
+    }
+    fn differences(&self, state: &StateDict) -> Vec<Difference> {
+        (**self).differences(state)
+    }
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error> {
+        (**self).load_state_dict(state)
+    }
+    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
+        (**self).load_matching(state)
     }
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {
         (**self).add_group(group)
@@ -339,6 +380,12 @@ fn slow_step_size() -> f64 {
 }
 
 impl OptimizerConfig {
+    /// An optimizer in these wrappers, or by itself.
+    pub(crate) fn composed(base: &OptimizerConfig, wrap: Vec<AnyWrap>) -> OptimizerConfig {
+        let inner = base.clone();
+        if wrap.is_empty() { inner } else { OptimizerConfig::Composed(Composition { inner: Box::new(inner), wrap }) }
+    }
+
     /// The optimizer inside of all wrappers, and these from the inside out.
     pub(crate) fn flatten(&self) -> (&OptimizerConfig, Vec<AnyWrap>) {
         match self {
@@ -453,6 +500,17 @@ macro_rules! catalogue {
                         visit.visit(&Composed::<SgdConfig>::default())
                     }
                 }
+            }
+
+            /// What these hyper-parameters are in the catalogue.
+            pub(crate) fn of(config: &dyn Any) -> Option<OptimizerConfig> {
+                $(
+                    $(#[$on])*
+                    if let Some(config) = config.downcast_ref::<$config>() {
+                        return Some(config.clone().into());
+                    }
+                )*
+                None
             }
 
             pub(crate) fn downcast<C: Config>(&self) -> Option<&C> {

@@ -1,4 +1,6 @@
 //! The number types that can be optimized.
+use super::{Data, ElementType};
+use ndarray::ArrayD;
 use num_traits::Float;
 use std::{fmt, ops::AddAssign};
 
@@ -17,9 +19,17 @@ pub trait Element: Float + AddAssign + Default + fmt::Debug + fmt::Display + Sen
     const COST: u64;
     /// 0, as a constant.
     const ZERO: Self;
+    /// This type, as a value.
+    const TYPE: ElementType;
 
     /// `x`, rounded once to this type.
     fn of(x: f64) -> Self;
+
+    /// An array of this type as one of any.
+    fn erase(array: ArrayD<Self>) -> Data;
+
+    /// The array, if it is one of this type.
+    fn recover(data: &Data) -> Option<&ArrayD<Self>>;
 
     /// This number in `f64`, exact.
     fn f64(self) -> f64;
@@ -45,10 +55,11 @@ pub trait Element: Float + AddAssign + Default + fmt::Debug + fmt::Display + Sen
 }
 
 macro_rules! element {
-    ($($float:ident $exponent:literal $cost:literal),*) => {$(
+    ($($float:ident $type:ident $exponent:literal $cost:literal),*) => {$(
         impl Element for $float {
             const COST: u64 = $cost;
             const ZERO: $float = 0.0;
+            const TYPE: ElementType = ElementType::$type;
             #[inline(always)]
             fn of(x: f64) -> $float {
                 x as $float
@@ -62,7 +73,16 @@ macro_rules! element {
             fn f64(self) -> f64 {
                 self as f64
             }
+            fn erase(array: ArrayD<$float>) -> Data {
+                Data::$type(array)
+            }
+            fn recover(data: &Data) -> Option<&ArrayD<$float>> {
+                match data {
+                    Data::$type(array) => Some(array),
+                    _ => None,
+                }
+            }
         }
     )*};
 }
-element!(f32 0x7f80_0000 1, f64 0x7ff0_0000_0000_0000 3);
+element!(f32 F32 0x7f80_0000 1, f64 F64 0x7ff0_0000_0000_0000 3);

@@ -86,6 +86,33 @@ impl Order {
         order
     }
 
+    /// The order of an array of this shape whose axes lie in memory like this, from the slowest to the fastest; axes of length 1
+    /// stay in their place here too. `None` if these are not all of its axes.
+    pub fn from_axes(shape: &Shape, axes: &[u8], reversed: &[u8]) -> Option<Order> {
+        let (first, ndim) = (AXES - shape.ndim, shape.ndim);
+        let all = axes.len() == ndim && (0..ndim).all(|axis| axes.contains(&(axis as u8)));
+        if !all || reversed.iter().any(|&axis| usize::from(axis) >= ndim) {
+            return None;
+        }
+        let long = |axis: usize| shape.len[axis] > 1;
+        let mut order = Order::C;
+        let axes = axes.iter().map(|&axis| usize::from(axis) + first).filter(|&axis| long(axis));
+        for (place, axis) in (0..AXES).filter(|&place| long(place)).zip(axes) {
+            order.axes[place] = axis as u8;
+        }
+        let backwards = reversed.iter().map(|&axis| usize::from(axis) + first).filter(|&axis| long(axis));
+        order.reversed = backwards.fold(0, |bits, axis| bits | 1 << axis);
+        Some(order)
+    }
+
+    /// What [`Order::from_axes`] makes an order of: axes from the slowest to the fastest, and those that run backwards.
+    pub fn axes(&self, shape: &Shape) -> (Vec<u8>, Vec<u8>) {
+        let first = (AXES - shape.ndim) as u8;
+        let axes = self.axes[usize::from(first)..].iter().map(|axis| axis - first).collect();
+        let reversed = (first..AXES as u8).filter(|axis| self.reversed >> axis & 1 == 1).map(|axis| axis - first).collect();
+        (axes, reversed)
+    }
+
     /// The same array with its axes so arranged that walking it row by row follows this order.
     pub fn arrange<S: RawData>(&self, mut array: ArrayBase<S, Ix6>) -> ArrayBase<S, Ix6> {
         self.flip(&mut array);
@@ -187,5 +214,11 @@ mod tests {
         let memory: Vec<_> = order.arrange(six_axes(turned.view()).unwrap()).iter().copied().collect();
         assert_eq!(memory, a.as_slice().unwrap(), "rows of the arranged view follow memory");
         assert_eq!(order.view(&shape, &memory).unwrap(), six_axes(turned).unwrap());
+        let (axes, reversed) = order.axes(&shape);
+        assert_eq!((&axes[..], &reversed[..]), (&[1, 2, 0][..], &[0, 2][..]));
+        assert_eq!(Order::from_axes(&shape, &axes, &reversed), Some(order));
+        assert_eq!(Order::from_axes(&shape, &[1, 2, 2], &[]), None);
+        assert_eq!(Order::from_axes(&shape, &[1, 2], &[]), None);
+        assert_eq!(Order::from_axes(&shape, &axes, &[3]), None);
     }
 }

@@ -5,6 +5,7 @@
 //! is drained by the calling thread and, where the work is worth it, by rayon's pool; and every piece is run by one
 //! multiversioned loop.
 
+mod data;
 mod element;
 mod lanes;
 pub(crate) mod layout;
@@ -18,6 +19,8 @@ pub(crate) mod walk;
 pub(crate) mod watch;
 mod wrap;
 
+pub(crate) use data::either;
+pub use data::{Data, ElementType};
 pub use element::Element;
 pub use lanes::{Arrays, Lanes, MAX_STATES, Untouched, View};
 pub use pool::Parallel;

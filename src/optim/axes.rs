@@ -189,7 +189,7 @@ mod tests {
             assert!(refined(matrix.view(), Array2::eye(3).view(), &Parallel::SERIAL).is_none());
             let mut sum = Array2::eye(3).into_dyn();
             accumulate(&mut sum, matrix, 1.0, 1.0);
-            assert_eq!(sum, Array2::eye(3).into_dyn());
+            assert_eq!(sum, Array2::<f64>::eye(3).into_dyn());
         }
     }
 }

@@ -2,9 +2,12 @@ use crate::{
     Error, GroupReport, Limits, NonFinite, Optimizer, Outcome, Parallel, ParamGroup,
     kernel::Element,
     params::{Lending, Param},
+    state::{Data, Difference, Differs, Mean, Report, Round, StateDict},
 };
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Zip};
 use std::{borrow::Cow, collections::HashMap, mem::take};
+
+type Means<A> = HashMap<String, (u32, ArrayD<A>)>;
 
 /// Makes one step of the mean gradient of several calls, for batches that do not fit at once.
 ///
@@ -34,7 +37,7 @@ pub struct Accumulate<A, O> {
     pub inner: O,
     every: u32,
     call: u32,
-    means: HashMap<String, (u32, ArrayD<A>)>,
+    means: Means<A>,
     loss: f64,
 }
 
@@ -53,6 +56,51 @@ impl<A: Element, O: Optimizer<A>> Accumulate<A, O> {
     pub fn reset(&mut self) {
         self.call = 0;
         self.means.clear();
+    }
+
+    /// The means of a round that fits, or what does not.
+    fn stage(round: Option<&Round>) -> Result<Means<A>, Vec<Difference>> {
+        let place = "rounds of `Accumulate`";
+        let Some(round) = round else {
+            return Err(vec![Difference::new(Differs::Round, place, "too few", "one for each")]);
+        };
+        let mut wrong = Vec::new();
+        if round.calls >= round.every {
+            let expected = format!("less than {}, those of a round", round.every);
+            wrong.push(Difference::new(Differs::Round, format!("{place}, calls"), round.calls, expected));
+        }
+        let mut means = HashMap::new();
+        for Mean { name, count, data } in &round.means {
+            let place = format!("mean gradient of `{name}`");
+            if *count > round.calls {
+                let expected = format!("at most {}, the calls so far", round.calls);
+                wrong.push(Difference::new(Differs::Round, format!("{place}, count"), count, expected));
+            }
+            match data.view::<A>() {
+                Some(mean) if !means.contains_key(name) => {
+                    means.insert(name.clone(), (*count, mean.as_standard_layout().into_owned()));
+                }
+                Some(_) => wrong.push(Difference::new(Differs::Round, place, "it twice", "it once")),
+                None => {
+                    let place = format!("{place}, element type");
+                    wrong.push(Difference::new(Differs::Element, place, data.element(), A::TYPE));
+                }
+            }
+        }
+        if wrong.is_empty() { Ok(means) } else { Err(wrong) }
+    }
+
+    /// What the inner optimizer is to load, and the round of this one.
+    fn split(state: &StateDict) -> (StateDict, Option<Round>) {
+        let mut inner = state.clone();
+        let round = inner.rounds.pop();
+        (inner, round)
+    }
+
+    fn put(&mut self, round: Option<Round>, means: Means<A>) {
+        if let Some(round) = round {
+            (self.every, self.call, self.loss, self.means) = (round.every.max(1), round.calls, round.loss, means);
+        }
     }
 }
 
@@ -156,6 +204,39 @@ impl<A: Element, O: Optimizer<A>> Optimizer<A> for Accumulate<A, O> {
     }
     fn steps(&self, name: &str) -> u64 {
         self.inner.steps(name)
+    }
+    fn state_dict(&self) -> StateDict {
+        let mut state = self.inner.state_dict();
+        let mean = |(name, (count, mean)): (&String, &(u32, ArrayD<A>))| {
+            let data = Data::from(mean.as_standard_layout().into_owned());
+            Mean { name: name.clone(), count: *count, data }
+        };
+        let mut means: Vec<_> = self.means.iter().map(mean).collect();
+        means.sort_by(|a, b| a.name.cmp(&b.name));
+        state.rounds.push(Round { every: self.every, calls: self.call, loss: self.loss, means });
+        state
+    }
+    fn differences(&self, state: &StateDict) -> Vec<Difference> {
+        let (inner, round) = Self::split(state);
+        let mut all = self.inner.differences(&inner);
+        all.extend(Self::stage(round.as_ref()).err().unwrap_or_default());
+        all
+    }
+    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error> {
+        let (inner, round) = Self::split(state);
+        let Ok(means) = Self::stage(round.as_ref()) else { return Err(Error::State(self.differences(state))) };
+        self.inner.load_state_dict(&inner)?;
+        self.put(round, means);
+        Ok(())
+    }
+    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
+        let (inner, round) = Self::split(state);
+        let mut report = self.inner.load_matching(&inner)?;
+        match Self::stage(round.as_ref()) {
+            Ok(means) => self.put(round, means),
+            Err(wrong) => report.left_over.extend(wrong),
+        }
+        Ok(report)
     }
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {
         self.inner.add_group(group)

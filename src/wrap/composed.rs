@@ -5,6 +5,7 @@ use crate::{
     kernel::{Arrays, At, Lanes, MAX_STATES, Totals, View, Wrapper, pool::lock, reduce::Sum, watch::compare},
 };
 use multiversion::multiversion;
+use std::any::Any;
 
 /// The most wrappers of one composition.
 const LAYERS: usize = 8;
@@ -46,6 +47,26 @@ macro_rules! any_wrap {
         })*
 
         impl AnyWrap {
+            /// The wrapper as one of a list.
+            pub(crate) fn of(wrap: &dyn Any) -> Option<AnyWrap> {
+                None$(.or_else(|| wrap.downcast_ref::<$name>().cloned().map(AnyWrap::$name)))*
+            }
+
+            pub(crate) fn downcast<W: Wrap>(&self) -> Option<&W> {
+                let wrap: &dyn Any = match self {
+                    $(AnyWrap::$name(wrap) => wrap,)*
+                };
+                wrap.downcast_ref()
+            }
+
+            /// The name of the wrapper, as in files.
+            pub fn name(&self) -> String {
+                let name = match self {
+                    $(AnyWrap::$name(_) => stringify!($name),)*
+                };
+                snake_case(name)
+            }
+
             fn validate(&self) -> Result<(), Error> {
                 match self {
                     $(AnyWrap::$name(wrap) => wrap.validate(),)*
@@ -175,6 +196,18 @@ any_wrap! {
     Watch;
     /// L1 penalty.
     L1 { wrap _now lr => Shrink<A>: wrap.wrapper(lr) };
+}
+
+/// As serde renames.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for (i, c) in name.char_indices() {
+        if i > 0 && c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
 }
 
 impl<A: Element> Layer<A> {
@@ -475,6 +508,20 @@ impl<C: Config> Config for Composed<C> {
         let wraps = self.wrap.iter().filter_map(|wrap| wrap.layer(now, self.inner.lr()));
         layers.iter_mut().zip(wraps).for_each(|(layer, wrap)| *layer = Some(wrap));
         Paged { inner: self.inner.kernel(now), layers, watched: self.is_watched() }
+    }
+
+    fn describe(&self) -> Option<OptimizerConfig> {
+        let inner = self.inner.describe()?;
+        let (base, mut wrap) = inner.flatten();
+        wrap.extend(self.wrap.iter().cloned());
+        Some(OptimizerConfig::composed(base, wrap))
+    }
+
+    fn restore(&self, config: &OptimizerConfig) -> Option<Self> {
+        let (base, mut inner) = config.flatten();
+        // The innermost wrappers may be a part of the type.
+        let wrap = inner.split_off(self.inner.describe()?.flatten().1.len().min(inner.len()));
+        Some(Composed { inner: self.inner.restore(&OptimizerConfig::composed(base, inner))?, wrap })
     }
 
     fn adopt(&self, config: &OptimizerConfig) -> Option<Self> {

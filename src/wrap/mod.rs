@@ -173,6 +173,19 @@ impl<C: Config, W: Wrap> Config for Wrapped<C, W> {
         self.wrap.around(now, self.inner.lr(), self.inner.kernel(now))
     }
 
+    fn describe(&self) -> Option<OptimizerConfig> {
+        let inner = self.inner.describe()?;
+        let (base, mut wrap) = inner.flatten();
+        wrap.push(AnyWrap::of(&self.wrap)?);
+        Some(OptimizerConfig::composed(base, wrap))
+    }
+
+    fn restore(&self, config: &OptimizerConfig) -> Option<Self> {
+        let (base, mut all) = config.flatten();
+        let wrap = all.pop()?.downcast::<W>()?.clone();
+        Some(Wrapped { inner: self.inner.restore(&OptimizerConfig::composed(base, all))?, wrap })
+    }
+
     fn adopt(&self, config: &OptimizerConfig) -> Option<Self> {
         Some(Wrapped { inner: self.inner.adopt(config)?, wrap: self.wrap.clone() })
     }

@@ -15,4 +15,5 @@ mod properties;
 mod schedules;
 mod sophia;
 mod sparse;
+mod state;
 mod wrappers;

@@ -1,0 +1,419 @@
+//! The state as a value, and back.
+use super::{Config, Entry, Fused, Plan};
+use crate::{
+    Error,
+    kernel::{
+        Element,
+        layout::{Order, Shape, six_axes, trimmed},
+    },
+    optimizer::UNNAMED,
+    state::{
+        Data, Difference, Differs, GroupState, MAX_STEPS, Named, ParamState, Report, StateDict, in_group, kind, kind_of,
+    },
+};
+use ndarray::ArrayD;
+use std::{array::from_fn, collections::HashMap, iter::zip};
+
+/// A state that fits, ready to take the place of what there is.
+pub(super) struct Staged<C: Config, A: Element> {
+    /// Of the parameters in no group, then of each group.
+    configs: Vec<C>,
+    frozen: Vec<bool>,
+    plans: Vec<Plan<C, A>>,
+    entries: Vec<Entry<A>>,
+}
+
+impl<C: Config, A: Element> Fused<C, A> {
+    fn group_name(&self, group: usize) -> Option<&str> {
+        Some(&self.groups.get(group.checked_sub(1)?)?.name)
+    }
+
+    /// The group of a parameter, by its place among the plans.
+    fn place_of(&self, param: &str) -> usize {
+        self.group_of.get(param).map_or(0, |group| group + 1)
+    }
+
+    /// The hyper-parameters of a group, by its place among the plans.
+    fn config_of(&self, group: usize) -> &C {
+        group.checked_sub(1).and_then(|group| self.groups.get(group)).map_or(&self.config, |group| &group.config)
+    }
+
+    /// The names of a group's parameters.
+    fn members(&self, group: usize) -> Vec<String> {
+        let mut members: Vec<_> =
+            self.group_of.iter().filter(|&(_, &of)| of + 1 == group).map(|(name, _)| name.clone()).collect();
+        members.sort();
+        members
+    }
+
+    pub(super) fn save(&self) -> StateDict {
+        let group = |(i, plan): (usize, &Plan<C, A>)| GroupState {
+            name: self.group_name(i).map(String::from),
+            config: self.config_of(i).describe(),
+            params: self.members(i),
+            frozen: i > 0 && self.groups[i - 1].frozen,
+            scalars: plan.scalars,
+            steps: plan.t,
+        };
+        let param = |entry: &Entry<A>| {
+            let (order, reversed) = entry.order.axes(&entry.shape);
+            let named = |name: &'static str, data| Named { name: name.into(), data };
+            let names = if entry.allocated { &self.plans[entry.group].names[..] } else { &[] };
+            let array = |(&name, memory): (&&'static str, &Vec<A>)| {
+                let view = trimmed(entry.order.view(&entry.shape, memory)?, entry.shape.as_slice().len());
+                Some(named(name, row_major(view).into()))
+            };
+            let factors = zip(&entry.factor_names, &entry.factors);
+            ParamState {
+                name: entry.name.to_string(),
+                group: self.group_name(entry.group).map(String::from),
+                shape: entry.shape.as_slice().to_vec(),
+                steps: entry.t,
+                scalars: entry.scalars,
+                allocated: entry.allocated,
+                begun: entry.begun,
+                swapped: entry.swapped,
+                order,
+                reversed,
+                arrays: zip(names, &entry.state).filter_map(array).collect(),
+                factors: factors.map(|(&name, factor)| named(name, row_major(factor.view()).into())).collect(),
+            }
+        };
+        StateDict {
+            version: StateDict::<Data>::VERSION,
+            element: A::TYPE,
+            optimizer: kind(&self.config),
+            non_finite: self.non_finite,
+            limits: self.limits,
+            skipped: self.skipped,
+            groups: self.plans.iter().enumerate().map(group).collect(),
+            params: self.entries.iter().map(param).collect(),
+            rounds: Vec::new(),
+        }
+    }
+
+    /// Everything in its place, or all that keeps it from being so.
+    pub(super) fn stage(&self, state: &StateDict) -> Result<Staged<C, A>, Vec<Difference>> {
+        let mut wrong = Vec::new();
+        let mut differs = |differs, place: &str, found: &dyn std::fmt::Display, expected: &dyn std::fmt::Display| {
+            wrong.push(Difference::new(differs, place, found, expected));
+        };
+        if state.version != StateDict::<Data>::VERSION {
+            differs(Differs::Version, "version of the format", &state.version, &StateDict::<Data>::VERSION);
+        }
+        if state.element != A::TYPE {
+            differs(Differs::Element, "element type", &state.element, &A::TYPE);
+        }
+        let own = kind(&self.config);
+        if state.optimizer != own {
+            differs(Differs::Optimizer, "optimizer", &format!("`{}`", state.optimizer), &format!("`{own}`"));
+        }
+        if state.skipped >= MAX_STEPS {
+            differs(Differs::Value, "steps left out", &state.skipped, &"less than 2^53");
+        }
+        if !state.rounds.is_empty() {
+            differs(Differs::Round, "rounds of `Accumulate`", &state.rounds.len(), &"as many as are around the optimizer");
+        }
+
+        let mut staged = Staged { configs: Vec::new(), frozen: Vec::new(), plans: Vec::new(), entries: Vec::new() };
+        let mut ready = vec![true; self.plans.len()];
+        for (i, ready) in ready.iter_mut().enumerate() {
+            let name = self.group_name(i);
+            let members = self.members(i);
+            let found = state.groups.iter().find(|group| group.name.as_deref() == name);
+            let (config, plan, group_wrong) = self.stage_group(i, found, &members, state.optimizer == own);
+            *ready = state.optimizer == own
+                && group_wrong.iter().all(|wrong| !matches!(wrong.differs, Differs::Config | Differs::Optimizer));
+            wrong.extend(group_wrong);
+            staged.configs.push(config);
+            staged.frozen.push(found.is_some_and(|group| group.frozen));
+            staged.plans.push(plan);
+        }
+        for (i, group) in state.groups.iter().enumerate() {
+            let known = (0..self.plans.len()).any(|k| self.group_name(k) == group.name.as_deref());
+            let repeated = state.groups[..i].iter().any(|other| other.name == group.name);
+            if !known || repeated {
+                let found = if repeated { "it twice".into() } else { format!("a group of {:?}", group.params) };
+                wrong.push(Difference::new(Differs::Group, in_group(group.name.as_deref()), found, "no such group"));
+            }
+        }
+
+        let mut seen = HashMap::new();
+        for param in &state.params {
+            let place = format!("parameter `{}`", param.name);
+            if seen.insert(&*param.name, ()).is_some() {
+                wrong.push(Difference::new(Differs::Parameter, place, "it twice", "it once"));
+                continue;
+            }
+            let group = self.place_of(&param.name);
+            if param.group.as_deref() != self.group_name(group) {
+                let (found, expected) = (in_group(param.group.as_deref()), in_group(self.group_name(group)));
+                wrong.push(Difference::new(Differs::Group, place.clone(), found, expected));
+            }
+            if !self.entries.is_empty() && !self.entry_of.contains_key(&*param.name) {
+                wrong.push(Difference::new(Differs::Parameter, place, "its state", "no such parameter"));
+                continue;
+            }
+            // Without its plan, nothing can be said about arrays.
+            let plan = staged.plans.get_mut(group).filter(|_| ready.get(group).is_some_and(|&ready| ready));
+            match self.stage_param(param, group, plan.as_deref()) {
+                Ok((entry, extra)) => {
+                    if let Some(plan) = plan {
+                        plan.used |= entry.allocated;
+                    }
+                    wrong.extend(extra);
+                    staged.entries.push(entry);
+                }
+                Err(all) => wrong.extend(all),
+            }
+        }
+        for entry in self.entries.iter().filter(|entry| !seen.contains_key(&*entry.name)) {
+            let place = format!("parameter `{}`", entry.name);
+            wrong.push(Difference::new(Differs::Parameter, place, "nothing", "its state"));
+        }
+        if wrong.is_empty() { Ok(staged) } else { Err(wrong) }
+    }
+
+    fn stage_group(
+        &self,
+        group: usize,
+        found: Option<&GroupState>,
+        members: &[String],
+        same_optimizer: bool,
+    ) -> (C, Plan<C, A>, Vec<Difference>) {
+        let mut wrong = Vec::new();
+        let place = in_group(self.group_name(group));
+        let (mut config, mut plan) = (self.config_of(group).clone(), Plan::new());
+        let Some(found) = found else {
+            let expected = format!("the group, of {members:?}");
+            wrong.push(Difference::new(Differs::Group, place, "nothing", expected));
+            return (config, plan, wrong);
+        };
+        if found.params != members {
+            let (found, expected) = (format!("{:?}", found.params), format!("{members:?}"));
+            wrong.push(Difference::new(Differs::Group, format!("{place}, its parameters"), found, expected));
+        }
+        match &found.config {
+            Some(known) => match config.restore(known).filter(|_| kind_of(known) == kind(&config)) {
+                Some(restored) => config = restored,
+                // That the whole optimizer is another one has been said.
+                None if group > 0 || same_optimizer => {
+                    let (found, expected) = (format!("`{}`", kind_of(known)), format!("`{}`", kind(&config)));
+                    wrong.push(Difference::new(Differs::Optimizer, format!("{place}, optimizer"), found, expected));
+                }
+                None => {}
+            },
+            None if config.describe().is_some() => {
+                wrong.push(Difference::new(Differs::Config, format!("{place}, hyper-parameters"), "nothing", kind(&config)));
+            }
+            None => {}
+        }
+        if let Err(error) = plan.check(&config) {
+            wrong.push(Difference::new(Differs::Config, format!("{place}, hyper-parameters"), error, "valid ones"));
+        }
+        if found.steps > MAX_STEPS {
+            wrong.push(Difference::new(Differs::Value, format!("{place}, steps"), found.steps, "at most 2^53"));
+        }
+        if found.scalars.is_some() && !C::GLOBAL && same_optimizer {
+            wrong.push(Difference::new(Differs::Value, format!("{place}, scalars"), "some", "none"));
+        }
+        if found.frozen && group == 0 {
+            wrong.push(Difference::new(Differs::Value, place, "frozen", "not frozen: only a group can be"));
+        }
+        // They are there before the first step, from the first check of the hyper-parameters.
+        plan.scalars = if C::GLOBAL { found.scalars.or(plan.scalars) } else { None };
+        plan.t = found.steps;
+        (config, plan, wrong)
+    }
+
+    /// The entry of a parameter, and which of its arrays are left over; without `plan`, its arrays are not looked at.
+    fn stage_param(
+        &self,
+        param: &ParamState,
+        group: usize,
+        plan: Option<&Plan<C, A>>,
+    ) -> Result<(Entry<A>, Vec<Difference>), Vec<Difference>> {
+        let mut wrong = Vec::new();
+        let of = |what: &str| format!("parameter `{}`{what}", param.name);
+        let known = self.entry_of.get(&*param.name).and_then(|&entry| self.entries.get(entry));
+        if let Some(known) = known.filter(|known| !known.shape.is(&param.shape)) {
+            let (found, expected) = (format!("{:?}", param.shape), format!("{:?}", known.shape.as_slice()));
+            wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
+        }
+        let lengths = param.shape.iter().filter(|&&n| n > 0);
+        let fits =
+            lengths.clone().try_fold(8_usize, |size, &n| size.checked_mul(n)).is_some_and(|n| n < isize::MAX as usize);
+        let Some(shape) = Shape::new(&param.shape).filter(|_| fits) else {
+            let found = format!("{:?}", param.shape);
+            wrong.push(Difference::new(
+                Differs::Shape,
+                of(", shape"),
+                found,
+                "at most six axes and a size that memory can hold",
+            ));
+            return Err(wrong);
+        };
+        let order = Order::from_axes(&shape, &param.order, &param.reversed);
+        if order.is_none() {
+            let found = format!("{:?}, reversed {:?}", param.order, param.reversed);
+            wrong.push(Difference::new(Differs::Value, of(", memory order"), found, "each axis once"));
+        }
+        if param.steps > MAX_STEPS {
+            wrong.push(Difference::new(Differs::Value, of(", steps"), param.steps, "at most 2^53"));
+        }
+        if !param.allocated {
+            let empty = param.arrays.is_empty() && param.factors.is_empty();
+            if !empty || param.steps > 0 || param.begun || param.swapped {
+                wrong.push(Difference::new(Differs::Value, of(""), "steps or state", "none, as it is not allocated"));
+            }
+        }
+
+        let order = order.unwrap_or(Order::C);
+        let mut entry = Entry {
+            name: (*param.name).into(),
+            group,
+            shape,
+            order,
+            state: from_fn(|_| Vec::new()),
+            factors: Vec::new(),
+            factor_names: Vec::new(),
+            scalars: param.scalars,
+            allocated: param.allocated,
+            begun: param.begun,
+            swapped: param.swapped,
+            unnamed: param.begun && *param.name == *UNNAMED,
+            t: param.steps,
+            seen: 0,
+        };
+        let mut extra = Vec::new();
+        if let (Some(plan), true) = (plan, param.allocated) {
+            let mut take = |list: &[Named], name: &str, shape: &[usize]| -> Option<ArrayD<A>> {
+                let place = of(&format!(", array `{name}`"));
+                let mut named = list.iter().filter(|array| array.name == name);
+                let (Some(array), None) = (named.next(), named.next()) else {
+                    let found = if list.iter().any(|array| array.name == name) { "it twice" } else { "nothing" };
+                    wrong.push(Difference::new(Differs::Array, place, found, format!("an array of shape {shape:?}")));
+                    return None;
+                };
+                if array.data.shape() != shape {
+                    let (found, expected) = (format!("{:?}", array.data.shape()), format!("{shape:?}"));
+                    wrong.push(Difference::new(Differs::Shape, format!("{place}, shape"), found, expected));
+                    return None;
+                }
+                let view = array.data.view::<A>();
+                if view.is_none() {
+                    let found = array.data.element();
+                    wrong.push(Difference::new(Differs::Element, format!("{place}, element type"), found, A::TYPE));
+                }
+                Some(row_major(view?))
+            };
+            for (&name, memory) in zip(&plan.names, &mut entry.state) {
+                if let Some(array) = take(&param.arrays, name, shape.as_slice()).and_then(six_axes) {
+                    *memory = order.arrange(array).iter().copied().collect();
+                }
+            }
+            let needed = match &plan.checked {
+                Some((config, _)) if plan.directed => config.factors(shape.as_slice()),
+                _ => Ok(Vec::new()),
+            };
+            match needed {
+                Ok(needed) => {
+                    for (name, shape) in &needed {
+                        entry.factors.extend(take(&param.factors, name, shape));
+                        entry.factor_names.push(name);
+                    }
+                    let is_needed = |name: &str| needed.iter().any(|(needed, _)| *needed == name);
+                    let arrays = param.arrays.iter().filter(|array| !plan.names.contains(&&*array.name));
+                    for array in arrays.chain(param.factors.iter().filter(|array| !is_needed(&array.name))) {
+                        let (place, found) = (of(&format!(", array `{}`", array.name)), format!("{:?}", array.data.shape()));
+                        extra.push(Difference::new(Differs::Array, place, format!("it, of shape {found}"), "no such array"));
+                    }
+                }
+                Err(expected) => {
+                    let found = format!("{:?}", param.shape);
+                    wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
+                }
+            }
+        }
+        if wrong.is_empty() {
+            Ok((entry, extra))
+        } else {
+            wrong.extend(extra);
+            Err(wrong)
+        }
+    }
+
+    pub(super) fn put(&mut self, state: &StateDict, staged: Staged<C, A>) {
+        let mut configs = staged.configs.into_iter();
+        if let Some(config) = configs.next() {
+            self.config = config;
+        }
+        for ((group, config), frozen) in self.groups.iter_mut().zip(configs).zip(staged.frozen.into_iter().skip(1)) {
+            (group.config, group.frozen) = (config, frozen);
+        }
+        self.plans = staged.plans;
+        (self.non_finite, self.limits, self.skipped) = (state.non_finite, state.limits, state.skipped);
+        self.entry_of = staged.entries.iter().enumerate().map(|(i, entry)| (entry.name.clone(), i)).collect();
+        (self.entries, self.stamp, self.grad_norm) = (staged.entries, 0, None);
+    }
+
+    pub(super) fn take_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
+        if state.version != StateDict::<Data>::VERSION {
+            let known = StateDict::<Data>::VERSION;
+            let version = Difference::new(Differs::Version, "version of the format", state.version, known);
+            return Err(Error::State(vec![version]));
+        }
+        self.prepare()?;
+        let mut report = Report::default();
+        // The numbers beside the arrays mean something to one optimizer only.
+        let same = state.optimizer == kind(&self.config);
+        let mut taken = Vec::new();
+        for (i, param) in state.params.iter().enumerate() {
+            if state.params[..i].iter().any(|other| other.name == param.name) {
+                let place = format!("parameter `{}`", param.name);
+                report.left_over.push(Difference::new(Differs::Parameter, place, "it twice", "it once"));
+                continue;
+            }
+            let group = self.place_of(&param.name);
+            match self.stage_param(param, group, self.plans.get(group)) {
+                Ok((mut entry, extra)) => {
+                    if !same {
+                        entry.scalars = self.config_of(group).scalars();
+                    }
+                    report.taken.push(param.name.clone());
+                    report.left_over.extend(extra);
+                    taken.push(entry);
+                }
+                Err(wrong) => report.left_over.extend(wrong),
+            }
+        }
+        let missing = self.entries.iter().filter(|entry| state.param(&entry.name).is_none());
+        report.missing.extend(missing.map(|entry| entry.name.to_string()));
+        for mut entry in taken {
+            self.plans[entry.group].used |= entry.allocated;
+            match self.entry_of.get(&entry.name) {
+                Some(&known) => {
+                    entry.seen = self.entries[known].seen;
+                    self.entries[known] = entry;
+                }
+                None => {
+                    self.entry_of.insert(entry.name.clone(), self.entries.len());
+                    self.entries.push(entry);
+                }
+            }
+        }
+        for i in 0..self.plans.len() {
+            let found = state.groups.iter().find(|group| group.name.as_deref() == self.group_name(i));
+            if let Some(group) = found.filter(|group| same && C::GLOBAL && group.steps <= MAX_STEPS)
+                && group.scalars.is_some()
+            {
+                (self.plans[i].scalars, self.plans[i].t) = (group.scalars, group.steps);
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn row_major<A: Element>(view: ndarray::ArrayViewD<'_, A>) -> ArrayD<A> {
+    view.as_standard_layout().into_owned()
+}

@@ -1,0 +1,78 @@
+//! A state as bytes: a header in JSON that says what there is, then all arrays one after another, little-endian.
+//!
+//! ```text
+//! "ndoptim\n"   u64 length of the header   header   the arrays, in the order of the header
+//! ```
+use super::{ElementType, StateDict, serial};
+use crate::Error;
+use serde::{Deserialize, Serialize};
+
+const MAGIC: &[u8; 8] = b"ndoptim\n";
+
+/// What stands for an array in the header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Described {
+    pub element: ElementType,
+    pub shape: Vec<usize>,
+}
+
+pub(super) fn wrong(problem: impl ToString) -> Error {
+    Error::StateFormat { problem: problem.to_string() }
+}
+
+impl StateDict {
+    /// The state as bytes: about as many as its arrays take in memory.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Lion, Optimizer, StateDict};
+    ///
+    /// let mut lion = Lion::new(0.1);
+    /// lion.update(&mut array![1.0_f32, 2.0], &array![0.1, f32::NAN])?;
+    /// let bytes = lion.state_dict().to_bytes()?;
+    /// lion.load_state_dict(&StateDict::from_bytes(&bytes)?)?;
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateFormat`], if hyper-parameters cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut arrays = Vec::new();
+        let described = self.try_map(|_, data| {
+            serial::le_bytes(data, &mut arrays);
+            Ok::<_, Error>(Described { element: data.element(), shape: data.shape().to_vec() })
+        })?;
+        let header = serde_json::to_vec(&described).map_err(wrong)?;
+        let mut bytes = Vec::with_capacity(16 + header.len() + arrays.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&header);
+        bytes.extend_from_slice(&arrays);
+        Ok(bytes)
+    }
+
+    /// The state that [`to_bytes`](StateDict::to_bytes) made these bytes of. Whatever the bytes are, no more memory is used than
+    /// a few times their number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateFormat`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("the first bytes are others"))?;
+        let short = || wrong("the bytes end in the header");
+        let (length, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(wrong)?;
+        let (header, mut rest) = rest.split_at_checked(length).ok_or_else(short)?;
+        let described: StateDict<Described> = serde_json::from_slice(header).map_err(wrong)?;
+        let state = described.try_map(|place, Described { element, shape }| {
+            let short = || wrong(format!("the bytes end before an array of `{}` of shape {shape:?}", place.param));
+            let length = serial::bytes_of(*element, shape).ok_or_else(short)?;
+            let (array, others) = rest.split_at_checked(length).ok_or_else(short)?;
+            rest = others;
+            serial::from_le_bytes(*element, shape, array).ok_or_else(short)
+        })?;
+        if rest.is_empty() { Ok(state) } else { Err(wrong(format!("{} bytes are left over", rest.len()))) }
+    }
+}

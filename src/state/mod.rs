@@ -1,0 +1,305 @@
+//! What an optimizer remembers, as a value: to save, inspect, edit and load. Steps after a load have the bits of the run that was
+//! not interrupted.
+//!
+//! ```
+//! use ndarray::array;
+//! use ndarray_optim::{Adam, Optimizer};
+//!
+//! let grad = array![0.1, -0.2];
+//! let (mut adam, mut theta) = (Adam::new(0.1), array![1.0, 2.0]);
+//! adam.update(&mut theta, &grad)?;
+//!
+//! let state = adam.state_dict();
+//! let (mut other, mut copy) = (Adam::new(1.0), theta.clone());
+//! other.load_state_dict(&state)?; // with its hyper-parameters
+//!
+//! adam.update(&mut theta, &grad)?;
+//! other.update(&mut copy, &grad)?;
+//! assert_eq!(theta, copy);
+//! # Ok::<(), ndarray_optim::Error>(())
+//! ```
+//!
+//! The parameters themselves are yours to save. So is what drives an optimizer from outside: a
+//! [`ReduceOnPlateau`](crate::ReduceOnPlateau) is a value that can be saved, other schedules are functions of the step.
+//! `docs/state.md` is the guide.
+
+#[cfg(feature = "serde")]
+mod bytes;
+mod difference;
+mod edit;
+#[cfg(feature = "serde")]
+mod serial;
+#[cfg(feature = "safetensors")]
+mod tensors;
+
+pub use crate::kernel::{Data, ElementType};
+pub use difference::{Difference, Differs, Report};
+pub(crate) use difference::{in_group, list};
+
+use crate::{
+    Config, Error, Limits, NonFinite, Optimizer, OptimizerConfig, ParamGroup, Scalars,
+    kernel::Element,
+    wrap::{Accumulate, AnyWrap},
+};
+use std::any::type_name;
+
+/// The name of an optimizer in its wrappers.
+pub(crate) fn kind(config: &impl Config) -> String {
+    fn name<C>(_: &C) -> String {
+        type_name::<C>().into()
+    }
+    config.describe().map_or_else(|| name(config), |config| kind_of(&config))
+}
+
+/// As [`kind`], of one in the catalogue.
+pub(crate) fn kind_of(config: &OptimizerConfig) -> String {
+    let (base, wrap) = config.flatten();
+    wrap.iter().map(AnyWrap::name).fold(base.name().into(), |name, wrap| format!("{name} + {wrap}"))
+}
+
+/// Step counts are below this: exact in `f64`, and far from overflow.
+pub(crate) const MAX_STEPS: u64 = 1 << 53;
+
+/// Everything that an optimizer remembers between steps, with its hyper-parameters.
+///
+/// All fields are open: what stands in them is checked when it is loaded. `T` is what stands for an array.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct StateDict<T = Data> {
+    /// The version of the format: [`VERSION`](StateDict::VERSION).
+    pub version: u32,
+    /// The element type of all arrays.
+    pub element: ElementType,
+    /// The optimizer: its name with those of its wrappers, `adamw` or `adamw + ema`; of one that is not in the catalogue the
+    /// type of its hyper-parameters, which are not kept then.
+    pub optimizer: String,
+    /// What is done about gradients that are not finite.
+    pub non_finite: NonFinite,
+    /// When gradients count as exploding.
+    pub limits: Limits,
+    /// Steps left out since the last one that was made.
+    pub skipped: u64,
+    /// First that of all parameters in no group.
+    pub groups: Vec<GroupState>,
+    /// In the order of their first steps.
+    pub params: Vec<ParamState<T>>,
+    /// The unfinished rounds of [`Accumulate`], from the inside out.
+    pub rounds: Vec<Round<T>>,
+}
+
+/// What is kept of a group.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct GroupState {
+    /// Its name; `None` for the parameters in no group.
+    pub name: Option<String>,
+    /// Its hyper-parameters, if the optimizer is in the catalogue.
+    #[cfg_attr(feature = "serde", serde(with = "serial::config"))]
+    pub config: Option<OptimizerConfig>,
+    /// The names of its parameters, sorted; also of those that have made no step. Empty for the parameters in no group.
+    pub params: Vec<String>,
+    /// Whether its parameters are left as they are.
+    pub frozen: bool,
+    /// Numbers that belong to all of its parameters together, for optimizers whose sums run over all of them.
+    #[cfg_attr(feature = "serde", serde(with = "serial::maybe_scalars"))]
+    pub scalars: Option<Scalars>,
+    /// How many steps `scalars` have seen.
+    pub steps: u64,
+}
+
+/// What is kept of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct ParamState<T = Data> {
+    /// Its name.
+    pub name: String,
+    /// Its group.
+    pub group: Option<String>,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// How many steps it has made.
+    pub steps: u64,
+    /// Numbers beside the arrays; their meaning is the optimizer's own.
+    #[cfg_attr(feature = "serde", serde(with = "serial::scalars"))]
+    pub scalars: Scalars,
+    /// Whether there is a state at all. It comes with the first gradient.
+    pub allocated: bool,
+    /// Whether the state has begun: else the next step begins it.
+    pub begun: bool,
+    /// Whether the parameter has been exchanged with its average.
+    pub swapped: bool,
+    /// The memory order of the state, which is that of the parameter in its first step: its axes from the slowest to the fastest.
+    pub order: Vec<u8>,
+    /// The axes that run backwards in memory.
+    pub reversed: Vec<u8>,
+    /// The arrays in the shape of the parameter.
+    pub arrays: Vec<Named<T>>,
+    /// The arrays of other shapes.
+    pub factors: Vec<Named<T>>,
+}
+
+/// An array and its name: torch's where torch has it.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Named<T = Data> {
+    /// The name.
+    pub name: String,
+    /// The array.
+    pub data: T,
+}
+
+/// What [`Accumulate`] has gathered since its last step.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Round<T = Data> {
+    /// Calls of a round.
+    pub every: u32,
+    /// Calls so far.
+    pub calls: u32,
+    /// The mean value of the objective so far.
+    #[cfg_attr(feature = "serde", serde(with = "serial::number"))]
+    pub loss: f64,
+    /// The mean gradients, sorted by name.
+    pub means: Vec<Mean<T>>,
+}
+
+/// The mean gradient of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+pub struct Mean<T = Data> {
+    /// The name of the parameter.
+    pub name: String,
+    /// How many gradients it is the mean of.
+    pub count: u32,
+    /// The mean.
+    pub data: T,
+}
+
+impl<T> StateDict<T> {
+    /// The version of the format that this release writes and reads.
+    pub const VERSION: u32 = 1;
+
+    /// The state of a parameter.
+    pub fn param(&self, name: &str) -> Option<&ParamState<T>> {
+        self.params.iter().find(|param| param.name == name)
+    }
+
+    /// The state of a parameter, to change it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateEdit`] if there is none.
+    pub fn param_mut(&mut self, name: &str) -> Result<&mut ParamState<T>, Error> {
+        let found = self.params.iter_mut().find(|param| param.name == name);
+        found.ok_or_else(|| edit::refused(name, "has no state"))
+    }
+
+    /// The same with something else in the place of each array: those of the parameters in order, then the means.
+    #[cfg(feature = "serde")]
+    fn try_map<'a, U, E>(&'a self, mut f: impl FnMut(Place<'a>, &'a T) -> Result<U, E>) -> Result<StateDict<U>, E> {
+        let mut params = Vec::with_capacity(self.params.len());
+        for param in &self.params {
+            let mut named = |list: &'a [Named<T>]| -> Result<Vec<_>, E> {
+                let one = |Named { name, data }: &'a Named<T>| {
+                    let place = Place { param: &param.name, array: Array::State(name) };
+                    Ok(Named { name: name.clone(), data: f(place, data)? })
+                };
+                list.iter().map(one).collect()
+            };
+            params.push(ParamState {
+                arrays: named(&param.arrays)?,
+                factors: named(&param.factors)?,
+                name: param.name.clone(),
+                group: param.group.clone(),
+                shape: param.shape.clone(),
+                order: param.order.clone(),
+                reversed: param.reversed.clone(),
+                steps: param.steps,
+                scalars: param.scalars,
+                allocated: param.allocated,
+                begun: param.begun,
+                swapped: param.swapped,
+            });
+        }
+        let mut rounds = Vec::with_capacity(self.rounds.len());
+        for (i, round) in self.rounds.iter().enumerate() {
+            let mean = |Mean { name, count, data }: &'a Mean<T>| {
+                let place = Place { param: name, array: Array::Mean(i) };
+                Ok(Mean { name: name.clone(), count: *count, data: f(place, data)? })
+            };
+            let means = round.means.iter().map(mean).collect::<Result<_, E>>()?;
+            rounds.push(Round { means, every: round.every, calls: round.calls, loss: round.loss });
+        }
+        Ok(StateDict {
+            version: self.version,
+            element: self.element,
+            optimizer: self.optimizer.clone(),
+            non_finite: self.non_finite,
+            limits: self.limits,
+            skipped: self.skipped,
+            groups: self.groups.clone(),
+            params,
+            rounds,
+        })
+    }
+}
+
+/// Where an array stands.
+#[cfg(feature = "serde")]
+#[cfg_attr(not(feature = "safetensors"), allow(dead_code))]
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    param: &'a str,
+    array: Array<'a>,
+}
+
+#[cfg(feature = "serde")]
+#[cfg_attr(not(feature = "safetensors"), allow(dead_code))]
+#[derive(Clone, Copy)]
+enum Array<'a> {
+    State(&'a str),
+    /// In the round of this number.
+    Mean(usize),
+}
+
+impl StateDict {
+    /// The optimizer that this is the state of, with its groups, from the state alone.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Compose, Fused, Optimizer, RmsPropConfig};
+    ///
+    /// let mut rmsprop = Fused::with(RmsPropConfig::default().ema(0.9));
+    /// let mut theta = array![1.0_f32, 2.0];
+    /// rmsprop.update(&mut theta, &array![0.1, 0.2])?;
+    /// let mut same = rmsprop.state_dict().build::<f32>()?;
+    /// same.update(&mut theta, &array![0.1, 0.2])?;
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`]: the optimizer is not in the catalogue, the arrays are of another type than `A`, or what is in the state
+    /// does not belong together.
+    pub fn build<A: Element>(&self) -> Result<Box<dyn Optimizer<A>>, Error> {
+        let config = |group: &GroupState| {
+            group.config.clone().ok_or_else(|| {
+                let place = difference::in_group(group.name.as_deref());
+                Error::State(vec![Difference::new(Differs::Optimizer, place, &self.optimizer, "one of the catalogue")])
+            })
+        };
+        let Some((rest, groups)) = self.groups.split_first() else {
+            return Err(Error::State(vec![Difference::new(Differs::Group, "groups", "none", "at least one")]));
+        };
+        let mut optimizer = config(rest)?.build::<A>();
+        for group in groups {
+            let name = group.name.clone().unwrap_or_default();
+            optimizer.add_group(ParamGroup::new(name, group.params.clone(), config(group)?))?;
+        }
+        for round in &self.rounds {
+            optimizer = Box::new(Accumulate::new(optimizer, round.every));
+        }
+        optimizer.load_state_dict(self)?;
+        Ok(optimizer)
+    }
+}

@@ -1,0 +1,278 @@
+//! How states are written where serde does it.
+//!
+//! Formats for people have numbers: `f32` as the `f64` of the same value, so that any reader gets it exactly, and what JSON does
+//! not know as `"NaN"`, `"inf"` and `"-inf"`. Other formats have the bytes of the numbers, little-endian.
+use super::{Data, ElementType, OptimizerConfig, Scalars};
+use crate::kernel::Element;
+use ndarray::{ArrayD, IxDyn};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, SeqAccess, Unexpected, Visitor},
+};
+use std::fmt;
+
+/// A number in a format for people.
+#[derive(Clone, Copy)]
+pub(super) struct Number(pub f64);
+
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            x if x.is_finite() => serializer.serialize_f64(x),
+            x if x.is_nan() => serializer.serialize_str("NaN"),
+            x => serializer.serialize_str(if x > 0.0 { "inf" } else { "-inf" }),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl Visitor<'_> for Read {
+            type Value = Number;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"NaN\", \"inf\" or \"-inf\"")
+            }
+            fn visit_f64<E>(self, x: f64) -> Result<Number, E> {
+                Ok(Number(x))
+            }
+            fn visit_i64<E>(self, x: i64) -> Result<Number, E> {
+                Ok(Number(x as f64))
+            }
+            fn visit_u64<E>(self, x: u64) -> Result<Number, E> {
+                Ok(Number(x as f64))
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
+                match text {
+                    "NaN" => Ok(Number(f64::NAN)),
+                    "inf" => Ok(Number(f64::INFINITY)),
+                    "-inf" => Ok(Number(f64::NEG_INFINITY)),
+                    _ => of_bits(text).map(Number).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+/// `NaN 0x7ff8dead00000001`.
+fn of_bits(text: &str) -> Option<f64> {
+    let bits = u64::from_str_radix(text.strip_prefix("NaN 0x")?, 16).ok()?;
+    Some(f64::from_bits(bits)).filter(|x| x.is_nan())
+}
+
+/// A number beside the arrays. Headers in JSON have it too, so a NaN like no other says which one it is.
+pub(super) mod number {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(x: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        let bits = x.to_bits();
+        if !serializer.is_human_readable() {
+            bits.serialize(serializer)
+        } else if x.is_nan() && bits != f64::NAN.to_bits() {
+            format!("NaN {bits:#x}").serialize(serializer)
+        } else {
+            Number(*x).serialize(serializer)
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        if deserializer.is_human_readable() {
+            Number::deserialize(deserializer).map(|number| number.0)
+        } else {
+            u64::deserialize(deserializer).map(f64::from_bits)
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Exact(#[serde(with = "number")] f64);
+
+/// Four of them.
+pub(super) mod scalars {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(scalars: &Scalars, serializer: S) -> Result<S::Ok, S::Error> {
+        scalars.map(Exact).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scalars, D::Error> {
+        <[Exact; 4]>::deserialize(deserializer).map(|scalars| scalars.map(|Exact(x)| x))
+    }
+}
+
+/// Four or none.
+pub(super) mod maybe_scalars {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(scalars: &Option<Scalars>, serializer: S) -> Result<S::Ok, S::Error> {
+        scalars.map(|scalars| scalars.map(Exact)).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scalars>, D::Error> {
+        let scalars = <Option<[Exact; 4]>>::deserialize(deserializer)?;
+        Ok(scalars.map(|scalars| scalars.map(|Exact(x)| x)))
+    }
+}
+
+/// Hyper-parameters: as themselves for people, else as the text of that, because few compact formats can tell what comes next
+/// from its `name`.
+pub(super) mod config {
+    use super::*;
+    use serde_json::Value;
+
+    /// Wrappers in wrappers. Nothing of use is as deep, and what is deeper could use up the stack.
+    const DEPTH: usize = 16;
+
+    fn shallow(value: &Value, depth: usize) -> bool {
+        match value {
+            Value::Array(list) => depth > 0 && list.iter().all(|value| shallow(value, depth - 1)),
+            Value::Object(map) => depth > 0 && map.values().all(|value| shallow(value, depth - 1)),
+            _ => true,
+        }
+    }
+
+    fn read<E: Error>(value: Value) -> Result<Option<OptimizerConfig>, E> {
+        if !shallow(&value, DEPTH) {
+            return Err(E::custom("hyper-parameters in more than sixteen layers"));
+        }
+        serde_json::from_value(value).map_err(E::custom)
+    }
+
+    pub fn serialize<S: Serializer>(config: &Option<OptimizerConfig>, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return config.serialize(serializer);
+        }
+        let text = config.as_ref().map(serde_json::to_string).transpose().map_err(serde::ser::Error::custom)?;
+        text.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OptimizerConfig>, D::Error> {
+        if deserializer.is_human_readable() {
+            return read(Value::deserialize(deserializer)?);
+        }
+        match Option::<String>::deserialize(deserializer)? {
+            Some(text) => read(serde_json::from_str(&text).map_err(D::Error::custom)?),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The size of an array in bytes, if memory can hold it.
+pub(super) fn bytes_of(element: ElementType, shape: &[usize]) -> Option<usize> {
+    let mut lengths = shape.iter().filter(|&&n| n > 0);
+    let most = lengths.try_fold(element.size(), |size, &n| size.checked_mul(n)).filter(|&n| n < isize::MAX as usize)?;
+    Some(if shape.contains(&0) { 0 } else { most })
+}
+
+pub(super) fn le_bytes(data: &Data, bytes: &mut Vec<u8>) {
+    match data {
+        Data::F32(array) => array.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
+        Data::F64(array) => array.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
+    }
+}
+
+fn shaped<A: Element>(shape: &[usize], values: Vec<A>) -> Option<Data> {
+    ArrayD::from_shape_vec(IxDyn(shape), values).ok().map(Data::from)
+}
+
+/// `None` if there are not as many bytes as the shape says.
+pub(super) fn from_le_bytes(element: ElementType, shape: &[usize], bytes: &[u8]) -> Option<Data> {
+    if bytes_of(element, shape) != Some(bytes.len()) {
+        return None;
+    }
+    match element {
+        ElementType::F32 => shaped(shape, bytes.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect()),
+        ElementType::F64 => shaped(shape, bytes.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x)).collect()),
+    }
+}
+
+/// Bytes as formats have them, where a list of numbers would cost more.
+struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> Visitor<'de> for Read {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
+                Ok(Bytes(bytes))
+            }
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Bytes, S::Error> {
+                // The length that a format announces is not trusted.
+                let mut bytes = Vec::new();
+                while let Some(byte) = list.next_element()? {
+                    bytes.push(byte);
+                }
+                Ok(Bytes(bytes))
+            }
+        }
+        deserializer.deserialize_byte_buf(Read)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Readable {
+    element: ElementType,
+    shape: Vec<usize>,
+    values: Vec<Number>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Compact {
+    element: ElementType,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (element, shape) = (self.element(), self.shape().to_vec());
+        if serializer.is_human_readable() {
+            let values = match self {
+                Data::F32(array) => array.iter().map(|&x| Number(f64::from(x))).collect(),
+                Data::F64(array) => array.iter().map(|&x| Number(x)).collect(),
+            };
+            return Readable { element, shape, values }.serialize(serializer);
+        }
+        let mut bytes = Vec::new();
+        le_bytes(self, &mut bytes);
+        Compact { element, shape, bytes: Bytes(bytes) }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Data {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = |shape: &[usize]| D::Error::custom(format!("the array has shape {shape:?}, but not as many values"));
+        if !deserializer.is_human_readable() {
+            let Compact { element, shape, bytes } = Compact::deserialize(deserializer)?;
+            return from_le_bytes(element, &shape, &bytes.0).ok_or_else(|| wrong(&shape));
+        }
+        let Readable { element, shape, values } = Readable::deserialize(deserializer)?;
+        if bytes_of(element, &shape) != values.len().checked_mul(element.size()) {
+            return Err(wrong(&shape));
+        }
+        if element == ElementType::F64 {
+            return shaped(&shape, values.iter().map(|x| x.0).collect()).ok_or_else(|| wrong(&shape));
+        }
+        if let Some(Number(x)) = values.iter().find(|x| x.0.is_finite() && !(x.0 as f32).is_finite()) {
+            return Err(D::Error::custom(format!("{x} is not a number of f32")));
+        }
+        shaped(&shape, values.iter().map(|x| x.0 as f32).collect()).ok_or_else(|| wrong(&shape))
+    }
+}

@@ -1,0 +1,134 @@
+//! States in files of safetensors.
+use super::{Array, Data, ElementType, Place, StateDict, bytes::Described, bytes::wrong, serial};
+use crate::{Error, kernel::Element};
+use ndarray::ArrayViewD;
+use safetensors::{Dtype, SafeTensors, View};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+};
+
+/// The key of everything that is not an array, among the texts that a file can have.
+const KEY: &str = "ndarray-optim";
+
+fn name_of(place: Place<'_>) -> String {
+    match place.array {
+        Array::State(array) => format!("{}.{array}", place.param),
+        Array::Mean(round) => format!("{}.mean_grad.{round}", place.param),
+    }
+}
+
+fn dtype(element: ElementType) -> Dtype {
+    match element {
+        ElementType::F32 => Dtype::F32,
+        ElementType::F64 => Dtype::F64,
+    }
+}
+
+impl View for &Data {
+    fn dtype(&self) -> Dtype {
+        dtype(self.element())
+    }
+    fn shape(&self) -> &[usize] {
+        Data::shape(self)
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = Vec::with_capacity(self.data_len());
+        serial::le_bytes(self, &mut bytes);
+        bytes.into()
+    }
+    fn data_len(&self) -> usize {
+        Data::shape(self).iter().product::<usize>() * self.element().size()
+    }
+}
+
+impl StateDict {
+    /// The state as a file of safetensors, which Python reads too: each array a tensor `PARAMETER.ARRAY`, such as
+    /// `weight.exp_avg`, and the rest as JSON in the metadata under `ndarray-optim`. Means of an unfinished round of
+    /// [`Accumulate`](crate::wrap::Accumulate) are `PARAMETER.mean_grad.0`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateFormat`], if two tensors would have one name.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
+        self.to_safetensors_with::<f64, &str>([])
+    }
+
+    /// As [`to_safetensors`](StateDict::to_safetensors), with the parameters themselves under their names.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adam, Optimizer, StateDict};
+    ///
+    /// let (mut adam, mut theta) = (Adam::new(0.1), array![1.0, 2.0]);
+    /// adam.update(&mut theta, &array![0.1, 0.2])?;
+    /// let file = adam.state_dict().to_safetensors_with([("variable", theta.view().into_dyn())])?;
+    ///
+    /// let (state, params) = StateDict::from_safetensors(&file)?;
+    /// assert_eq!(state, adam.state_dict());
+    /// assert_eq!(params["variable"].view(), Some(theta.view().into_dyn()));
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`to_safetensors`](StateDict::to_safetensors).
+    pub fn to_safetensors_with<'a, A: Element, S: Into<String>>(
+        &self,
+        params: impl IntoIterator<Item = (S, ArrayViewD<'a, A>)>,
+    ) -> Result<Vec<u8>, Error> {
+        let params: Vec<(String, Data)> =
+            params.into_iter().map(|(name, param)| (name.into(), param.to_owned().into())).collect();
+        let mut tensors: Vec<(String, &Data)> = params.iter().map(|(name, data)| (name.clone(), data)).collect();
+        let described = self.try_map(|place, data| {
+            tensors.push((name_of(place), data));
+            Ok::<_, Error>(Described { element: data.element(), shape: data.shape().to_vec() })
+        })?;
+        let mut names = HashSet::new();
+        if let Some((name, _)) = tensors.iter().find(|(name, _)| name == "__metadata__" || !names.insert(name)) {
+            return Err(wrong(format!("two tensors would have the name `{name}`")));
+        }
+        let text = serde_json::to_string(&described).map_err(wrong)?;
+        safetensors::serialize(tensors, Some(HashMap::from([(KEY.into(), text)]))).map_err(wrong)
+    }
+
+    /// The state in a file of safetensors, and all other tensors of `f32` and `f64` in it by their names. Whatever the bytes are,
+    /// no more memory is used than a few times their number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateFormat`].
+    pub fn from_safetensors(bytes: &[u8]) -> Result<(Self, BTreeMap<String, Data>), Error> {
+        let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
+        let text = metadata.metadata().as_ref().and_then(|texts| texts.get(KEY));
+        let text = text.ok_or_else(|| wrong(format!("the metadata have no `{KEY}`")))?;
+        let described: StateDict<Described> = serde_json::from_str(text).map_err(wrong)?;
+        let mut used = HashSet::new();
+        let state = described.try_map(|place, Described { element, shape }| {
+            let name = name_of(place);
+            let tensor = file.tensor(&name).map_err(wrong)?;
+            if tensor.dtype() != dtype(*element) || tensor.shape() != &shape[..] {
+                let (found, given) = (tensor.dtype(), tensor.shape());
+                return Err(wrong(format!("tensor `{name}` is {found} {given:?}, not {element} {shape:?}")));
+            }
+            let data = serial::from_le_bytes(*element, shape, tensor.data());
+            if !used.insert(name.clone()) {
+                return Err(wrong(format!("tensor `{name}` is named twice")));
+            }
+            data.ok_or_else(|| wrong(format!("tensor `{name}` has not as many bytes as elements")))
+        })?;
+        let mut others = BTreeMap::new();
+        for (name, tensor) in file.tensors().into_iter().filter(|(name, _)| !used.contains(name)) {
+            let element = match tensor.dtype() {
+                Dtype::F32 => ElementType::F32,
+                Dtype::F64 => ElementType::F64,
+                _ => continue,
+            };
+            if let Some(data) = serial::from_le_bytes(element, tensor.shape(), tensor.data()) {
+                others.insert(name, data);
+            }
+        }
+        Ok((state, others))
+    }
+}

@@ -1,9 +1,10 @@
 //! A training process that is killed again and again loses nothing but the steps since its last checkpoint.
-#![cfg(all(unix, feature = "checkpoint"))]
+#![cfg(all(unix, feature = "checkpoint", feature = "serde"))]
 use ndarray::Array1;
 use ndarray_optim::{
-    Checkpoint, CheckpointError, Checkpoints, Optimizer, Sgd,
+    AdamWConfig, Checkpoint, CheckpointError, Checkpoints, Compose, Fused, Optimizer, StateDict,
     schedule::{CosineWarmRestarts, Schedule},
+    wrap::{ClipByGlobalNorm, Ema, Wrapped},
 };
 use std::{
     env, fs,
@@ -68,11 +69,14 @@ impl Loader {
     }
 }
 
+/// With moments, a clipped gradient and an average of the weights.
+type Adam = Fused<Wrapped<Wrapped<AdamWConfig, ClipByGlobalNorm>, Ema>, f32>;
+
 /// All that a run consists of.
 struct Training {
     step: u64,
     weights: Array1<f32>,
-    optimizer: Sgd<f32>,
+    optimizer: Adam,
     schedule: Schedule,
     loader: Loader,
     random: Random,
@@ -83,8 +87,7 @@ impl Training {
         Training {
             step: 0,
             weights: Array1::zeros(WEIGHTS),
-            // An optimizer with state needs the two lines below that speak of its bytes.
-            optimizer: Sgd::new(0.1),
+            optimizer: Fused::with(AdamWConfig::default().clip_by_global_norm(1.0).ema(0.9)),
             schedule: CosineWarmRestarts::new(0.1, 50).into(),
             loader: Loader { epoch: 0, position: 0 },
             random: Random { position: 0 },
@@ -92,7 +95,7 @@ impl Training {
     }
 
     fn step(&mut self) {
-        self.optimizer.config.lr = self.schedule.value(self.step);
+        self.optimizer.set_lr(self.schedule.value(self.step));
         // Towards the sample, with dropout.
         let mut sample = Random { position: self.loader.next() << 30 };
         let (shift, slope) = (sample.float(), sample.float());
@@ -110,7 +113,7 @@ impl Training {
         let loader = [self.loader.epoch.to_le_bytes(), self.loader.position.to_le_bytes()].concat();
         Checkpoint::new(self.step)
             .section("weights", &self.weights)
-            .section("optimizer", Vec::new()) // no state
+            .section("optimizer", self.optimizer.state_dict().to_bytes().unwrap())
             .section("loader", loader)
             .section("random", self.random.position.to_le_bytes())
     }
@@ -119,7 +122,8 @@ impl Training {
         let mut training = Training::new();
         training.step = checkpoint.step();
         checkpoint.restore([("weights", training.weights.view_mut().into_dyn())])?;
-        assert!(checkpoint.bytes("optimizer")?.is_empty()); // no state
+        let state = StateDict::from_bytes(checkpoint.bytes("optimizer")?).unwrap();
+        training.optimizer.load_state_dict(&state).unwrap();
         let [mut epoch, mut position] = [[0; 8]; 2];
         let loader = checkpoint.fixed::<16>("loader")?;
         epoch.copy_from_slice(&loader[..8]);

@@ -5,7 +5,11 @@ use crate::{
     state::{Data, Difference, Differs, Mean, Report, Round, StateDict},
 };
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Zip};
-use std::{borrow::Cow, collections::HashMap, mem::take};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    mem::take,
+};
 
 type Means<A> = HashMap<String, (u32, ArrayD<A>)>;
 
@@ -114,21 +118,20 @@ impl<A: Element, O: Optimizer<A>> Optimizer<A> for Accumulate<A, O> {
     fn run(&mut self, lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
         let Lending { params, strided, loss } = lending;
         let call = self.call + 1;
-        let mut seen = Vec::with_capacity(params.len());
+        let mut seen = HashSet::with_capacity(params.len());
         for param in params.iter() {
-            if seen.contains(&&*param.name) {
+            if !seen.insert(&*param.name) {
                 return Err(Error::DuplicateParameter { name: param.name.to_string() });
             }
-            seen.push(&*param.name);
-            let (name, given) = (param.name.to_string(), param.lent.shape.as_slice().to_vec());
             if let Some((_, mean)) = self.means.get(&*param.name)
-                && mean.shape() != given
+                && mean.shape() != param.lent.shape.as_slice()
             {
+                let (name, given) = (param.name.to_string(), param.lent.shape.as_slice().to_vec());
                 return Err(Error::ShapeChanged { name, known: mean.shape().to_vec(), given });
             }
         }
         let last = call >= self.every;
-        if last && let Some(name) = self.means.keys().find(|name| !seen.contains(&name.as_str())) {
+        if last && let Some(name) = self.means.keys().find(|name| !seen.contains(name.as_str())) {
             return Err(Error::MissingParameter { name: name.clone() });
         }
         let loss_so_far = loss.map_or(f64::NAN, |loss| self.loss + (loss - self.loss) / f64::from(call));

@@ -54,6 +54,9 @@ def param_groups(state):
         config = group["config"]
         if config["name"] != "adamw":
             raise ValueError(f"a group of {config['name']}, not adamw")
+        unknown = [field for field, value in config.items() if value and field not in FIELDS + ["name"]]
+        if unknown:
+            raise ValueError(f"torch has no {unknown}")
         members = [param["name"] for param in state["params"] if param["group"] == group["name"]]
         groups.append({**{field: config[field] for field in FIELDS}, "params": members})
     return groups

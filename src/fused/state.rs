@@ -1,5 +1,5 @@
 //! The state as a value, and back.
-use super::{Config, Entry, Fused, Plan};
+use super::{Config, Entry, Factor, Fused, Plan};
 use crate::{
     Error,
     kernel::{
@@ -226,121 +226,19 @@ impl<C: Config, A: Element> Fused<C, A> {
         (config, plan, wrong)
     }
 
-    /// The entry of a parameter, and which of its arrays are left over; without `plan`, its arrays are not looked at.
+    /// As [`Entry::stage`], with what is known here of the parameter.
     fn stage_param(
         &self,
         param: &ParamState,
         group: usize,
         plan: Option<&Plan<C, A>>,
     ) -> Result<(Entry<A>, Vec<Difference>), Vec<Difference>> {
-        let mut wrong = Vec::new();
-        let of = |what: &str| format!("parameter `{}`{what}", param.name);
         let known = self.entry_of.get(&*param.name).and_then(|&entry| self.entries.get(entry));
-        if let Some(known) = known.filter(|known| !known.shape.is(&param.shape)) {
-            let (found, expected) = (format!("{:?}", param.shape), format!("{:?}", known.shape.as_slice()));
-            wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
-        }
-        let lengths = param.shape.iter().filter(|&&n| n > 0);
-        let fits =
-            lengths.clone().try_fold(8_usize, |size, &n| size.checked_mul(n)).is_some_and(|n| n < isize::MAX as usize);
-        let Some(shape) = Shape::new(&param.shape).filter(|_| fits) else {
-            let found = format!("{:?}", param.shape);
-            wrong.push(Difference::new(
-                Differs::Shape,
-                of(", shape"),
-                found,
-                "at most six axes and a size that memory can hold",
-            ));
-            return Err(wrong);
+        let factors = |shape: &[usize]| match plan.and_then(|plan| plan.checked.as_ref().filter(|_| plan.directed)) {
+            Some((config, _)) => config.factors(shape),
+            None => Ok(Vec::new()),
         };
-        let order = Order::from_axes(&shape, &param.order, &param.reversed);
-        if order.is_none() {
-            let found = format!("{:?}, reversed {:?}", param.order, param.reversed);
-            wrong.push(Difference::new(Differs::Value, of(", memory order"), found, "each axis once"));
-        }
-        if param.steps > MAX_STEPS {
-            wrong.push(Difference::new(Differs::Value, of(", steps"), param.steps, "at most 2^53"));
-        }
-        if !param.allocated {
-            let empty = param.arrays.is_empty() && param.factors.is_empty();
-            if !empty || param.steps > 0 || param.begun || param.swapped {
-                wrong.push(Difference::new(Differs::Value, of(""), "steps or state", "none, as it is not allocated"));
-            }
-        }
-
-        let order = order.unwrap_or(Order::C);
-        let mut entry = Entry {
-            name: (*param.name).into(),
-            group,
-            shape,
-            order,
-            state: from_fn(|_| Vec::new()),
-            factors: Vec::new(),
-            factor_names: Vec::new(),
-            scalars: param.scalars,
-            allocated: param.allocated,
-            begun: param.begun,
-            swapped: param.swapped,
-            unnamed: param.begun && *param.name == *UNNAMED,
-            t: param.steps,
-            seen: 0,
-        };
-        let mut extra = Vec::new();
-        if let (Some(plan), true) = (plan, param.allocated) {
-            let mut take = |list: &[Named], name: &str, shape: &[usize]| -> Option<ArrayD<A>> {
-                let place = of(&format!(", array `{name}`"));
-                let mut named = list.iter().filter(|array| array.name == name);
-                let (Some(array), None) = (named.next(), named.next()) else {
-                    let found = if list.iter().any(|array| array.name == name) { "it twice" } else { "nothing" };
-                    wrong.push(Difference::new(Differs::Array, place, found, format!("an array of shape {shape:?}")));
-                    return None;
-                };
-                if array.data.shape() != shape {
-                    let (found, expected) = (format!("{:?}", array.data.shape()), format!("{shape:?}"));
-                    wrong.push(Difference::new(Differs::Shape, format!("{place}, shape"), found, expected));
-                    return None;
-                }
-                let view = array.data.view::<A>();
-                if view.is_none() {
-                    let found = array.data.element();
-                    wrong.push(Difference::new(Differs::Element, format!("{place}, element type"), found, A::TYPE));
-                }
-                Some(row_major(view?))
-            };
-            for (&name, memory) in zip(&plan.names, &mut entry.state) {
-                if let Some(array) = take(&param.arrays, name, shape.as_slice()).and_then(six_axes) {
-                    *memory = order.arrange(array).iter().copied().collect();
-                }
-            }
-            let needed = match &plan.checked {
-                Some((config, _)) if plan.directed => config.factors(shape.as_slice()),
-                _ => Ok(Vec::new()),
-            };
-            match needed {
-                Ok(needed) => {
-                    for (name, shape) in &needed {
-                        entry.factors.extend(take(&param.factors, name, shape));
-                        entry.factor_names.push(name);
-                    }
-                    let is_needed = |name: &str| needed.iter().any(|(needed, _)| *needed == name);
-                    let arrays = param.arrays.iter().filter(|array| !plan.names.contains(&&*array.name));
-                    for array in arrays.chain(param.factors.iter().filter(|array| !is_needed(&array.name))) {
-                        let (place, found) = (of(&format!(", array `{}`", array.name)), format!("{:?}", array.data.shape()));
-                        extra.push(Difference::new(Differs::Array, place, format!("it, of shape {found}"), "no such array"));
-                    }
-                }
-                Err(expected) => {
-                    let found = format!("{:?}", param.shape);
-                    wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
-                }
-            }
-        }
-        if wrong.is_empty() {
-            Ok((entry, extra))
-        } else {
-            wrong.extend(extra);
-            Err(wrong)
-        }
+        Entry::stage(param, group, known.map(|known| &known.shape), plan.map(|plan| &plan.names[..]), &factors)
     }
 
     pub(super) fn put(&mut self, state: &StateDict, staged: Staged<C, A>) {
@@ -411,6 +309,126 @@ impl<C: Config, A: Element> Fused<C, A> {
             }
         }
         Ok(report)
+    }
+}
+
+/// [`Config::factors`] of some configuration.
+type FactorsOf<'f> = &'f dyn Fn(&[usize]) -> Result<Vec<Factor>, &'static str>;
+
+impl<A: Element> Entry<A> {
+    /// The entry of a parameter, and which of its arrays are left over; without the names of arrays, they are not looked at.
+    ///
+    /// Not generic over the optimizer, so that there are two of this and not hundreds.
+    fn stage(
+        param: &ParamState,
+        group: usize,
+        known: Option<&Shape>,
+        names: Option<&[&'static str]>,
+        factors: FactorsOf<'_>,
+    ) -> Result<(Self, Vec<Difference>), Vec<Difference>> {
+        let mut wrong = Vec::new();
+        let of = |what: &str| format!("parameter `{}`{what}", param.name);
+        if let Some(known) = known.filter(|known| !known.is(&param.shape)) {
+            let (found, expected) = (format!("{:?}", param.shape), format!("{:?}", known.as_slice()));
+            wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
+        }
+        let lengths = param.shape.iter().filter(|&&n| n > 0);
+        let fits =
+            lengths.clone().try_fold(8_usize, |size, &n| size.checked_mul(n)).is_some_and(|n| n < isize::MAX as usize);
+        let Some(shape) = Shape::new(&param.shape).filter(|_| fits) else {
+            let found = format!("{:?}", param.shape);
+            wrong.push(Difference::new(
+                Differs::Shape,
+                of(", shape"),
+                found,
+                "at most six axes and a size that memory can hold",
+            ));
+            return Err(wrong);
+        };
+        let order = Order::from_axes(&shape, &param.order, &param.reversed);
+        if order.is_none() {
+            let found = format!("{:?}, reversed {:?}", param.order, param.reversed);
+            wrong.push(Difference::new(Differs::Value, of(", memory order"), found, "each axis once"));
+        }
+        if param.steps > MAX_STEPS {
+            wrong.push(Difference::new(Differs::Value, of(", steps"), param.steps, "at most 2^53"));
+        }
+        if !param.allocated {
+            let empty = param.arrays.is_empty() && param.factors.is_empty();
+            if !empty || param.steps > 0 || param.begun || param.swapped {
+                wrong.push(Difference::new(Differs::Value, of(""), "steps or state", "none, as it is not allocated"));
+            }
+        }
+
+        let order = order.unwrap_or(Order::C);
+        let mut entry = Entry {
+            name: (*param.name).into(),
+            group,
+            shape,
+            order,
+            state: from_fn(|_| Vec::new()),
+            factors: Vec::new(),
+            factor_names: Vec::new(),
+            scalars: param.scalars,
+            allocated: param.allocated,
+            begun: param.begun,
+            swapped: param.swapped,
+            unnamed: param.begun && *param.name == *UNNAMED,
+            t: param.steps,
+            seen: 0,
+        };
+        let mut extra = Vec::new();
+        if let (Some(names), true) = (names, param.allocated) {
+            let mut take = |list: &[Named], name: &str, shape: &[usize]| -> Option<ArrayD<A>> {
+                let place = of(&format!(", array `{name}`"));
+                let mut named = list.iter().filter(|array| array.name == name);
+                let (Some(array), None) = (named.next(), named.next()) else {
+                    let found = if list.iter().any(|array| array.name == name) { "it twice" } else { "nothing" };
+                    wrong.push(Difference::new(Differs::Array, place, found, format!("an array of shape {shape:?}")));
+                    return None;
+                };
+                if array.data.shape() != shape {
+                    let (found, expected) = (format!("{:?}", array.data.shape()), format!("{shape:?}"));
+                    wrong.push(Difference::new(Differs::Shape, format!("{place}, shape"), found, expected));
+                    return None;
+                }
+                let view = array.data.view::<A>();
+                if view.is_none() {
+                    let found = array.data.element();
+                    wrong.push(Difference::new(Differs::Element, format!("{place}, element type"), found, A::TYPE));
+                }
+                Some(row_major(view?))
+            };
+            for (&name, memory) in zip(names, &mut entry.state) {
+                if let Some(array) = take(&param.arrays, name, shape.as_slice()).and_then(six_axes) {
+                    *memory = order.arrange(array).iter().copied().collect();
+                }
+            }
+            match factors(shape.as_slice()) {
+                Ok(needed) => {
+                    for (name, shape) in &needed {
+                        entry.factors.extend(take(&param.factors, name, shape));
+                        entry.factor_names.push(name);
+                    }
+                    let is_needed = |name: &str| needed.iter().any(|(needed, _)| *needed == name);
+                    let arrays = param.arrays.iter().filter(|array| !names.contains(&&*array.name));
+                    for array in arrays.chain(param.factors.iter().filter(|array| !is_needed(&array.name))) {
+                        let (place, found) = (of(&format!(", array `{}`", array.name)), format!("{:?}", array.data.shape()));
+                        extra.push(Difference::new(Differs::Array, place, format!("it, of shape {found}"), "no such array"));
+                    }
+                }
+                Err(expected) => {
+                    let found = format!("{:?}", param.shape);
+                    wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
+                }
+            }
+        }
+        if wrong.is_empty() {
+            Ok((entry, extra))
+        } else {
+            wrong.extend(extra);
+            Err(wrong)
+        }
     }
 }
 

@@ -53,8 +53,8 @@ impl StateDict {
         Ok(bytes)
     }
 
-    /// The state that [`to_bytes`](StateDict::to_bytes) made these bytes of. Whatever the bytes are, no more memory is used than
-    /// a few times their number.
+    /// The state that [`to_bytes`](StateDict::to_bytes) made these bytes of. Whatever the bytes are, memory is in proportion to
+    /// their number.
     ///
     /// # Errors
     ///

@@ -93,7 +93,7 @@ impl StateDict {
     }
 
     /// The state in a file of safetensors, and all other tensors of `f32` and `f64` in it by their names. Whatever the bytes are,
-    /// no more memory is used than a few times their number.
+    /// memory is in proportion to their number.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! A run that is stopped, saved, loaded and continued has the bits of one that is not.
 
 use crate::common::array;
-use ndarray::{Array1, ArrayD, IxDyn, ShapeBuilder, array as arr};
+use ndarray::{Array1, ArrayD, ArrayViewMutD, Axis, IxDyn, ShapeBuilder, array as arr};
 use ndarray_optim::{
     Adam, AdamConfig, AdamW, AdamWConfig, Compose, Composition, Error, Fused, LambConfig, Limits, NonFinite, Optimizer,
     OptimizerConfig, Outcome, Parallel, ParamGroup, Params, ProdigyConfig, ReduceOnPlateau, ReduceOnPlateauConfig, Sgd,
@@ -190,6 +190,7 @@ fn prove<A: Element>(
         for (from, to) in orders.into_iter().take(if golden { 2 } else { 4 }) {
             for (threads, pool) in (1..).zip(pools) {
                 let (state, params) = pool.install(|| before::<A>(config, &model, grouped, threads, from));
+                let bytes = state.to_bytes().unwrap();
                 for (k, format) in FORMATS.iter().enumerate() {
                     let carried = transport(&state, format);
 
@@ -201,6 +202,7 @@ fn prove<A: Element>(
                     } else {
                         carried.build::<A>().unwrap()
                     };
+                    assert!(optimizer.state_dict().to_bytes().unwrap() == bytes, "{config:?} {format}");
                     let found = pool.install(|| after(optimizer, &model, &params, to));
                     assert!(found == expected, "{config:?} {format} grouped {grouped} order {from} {to} threads {threads}");
                     counts.entry(family.into()).or_default()[k] += 1;
@@ -366,6 +368,74 @@ fn what_the_driver_counts_and_what_is_frozen_go_along() {
     assert_eq!((a, b), (c, d.clone()));
     assert_eq!((other.steps("a"), other.steps("b")), (2, 1), "frozen ones make no steps");
     assert_eq!(d, arr![0.9, 1.9]);
+}
+
+#[test]
+fn the_memory_order_of_the_state_is_kept_whatever_it_is() {
+    // Lamb sums over its arrays.
+    let mut lamb = Fused::<_, f32>::with(LambConfig::default());
+    let mut p = numbers::<f32>(&[4, 3, 5], 0, false);
+    fn turned(p: &mut ArrayD<f32>) -> ArrayViewMutD<'_, f32> {
+        let mut view = p.view_mut().permuted_axes(vec![2, 0, 1]).into_dyn();
+        view.invert_axis(Axis(1));
+        view
+    }
+    for t in 1..4 {
+        lamb.update(turned(&mut p), &numbers::<f32>(&[5, 4, 3], t, false)).unwrap();
+    }
+    let state = transport(&lamb.state_dict(), "postcard");
+    assert_eq!((&state.params[0].order[..], &state.params[0].reversed[..]), (&[1, 2, 0][..], &[1][..]));
+    let mut other = state.build::<f32>().unwrap();
+    assert_eq!(other.state_dict(), state);
+    // From here on in row-major arrays.
+    let mut q = turned(&mut p).as_standard_layout().into_owned();
+    for t in 4..7 {
+        lamb.update(turned(&mut p), &numbers::<f32>(&[5, 4, 3], t, false)).unwrap();
+        other.update(&mut q, &numbers::<f32>(&[5, 4, 3], t, false)).unwrap();
+    }
+    assert_eq!(to_bits(&turned(&mut p).to_owned()), to_bits(&q));
+}
+
+#[test]
+fn estimates_of_curvature_before_the_first_step_are_state_too() {
+    let (mut sophia, mut p) = (ndarray_optim::Sophia::<f64>::new(0.1), arr![1.0, -2.0]);
+    let estimate = arr![0.3, 0.1];
+    let mut params = Params::new();
+    params.add("variable", &mut p, &estimate).unwrap();
+    sophia.update_hessian(params).unwrap();
+    let state = transport(&sophia.state_dict(), "bytes");
+    assert_eq!((state.params[0].steps, state.params[0].begun), (0, true));
+    let (mut other, mut q) = (state.build::<f64>().unwrap(), p.clone());
+    sophia.update(&mut p, &arr![0.5, 0.5]).unwrap();
+    other.update(&mut q, &arr![0.5, 0.5]).unwrap();
+    assert_eq!(p, q);
+}
+
+#[test]
+fn options_that_change_the_arrays_are_refused_after_a_load_too() {
+    let mut adam = Adam::<f64>::new(0.1);
+    adam.update(&mut arr![1.0], &arr![1.0]).unwrap();
+    let (mut strict, mut partial) = (Adam::<f64>::new(0.1), Adam::<f64>::new(0.1));
+    strict.load_state_dict(&adam.state_dict()).unwrap();
+    partial.load_matching(&adam.state_dict()).unwrap();
+    for mut optimizer in [strict, partial] {
+        optimizer.config.amsgrad = true;
+        assert!(matches!(optimizer.update(&mut arr![1.0], &arr![1.0]), Err(Error::StateChanged { .. })));
+    }
+}
+
+#[test]
+fn the_greatest_step_count_that_is_loaded_is_far_from_overflow() {
+    let wrapped = wrappers().into_iter().map(|wrap| composed(AdamWConfig::default(), vec![wrap]));
+    for config in OptimizerConfig::all().into_iter().chain(wrapped) {
+        let model = Model::new(&config);
+        let (mut state, mut params) = before::<f64>(&config, &model, true, 1, false);
+        state.params.iter_mut().for_each(|param| param.steps = 1 << 53);
+        state.groups.iter_mut().for_each(|group| group.steps = 1 << 53);
+        let mut optimizer = state.build::<f64>().unwrap();
+        model.step(&mut *optimizer, &mut params, 5, false);
+        assert_eq!(optimizer.steps("a"), (1 << 53) + 1);
+    }
 }
 
 #[test]

@@ -148,7 +148,7 @@ mod texts {
     struct Composition;
     #[doc = include_str!("../docs/dialects.md")]
     struct Dialects;
-    #[cfg(feature = "checkpoint")]
+    #[cfg(all(feature = "checkpoint", feature = "serde"))]
     #[doc = include_str!("../docs/checkpoints.md")]
     struct Checkpoints;
     #[cfg(feature = "serde")]

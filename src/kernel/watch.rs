@@ -1,7 +1,6 @@
 //! What a step did, gathered while it is made.
 use super::{Element, Rule, View};
 use multiversion::multiversion;
-use num_traits::Float;
 use std::ops::AddAssign;
 
 /// Sums of squares over the elements of a step.
@@ -31,10 +30,23 @@ const LANES: usize = 32;
 /// After so many elements lanes of `f32` are emptied into `f64`: each has added 128 squares then.
 const PAGE: usize = 4096;
 
-#[inline(always)]
-fn empty<A: Element>(g: [A; LANES], u: [A; LANES], p: [A; LANES], totals: &mut Totals) {
-    let [gradient, update, parameter] = [g, u, p].map(|lanes| lanes.iter().map(|lane| lane.f64()).sum::<f64>());
-    *totals += Totals { gradient, update, parameter, non_finite: 0 };
+/// Sums in `f64`, lane by lane.
+struct Lanes([[f64; LANES]; 3]);
+
+impl Lanes {
+    #[inline(always)]
+    fn add<A: Element>(&mut self, g: [A; LANES], u: [A; LANES], p: [A; LANES]) {
+        for (into, from) in self.0.iter_mut().zip([g, u, p]) {
+            for i in 0..LANES {
+                into[i] += from[i].f64();
+            }
+        }
+    }
+
+    fn totals(self) -> Totals {
+        let [gradient, update, parameter] = self.0.map(|lanes| lanes.iter().sum::<f64>());
+        Totals { gradient, update, parameter, non_finite: 0 }
+    }
 }
 
 /// As [`sweep`](super::sweep::sweep), and adds what it did to `totals`.
@@ -49,6 +61,7 @@ pub(crate) fn sweep_watched<R: Rule, V: View<R::State>>(
 ) {
     let rule = &{ *rule };
     let (mut state, _) = state.split_at(p.len());
+    let (gradients, mut all) = (g, Lanes([[0.0; LANES]; 3]));
     for (p, g) in p.chunks_mut(PAGE).zip(g.chunks(PAGE)) {
         let (mut page, rest) = state.split_at(p.len());
         state = rest;
@@ -71,20 +84,27 @@ pub(crate) fn sweep_watched<R: Rule, V: View<R::State>>(
             page = rest;
             at += LANES;
         }
-        let before = totals.gradient;
-        empty(sg, su, sp, totals);
+        all.add(sg, su, sp);
         // The tail has lanes of its own: an index that is not constant would keep the sums out of registers.
-        let (mut sg, mut su, mut sp) = ([R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES]);
-        for (i, (p, &g)) in p[at..].iter_mut().zip(&g[at..]).enumerate() {
-            let (update, new) = each(rule, scale, p, g, &mut page, i);
-            (sg[i], su[i], sp[i]) = (g * g, update * update, new * new);
-        }
-        empty(sg, su, sp, totals);
-        // A gradient that is not finite shows in the sum, so only then is it worth looking again.
-        if !totals.gradient.is_finite() || !before.is_finite() {
-            totals.non_finite += g.iter().filter(|g| !g.is_finite()).count() as u64;
+        if at < p.len() {
+            let (mut sg, mut su, mut sp) = ([R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES]);
+            for (i, (p, &g)) in p[at..].iter_mut().zip(&g[at..]).enumerate() {
+                let (update, new) = each(rule, scale, p, g, &mut page, i);
+                (sg[i], su[i], sp[i]) = (g * g, update * update, new * new);
+            }
+            all.add(sg, su, sp);
         }
     }
+    add_up(all, gradients, totals);
+}
+
+/// A gradient that is not finite shows in the sum, so only then is it worth looking again.
+fn add_up<A: Element>(all: Lanes, g: &[A], totals: &mut Totals) {
+    let mut found = all.totals();
+    if !found.gradient.is_finite() {
+        found.non_finite = g.iter().filter(|g| !g.is_finite()).count() as u64;
+    }
+    *totals += found;
 }
 
 /// One element: what was taken away, and the new parameter.
@@ -121,14 +141,13 @@ pub(crate) fn compare<A: Element>(old: &[A], new: &[A], g: &[A], totals: &mut To
         }
         at += LANES;
     }
-    empty(sg, su, sp, totals);
+    let mut all = Lanes([[0.0; LANES]; 3]);
+    all.add(sg, su, sp);
     let (mut sg, mut su, mut sp) = ([A::ZERO; LANES], [A::ZERO; LANES], [A::ZERO; LANES]);
     for (i, at) in (at..n).enumerate() {
         let (update, g, new) = (old[at] - new[at], g[at], new[at]);
         (sg[i], su[i], sp[i]) = (g * g, update * update, new * new);
     }
-    empty(sg, su, sp, totals);
-    if !totals.gradient.is_finite() {
-        totals.non_finite += g.iter().filter(|g| !g.is_finite()).count() as u64;
-    }
+    all.add(sg, su, sp);
+    add_up(all, g, totals);
 }

@@ -14,6 +14,12 @@ use crate::{
 use ndarray::ArrayD;
 use std::{array::from_fn, collections::HashMap, iter::zip};
 
+/// The entry of a parameter and what is left over, or all that is wrong with it.
+type StagedEntry<A> = Result<(Entry<A>, Vec<Difference>), Vec<Difference>>;
+
+/// What [`Config::factors`] says of a shape.
+type Factors<'a> = dyn Fn(&[usize]) -> Result<Vec<Factor>, &'static str> + 'a;
+
 /// A state that fits, ready to take the place of what there is.
 pub(super) struct Staged<C: Config, A: Element> {
     /// Of the parameters in no group, then of each group.
@@ -227,12 +233,7 @@ impl<C: Config, A: Element> Fused<C, A> {
     }
 
     /// As [`Entry::stage`], with what is known here of the parameter.
-    fn stage_param(
-        &self,
-        param: &ParamState,
-        group: usize,
-        plan: Option<&Plan<C, A>>,
-    ) -> Result<(Entry<A>, Vec<Difference>), Vec<Difference>> {
+    fn stage_param(&self, param: &ParamState, group: usize, plan: Option<&Plan<C, A>>) -> StagedEntry<A> {
         let known = self.entry_of.get(&*param.name).and_then(|&entry| self.entries.get(entry));
         let factors = |shape: &[usize]| match plan.and_then(|plan| plan.checked.as_ref().filter(|_| plan.directed)) {
             Some((config, _)) => config.factors(shape),
@@ -312,9 +313,6 @@ impl<C: Config, A: Element> Fused<C, A> {
     }
 }
 
-/// [`Config::factors`] of some configuration.
-type FactorsOf<'f> = &'f dyn Fn(&[usize]) -> Result<Vec<Factor>, &'static str>;
-
 impl<A: Element> Entry<A> {
     /// The entry of a parameter, and which of its arrays are left over; without the names of arrays, they are not looked at.
     ///
@@ -324,8 +322,8 @@ impl<A: Element> Entry<A> {
         group: usize,
         known: Option<&Shape>,
         names: Option<&[&'static str]>,
-        factors: FactorsOf<'_>,
-    ) -> Result<(Self, Vec<Difference>), Vec<Difference>> {
+        factors: &Factors<'_>,
+    ) -> StagedEntry<A> {
         let mut wrong = Vec::new();
         let of = |what: &str| format!("parameter `{}`{what}", param.name);
         if let Some(known) = known.filter(|known| !known.is(&param.shape)) {

@@ -1019,3 +1019,53 @@ fn json_has_the_numbers_that_json_does_not_know() {
     let error = serde_json::from_str::<StateDict>(&text.replace("-0.0,", "1e300,")).unwrap_err().to_string();
     assert!(error.contains("not a number of f32"), "{error}");
 }
+
+/// Files of each version that was ever written. They are read for ever and never written again: a new version adds its own, by
+/// `WRITE_STATES=1 cargo test --test suite files_of_every_version`, which leaves those that are there alone.
+#[test]
+fn files_of_every_version_load_for_ever() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_states");
+    let config = composed(AdamWConfig { lr: 0.01, amsgrad: true, ..Default::default() }, vec![Ema { decay: 0.9 }.into()]);
+    // Numbers whose sums and products are the same in every version of this test.
+    let array = |t: usize| Array1::from_iter((0..7).map(|i| ((i * 5 + t * 3) % 11) as f32 * 0.25 - 1.0)).into_dyn();
+    let mut whole = config.build::<f32>();
+    whole.add_group(ParamGroup::new("slow", ["b"], AdamWConfig { lr: 0.001, amsgrad: true, ..Default::default() })).unwrap();
+    let (mut a, mut b) = (array(1), array(2));
+    let step = |optimizer: &mut dyn Optimizer<f32>, a: &mut ArrayD<f32>, b: &mut ArrayD<f32>, t: usize| {
+        let (ga, gb) = (array(t + 3), array(t + 4));
+        let mut params = Params::new();
+        params.add("a", a, &ga).unwrap().add_optional("b", b, (t % 2 == 0).then_some(gb.view())).unwrap();
+        optimizer.step(params).unwrap();
+    };
+    (0..5).for_each(|t| step(&mut *whole, &mut a, &mut b, t));
+    let state = whole.state_dict();
+    let written = |format: &str| match format {
+        "json" => serde_json::to_vec(&state).unwrap(),
+        "state" => state.to_bytes().unwrap(),
+        _ => state.to_safetensors().unwrap(),
+    };
+    let (from_a, from_b) = (a.clone(), b.clone());
+    (5..10).for_each(|t| step(&mut *whole, &mut a, &mut b, t));
+    for version in 1..=StateDict::<ndarray_optim::state::Data>::VERSION {
+        for format in ["json", "state", "safetensors"] {
+            let file = folder.join(format!("v{version}.{format}"));
+            if std::env::var_os("WRITE_STATES").is_some()
+                && version == StateDict::<ndarray_optim::state::Data>::VERSION
+                && !file.exists()
+            {
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(&file, written(format)).unwrap();
+            }
+            let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let loaded = match format {
+                "json" => serde_json::from_slice(&bytes).unwrap(),
+                "state" => StateDict::from_bytes(&bytes).unwrap(),
+                _ => StateDict::from_safetensors(&bytes).unwrap().0,
+            };
+            let mut resumed = loaded.build::<f32>().unwrap();
+            let (mut c, mut d) = (from_a.clone(), from_b.clone());
+            (5..10).for_each(|t| step(&mut *resumed, &mut c, &mut d, t));
+            assert_eq!((&a, &b), (&c, &d), "version {version}, {format}");
+        }
+    }
+}

@@ -1034,7 +1034,7 @@ fn files_of_every_version_load_for_ever() {
     let step = |optimizer: &mut dyn Optimizer<f32>, a: &mut ArrayD<f32>, b: &mut ArrayD<f32>, t: usize| {
         let (ga, gb) = (array(t + 3), array(t + 4));
         let mut params = Params::new();
-        params.add("a", a, &ga).unwrap().add_optional("b", b, (t % 2 == 0).then_some(gb.view())).unwrap();
+        params.add("a", a, &ga).unwrap().add_optional("b", b, (t.is_multiple_of(2)).then_some(gb.view())).unwrap();
         optimizer.step(params).unwrap();
     };
     (0..5).for_each(|t| step(&mut *whole, &mut a, &mut b, t));

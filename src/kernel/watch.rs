@@ -71,12 +71,7 @@ pub(crate) fn sweep_watched<R: Rule, V: View<R::State>>(
             let (p, g) = (&mut p[at..at + LANES], &g[at..at + LANES]);
             let (mut now, rest) = page.split_at(LANES);
             for i in 0..LANES {
-                let old = p[i];
-                let (delta, lanes) = rule.delta(old, scale * g[i], now.load(i));
-                let (new, lanes) = rule.land(old, delta, lanes);
-                p[i] = new;
-                now.store(i, lanes);
-                let update = old - new;
+                let (update, new) = each(rule, scale, &mut p[i], g[i], &mut now, i);
                 sg[i] += g[i] * g[i];
                 su[i] += update * update;
                 sp[i] += new * new;

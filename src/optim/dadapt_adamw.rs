@@ -1,4 +1,4 @@
-use super::*;
+use super::{prodigy::rate, *};
 
 /// AdamW with a lower bound d of the distance to the solution as its learning rate: leave lr at 1. The predecessor of
 /// `Prodigy`.
@@ -74,13 +74,6 @@ impl<A: Element> Rule for Estimated<A> {
     }
 }
 
-impl DAdaptAdamWConfig {
-    /// L.
-    fn rate(&self, now: &Now, d: f64) -> f64 {
-        d * self.lr * now.correction(1).sqrt() / now.correction(0)
-    }
-}
-
 impl Config for DAdaptAdamWConfig {
     type Kernel<A: Element> = Estimated<A>;
     const GLOBAL: bool = true;
@@ -105,7 +98,7 @@ impl Config for DAdaptAdamWConfig {
     /// The new d, r, and the d of this step.
     fn absorb(&self, now: &Now, &[q, s, ..]: &[f64; MAX_TERMS]) -> Scalars {
         let ([d, r, ..], beta3) = (now.scalars, self.betas.1.sqrt());
-        let r = beta3 * r + (1.0 - beta3) * self.rate(now, d) * q;
+        let r = beta3 * r + (1.0 - beta3) * rate(self.lr, now, d) * q;
         [if s > 0.0 { d.max(r / ((1.0 - beta3) * s)) } else { d }, r, d, 0.0]
     }
 
@@ -114,7 +107,7 @@ impl Config for DAdaptAdamWConfig {
         let f = A::of;
         let beta3 = self.betas.1.sqrt();
         let [new, _, old, _] = now.scalars;
-        let l = self.rate(now, if now.measuring { new } else { old });
+        let l = rate(self.lr, now, if now.measuring { new } else { old });
         Estimated {
             beta1: f(self.betas.0),
             of_g: f((1.0 - self.betas.0) * l),

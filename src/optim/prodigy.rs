@@ -78,11 +78,9 @@ impl<A: Element> Rule for Estimated<A> {
     }
 }
 
-impl ProdigyConfig {
-    /// L.
-    fn rate(&self, now: &Now, d: f64) -> f64 {
-        d * self.lr * now.correction(1).sqrt() / now.correction(0)
-    }
+/// L, which [`DAdaptAdamW`] has too.
+pub(super) fn rate(lr: f64, now: &Now, d: f64) -> f64 {
+    d * lr * now.correction(1).sqrt() / now.correction(0)
 }
 
 impl Config for ProdigyConfig {
@@ -110,7 +108,7 @@ impl Config for ProdigyConfig {
     /// The new d, r, and the d of this step.
     fn absorb(&self, now: &Now, &[gx, s, ..]: &[f64; MAX_TERMS]) -> Scalars {
         let [d, r, ..] = now.scalars;
-        let r = self.betas.1.sqrt() * r + d / self.d0 * self.rate(now, d) * gx;
+        let r = self.betas.1.sqrt() * r + d / self.d0 * rate(self.lr, now, d) * gx;
         [if s > 0.0 { d.max(self.d_coef * r / s) } else { d }, r, d, 0.0]
     }
 
@@ -119,7 +117,7 @@ impl Config for ProdigyConfig {
         let f = A::of;
         let [new, _, old, _] = now.scalars;
         let old = if now.measuring { new } else { old };
-        let l = self.rate(now, old);
+        let l = rate(self.lr, now, old);
         Estimated {
             beta1: f(self.betas.0),
             of_g: f((1.0 - self.betas.0) * old),

@@ -9,7 +9,8 @@ wrap_config! {
     /// updates and parameters of each group, and how many gradients were not finite.
     ///
     /// There is no extra pass over memory. Put it around all other wrappers. The norms are good to six digits; the last ones
-    /// depend on how the work was cut.
+    /// depend on how the work was cut, and in `f32` a number above 1e18 makes its norm infinite (the norm of
+    /// [`ClipByGlobalNorm`](super::ClipByGlobalNorm) does not overflow).
     Watch {}
 }
 

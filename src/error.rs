@@ -239,6 +239,14 @@ pub(crate) mod check {
         that((0.0..1.0).contains(&value), field, value, "a number in [0, 1)")
     }
 
+    /// What every relative of Adam has.
+    pub fn averages(lr: f64, betas: (f64, f64), eps: f64) -> Result<(), Error> {
+        non_negative("lr", lr)?;
+        share("betas[0]", betas.0)?;
+        share("betas[1]", betas.1)?;
+        non_negative("eps", eps)
+    }
+
     /// The momentum or dampening of a buffer that is not an average.
     pub fn unit(field: &'static str, value: f64) -> Result<(), Error> {
         that((0.0..=1.0).contains(&value), field, value, "a number in [0, 1]")

@@ -71,10 +71,7 @@ impl Config for AcPropConfig {
     type Kernel<A: Element> = WithDecoupled<Asynchronous<A>>;
 
     fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)?;
+        check::averages(self.lr, self.betas, self.eps)?;
         check::non_negative("eps_root", self.eps_root)?;
         check::non_negative("weight_decay", self.weight_decay)
     }

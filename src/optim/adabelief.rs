@@ -65,10 +65,7 @@ impl Config for AdaBeliefConfig {
     type Kernel<A: Element> = Belief<A>;
 
     fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)?;
+        check::averages(self.lr, self.betas, self.eps)?;
         check::non_negative("eps_root", self.eps_root)
     }
 

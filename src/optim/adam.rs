@@ -161,19 +161,12 @@ impl<A: Element> Rule for AmsGrad<A> {
     }
 }
 
-pub(super) fn validate(lr: f64, betas: (f64, f64), eps: f64, weight_decay: f64) -> Result<(), Error> {
-    check::non_negative("lr", lr)?;
-    check::share("betas[0]", betas.0)?;
-    check::share("betas[1]", betas.1)?;
-    check::non_negative("eps", eps)?;
-    check::non_negative("weight_decay", weight_decay)
-}
-
 impl Config for AdamConfig {
     type Kernel<A: Element> = Either<WithCoupled<Moments<A>>, WithCoupled<AmsGrad<A>>>;
 
     fn validate(&self) -> Result<(), Error> {
-        validate(self.lr, self.betas, self.eps, self.weight_decay)
+        check::averages(self.lr, self.betas, self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
     }
 
     fn betas(&self) -> [f64; 3] {

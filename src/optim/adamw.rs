@@ -1,5 +1,5 @@
 use super::{
-    adam::{AmsGrad, Moments, placed, validate},
+    adam::{AmsGrad, Moments, placed},
     *,
 };
 
@@ -76,7 +76,8 @@ impl Config for AdamWConfig {
     type Kernel<A: Element> = Either<WithDecoupled<Moments<A>>, WithDecoupled<AmsGrad<A>>>;
 
     fn validate(&self) -> Result<(), Error> {
-        validate(self.lr, self.betas, self.eps, self.weight_decay)
+        check::averages(self.lr, self.betas, self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)
     }
 
     fn betas(&self) -> [f64; 3] {

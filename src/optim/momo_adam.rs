@@ -88,10 +88,7 @@ impl Config for MomoAdamConfig {
     const LOSS: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)?;
+        check::averages(self.lr, self.betas, self.eps)?;
         check::that(self.lower_bound.is_finite(), "lower_bound", self.lower_bound, "a finite number")?;
         check::non_negative("weight_decay", self.weight_decay)
     }

@@ -88,10 +88,7 @@ impl Config for ProdigyConfig {
     const GLOBAL: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)?;
+        check::averages(self.lr, self.betas, self.eps)?;
         check::that(self.d0 > 0.0 && self.d0.is_finite(), "d0", self.d0, "a finite number > 0")?;
         check::that(self.d_coef > 0.0 && self.d_coef.is_finite(), "d_coef", self.d_coef, "a finite number > 0")?;
         check::non_negative("weight_decay", self.weight_decay)

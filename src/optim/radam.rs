@@ -96,10 +96,7 @@ impl Config for RAdamConfig {
     type Kernel<A: Element> = Either<WithCoupled<Averages<A>>, WithDecoupled<Averages<A>>>;
 
     fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)?;
+        check::averages(self.lr, self.betas, self.eps)?;
         check::that(
             self.threshold >= 4.0 && self.threshold.is_finite(),
             "threshold",

@@ -85,7 +85,8 @@ impl Config for SoapConfig {
     }
 
     fn validate(&self) -> Result<(), Error> {
-        adam::validate(self.lr, self.betas, self.eps, self.weight_decay)?;
+        check::averages(self.lr, self.betas, self.eps)?;
+        check::non_negative("weight_decay", self.weight_decay)?;
         check::share("shampoo_beta", self.shampoo_beta())?;
         let every = self.precondition_frequency;
         check::that(every > 0, "precondition_frequency", every, "a number of steps >= 1")

@@ -84,10 +84,7 @@ impl Config for YogiConfig {
     type Kernel<A: Element> = Additive<A>;
 
     fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)?;
+        check::averages(self.lr, self.betas, self.eps)?;
         check::non_negative("initial_accumulator_value", self.initial_accumulator_value)
     }
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Variant, compare, numbers};
 use ndarray::{Array1, ArrayD};
-use ndarray_optim::{Checkpoint, Checkpoints};
+use ndarray_optim::{AdamW, Checkpoint, Checkpoints, Optimizer, StateDict};
 use std::{
     cell::Cell,
     env, fs,
@@ -46,6 +46,13 @@ fn main() {
         let sections = NAMES.iter().zip(&matrices);
         sections.fold(Checkpoint::new(0), |checkpoint, (&name, array)| checkpoint.section(name, array))
     };
+    let mut adamw = AdamW::<f32>::new(1e-3);
+    let mut theta = arrays[0].clone();
+    adamw.update(&mut theta, &arrays[1]).unwrap();
+    let run = || {
+        let checkpoint = Checkpoint::new(step.get()).section("params", &theta);
+        checkpoint.state("optimizer", adamw.state_view()).unwrap()
+    };
     let bytes = next().to_bytes().unwrap();
     let (plain, once) = (dir.join("plain"), dir.join("once"));
     let write = |sync: bool| {
@@ -63,10 +70,20 @@ fn main() {
             Variant::new("plain: create, write, sync", || write(true)),
             Variant::new("Checkpoint::save", || next().save(&once).unwrap()),
             Variant::new("Checkpoint::save, of matrices in column-major order", || turned().save(&once).unwrap()),
+            Variant::new("Checkpoint::save, parameters and the state of an AdamW", || run().save(&once).unwrap()),
+            Variant::new("the same through StateDict::to_bytes", || {
+                let state = adamw.state_view().to_bytes().unwrap();
+                Checkpoint::new(step.get()).section("params", &theta).section("optimizer", state).save(&once).unwrap();
+            }),
             Variant::new("Checkpoints::save, keep 1", || drop(checkpoints.save(&next()).unwrap())),
         ],
     );
     let path = checkpoints.path(step.get());
+    run().save(&once).unwrap();
+    let as_bytes = dir.join("bytes");
+    let state = adamw.state_view().to_bytes().unwrap();
+    Checkpoint::new(1).section("params", &theta).section("optimizer", state).save(&as_bytes).unwrap();
+    let mut param = theta.clone();
     let mut buffer = vec![1_u8; bytes.len()];
     let mut into = arrays.clone();
     table(
@@ -86,6 +103,20 @@ fn main() {
                 let checkpoint = Checkpoint::load(&path).unwrap();
                 let pairs = NAMES.into_iter().zip(into.iter_mut().map(|array| array.view_mut().into_dyn()));
                 checkpoint.restore(pairs).unwrap();
+            }),
+            Variant::new("Checkpoint::load, parameters and the state of an AdamW", || {
+                let mut checkpoint = Checkpoint::load(&once).unwrap();
+                checkpoint.restore([("params", param.view_mut().into_dyn())]).unwrap();
+                let mut resumed = AdamW::<f32>::new(1.0);
+                resumed.load_state_dict(checkpoint.take_state("optimizer").unwrap()).unwrap();
+                drop(black_box(resumed));
+            }),
+            Variant::new("the same through StateDict::from_bytes", || {
+                let checkpoint = Checkpoint::load(&as_bytes).unwrap();
+                let state = StateDict::from_bytes(checkpoint.bytes("optimizer").unwrap()).unwrap();
+                let mut resumed = AdamW::<f32>::new(1.0);
+                resumed.load_state_dict(state).unwrap();
+                drop(black_box((resumed, checkpoint.array::<f32>("params").unwrap().to_owned())));
             }),
         ],
     );

@@ -19,7 +19,7 @@ use std::{
     error::Error,
     fs,
     marker::PhantomData,
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
@@ -142,6 +142,8 @@ trait Replay: DeserializeOwned {
     fn id(&self) -> &str;
     /// `place`: its file, and its number there.
     fn replay(&self, args: &Args, place: (&Path, usize)) -> Result<Self::Computed>;
+    /// What comes after the interruption, from what the other process has saved; for it to read.
+    fn resume(&self, args: &Args, saved: &[u8]) -> Result<String>;
     fn worst_error(&self, computed: &Self::Computed) -> Result<f64>;
     fn rtol(args: &Args) -> f64;
 }
@@ -149,21 +151,15 @@ trait Replay: DeserializeOwned {
 /// Whether every case passed.
 fn run(args: &Args) -> Result<bool> {
     let pool = ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(1) as usize).build()?;
-    if let (Some(saved), Some(case), [file]) = (&args.resume, args.case, &args.files[..]) {
-        let cases: Vec<Case> = read(file)?;
-        let case = cases.get(case).ok_or("there is no such case")?;
-        let later = pool.install(|| match args.dtype {
-            Dtype::F64 => resume::<f64>(case, args, saved),
-            Dtype::F32 => resume::<f32>(case, args, saved),
-        })?;
-        println!("{}", serde_json::to_string(&later)?);
+    if let (Some(saved), Some(number), [file]) = (&args.resume, args.case, &args.files[..]) {
+        let resume = if has_schedules(file)? { resume_file::<ScheduleCase> } else { resume_file::<Case> };
+        println!("{}", pool.install(|| resume(file, number, args, saved))?);
         return Ok(true);
     }
     let (mut passed, mut all) = (0, 0);
     for file in &args.files {
-        let schedules = read::<Probe>(file)?.iter().any(|case| case.schedule.is_some());
-        let results = pool
-            .install(|| if schedules { replay_file::<ScheduleCase>(file, args) } else { replay_file::<Case>(file, args) })?;
+        let replay = if has_schedules(file)? { replay_file::<ScheduleCase> } else { replay_file::<Case> };
+        let results = pool.install(|| replay(file, args))?;
         (passed, all) = (passed + results.iter().filter(|pass| **pass).count(), all + results.len());
     }
     if !args.print {
@@ -192,6 +188,41 @@ fn replay_file<C: Replay>(file: &Path, args: &Args) -> Result<Vec<bool>> {
     Ok(passed)
 }
 
+fn resume_file<C: Replay>(file: &Path, number: usize, args: &Args, saved: &Path) -> Result<String> {
+    read::<C>(file)?.get(number).ok_or("there is no such case")?.resume(args, &fs::read(saved)?)
+}
+
+/// After which of so many steps a case is interrupted, if it is.
+fn stop(args: &Args, steps: usize) -> Option<usize> {
+    args.interrupt.and_then(|k| usize::try_from(k).ok()).filter(|&k| k < steps)
+}
+
+/// What a new process makes of this.
+fn in_new_process<T: DeserializeOwned>(args: &Args, (file, number): (&Path, usize), saved: &[u8]) -> Result<T> {
+    let path = env::temp_dir().join(format!("replay-{}-{number}.state", std::process::id()));
+    fs::write(&path, saved)?;
+    let mut child = Command::new(env::current_exe()?);
+    child.arg("--resume").arg(&path).args(["--case", &number.to_string()]).stderr(Stdio::inherit());
+    for (option, value) in [("--dtype", args.dtype.to_possible_value()), ("--format", args.format.to_possible_value())] {
+        child.args([option, value.ok_or("not an option")?.get_name()]);
+    }
+    child.args(["--interrupt", &args.interrupt.unwrap_or(1).to_string()]);
+    if let Some(threads) = args.threads {
+        child.args(["--threads", &threads.to_string()]);
+    }
+    let output = child.arg("--").arg(file).output();
+    fs::remove_file(&path)?;
+    let output = output?;
+    if !output.status.success() {
+        return Err("the new process failed".into());
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn has_schedules(file: &Path) -> Result<bool> {
+    Ok(read::<Probe>(file)?.iter().any(|case| case.schedule.is_some()))
+}
+
 fn read<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
     let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?)
@@ -209,6 +240,65 @@ fn error((x, y): (&f64, &f64)) -> f64 {
     }
 }
 
+/// What gives the rates of a case, and is saved between them.
+#[derive(Serialize, Deserialize)]
+enum Driver {
+    Schedule(Schedule),
+    Plateau(ReduceOnPlateau),
+}
+
+impl Driver {
+    /// Neither has arrays, so what is no binary format is JSON.
+    fn write(&self, format: Format) -> Result<Vec<u8>> {
+        if format != Format::Binary {
+            return Ok(serde_json::to_vec(self)?);
+        }
+        let mut bytes = Vec::new();
+        ciborium::into_writer(self, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read(bytes: &[u8], format: Format) -> Result<Self> {
+        if format == Format::Binary { Ok(ciborium::from_reader(bytes)?) } else { Ok(serde_json::from_slice(bytes)?) }
+    }
+}
+
+impl ScheduleCase {
+    fn is_plateau(&self) -> bool {
+        self.schedule.get("name").is_some_and(|name| name == "reduce_on_plateau")
+    }
+
+    fn driver(&self) -> Result<Driver> {
+        let mut keys = self.schedule.clone();
+        if let Some(keys) = keys.as_object_mut().filter(|_| self.is_plateau()) {
+            keys.retain(|key, _| key != "name" && key != "metrics");
+            let config = serde_json::from_value(keys.clone().into())?;
+            return Ok(Driver::Plateau(ReduceOnPlateau::new(config)?));
+        }
+        let schedule: Schedule = serde_json::from_value(keys)?;
+        schedule.validate()?;
+        Ok(Driver::Schedule(schedule))
+    }
+
+    /// The rates of these steps, counted from 0.
+    fn rates(&self, driver: &mut Driver, steps: Range<usize>) -> Result<Vec<f64>> {
+        let plateau = match driver {
+            Driver::Schedule(schedule) => return Ok(steps.map(|step| schedule.value(step as u64)).collect()),
+            Driver::Plateau(plateau) => plateau,
+        };
+        let metrics: Vec<f64> =
+            serde_json::from_value(self.schedule.get("metrics").ok_or("there are no `metrics`")?.clone())?;
+        let rate = |step: usize| match step.checked_sub(1) {
+            None => Ok(plateau.lr()),
+            Some(last) => match metrics.get(last) {
+                Some(&metric) => Ok(plateau.observe(metric)),
+                None => Err(format!("{} metrics are not enough for step {step}", metrics.len()).into()),
+            },
+        };
+        steps.map(rate).collect()
+    }
+}
+
 impl Replay for ScheduleCase {
     type Computed = Rates;
 
@@ -216,27 +306,21 @@ impl Replay for ScheduleCase {
         &self.id
     }
 
-    fn replay(&self, _: &Args, _: (&Path, usize)) -> Result<Rates> {
+    fn replay(&self, args: &Args, place: (&Path, usize)) -> Result<Rates> {
         let steps = self.steps.unwrap_or(self.lr.len());
-        let mut keys = self.schedule.clone();
-        let lr = match keys.as_object_mut() {
-            Some(keys) if keys.get("name").is_some_and(|name| name == "reduce_on_plateau") => {
-                keys.remove("name");
-                let metrics: Vec<f64> = serde_json::from_value(keys.remove("metrics").ok_or("there are no `metrics`")?)?;
-                if metrics.len() + 1 < steps {
-                    return Err(format!("{} metrics are not enough for {steps} steps", metrics.len()).into());
-                }
-                let mut plateau = ReduceOnPlateau::new(serde_json::from_value(keys.clone().into())?)?;
-                let first = plateau.lr();
-                [first].into_iter().chain(metrics.iter().map(|&metric| plateau.observe(metric))).take(steps).collect()
-            }
-            _ => {
-                let schedule: Schedule = serde_json::from_value(keys)?;
-                schedule.validate()?;
-                (0..steps as u64).map(|step| schedule.value(step)).collect()
-            }
-        };
+        let mut driver = self.driver()?;
+        let stop = stop(args, steps);
+        let mut lr = self.rates(&mut driver, 0..stop.unwrap_or(steps))?;
+        if stop.is_some() {
+            lr.extend(in_new_process::<Vec<u64>>(args, place, &driver.write(args.format)?)?.into_iter().map(f64::from_bits));
+        }
         Ok(Rates { id: self.id.clone(), lr })
+    }
+
+    fn resume(&self, args: &Args, saved: &[u8]) -> Result<String> {
+        let first = usize::try_from(args.interrupt.unwrap_or(1))?;
+        let rates = self.rates(&mut Driver::read(saved, args.format)?, first..self.steps.unwrap_or(self.lr.len()))?;
+        Ok(serde_json::to_string(&rates.into_iter().map(f64::to_bits).collect::<Vec<_>>())?)
     }
 
     fn worst_error(&self, computed: &Rates) -> Result<f64> {
@@ -262,6 +346,13 @@ impl Replay for Case {
         match args.dtype {
             Dtype::F64 => replay::<f64>(self, args, place),
             Dtype::F32 => replay::<f32>(self, args, place),
+        }
+    }
+
+    fn resume(&self, args: &Args, saved: &[u8]) -> Result<String> {
+        match args.dtype {
+            Dtype::F64 => resume::<f64>(self, args, saved),
+            Dtype::F32 => resume::<f32>(self, args, saved),
         }
     }
 
@@ -302,10 +393,15 @@ fn replay<A: Element>(case: &Case, args: &Args, place: (&Path, usize)) -> Result
     let mut optimizer = build::<A>(case, args);
     let mut params = case.params.iter().map(|start| array::<A>(start, &start.values)).collect::<Result<Vec<_>>>()?;
     let last = case.expect.iter().map(|point| point.step).max().unwrap_or(0);
-    let stop = args.interrupt.and_then(|k| usize::try_from(k).ok()).filter(|&k| k < last);
+    let stop = stop(args, last);
     let mut expect = advance(case, &mut *optimizer, &mut params, 1..=stop.unwrap_or(last))?;
     if stop.is_some() {
-        expect.extend(continue_in_new_process(case, args, place, &optimizer.state_dict(), &params)?);
+        let named = |(start, param): (&Start, ArrayD<A>)| Named { name: start.name.clone(), data: Data::from(param) };
+        let saved = Saved { state: optimizer.state_dict(), params: case.params.iter().zip(params).map(named).collect() };
+        let later: Later = in_new_process(args, place, &saved.write(args.format)?)?;
+        let numbers =
+            |params: Vec<Vec<u64>>| params.into_iter().map(|p| p.into_iter().map(f64::from_bits).collect()).collect();
+        expect.extend(later.into_iter().map(|(step, params)| Point { step, params: numbers(params) }));
     }
     Ok(Computed { id: case.id.clone(), expect })
 }
@@ -399,42 +495,11 @@ impl Saved {
 /// Points with the bits of their numbers: what the new process prints.
 type Later = Vec<(usize, Vec<Vec<u64>>)>;
 
-fn continue_in_new_process<A: Element>(
-    case: &Case,
-    args: &Args,
-    (file, number): (&Path, usize),
-    state: &StateDict,
-    params: &[ArrayD<A>],
-) -> Result<Vec<Point>> {
-    let named = |(start, param): (&Start, &ArrayD<A>)| Named { name: start.name.clone(), data: Data::from(param.clone()) };
-    let saved = Saved { state: state.clone(), params: case.params.iter().zip(params).map(named).collect() };
-    let path = env::temp_dir().join(format!("replay-{}-{number}.state", std::process::id()));
-    fs::write(&path, saved.write(args.format)?)?;
-    let mut child = Command::new(env::current_exe()?);
-    child.arg("--resume").arg(&path).args(["--case", &number.to_string()]).stderr(Stdio::inherit());
-    for (option, value) in [("--dtype", args.dtype.to_possible_value()), ("--format", args.format.to_possible_value())] {
-        child.args([option, value.ok_or("not an option")?.get_name()]);
-    }
-    child.args(["--interrupt", &args.interrupt.unwrap_or(1).to_string()]);
-    if let Some(threads) = args.threads {
-        child.args(["--threads", &threads.to_string()]);
-    }
-    let output = child.arg("--").arg(file).output();
-    fs::remove_file(&path)?;
-    let output = output?;
-    if !output.status.success() {
-        return Err("the new process failed".into());
-    }
-    let later: Later = serde_json::from_slice(&output.stdout)?;
-    let numbers = |params: Vec<Vec<u64>>| params.into_iter().map(|p| p.into_iter().map(f64::from_bits).collect()).collect();
-    Ok(later.into_iter().map(|(step, params)| Point { step, params: numbers(params) }).collect())
-}
-
 /// The steps after the interruption.
-fn resume<A: Element>(case: &Case, args: &Args, path: &Path) -> Result<Later> {
-    let saved = Saved::read(&fs::read(path)?, args.format)?;
+fn resume<A: Element>(case: &Case, args: &Args, saved: &[u8]) -> Result<String> {
+    let saved = Saved::read(saved, args.format)?;
     let mut optimizer = build::<A>(case, args);
-    optimizer.load_state_dict(&saved.state)?;
+    optimizer.load_state_dict(saved.state)?;
     let find = |start: &Start| {
         let named = saved.params.iter().find(|named| named.name == start.name);
         Ok(named.and_then(|named| named.data.view::<A>()).ok_or("a parameter is missing")?.to_owned())
@@ -444,7 +509,8 @@ fn resume<A: Element>(case: &Case, args: &Args, path: &Path) -> Result<Later> {
     let first = usize::try_from(args.interrupt.unwrap_or(1))? + 1;
     let points = advance(case, &mut *optimizer, &mut params, first..=last)?;
     let bits = |params: Vec<Vec<f64>>| params.into_iter().map(|p| p.into_iter().map(f64::to_bits).collect()).collect();
-    Ok(points.into_iter().map(|point| (point.step, bits(point.params))).collect())
+    let later: Later = points.into_iter().map(|point| (point.step, bits(point.params))).collect();
+    Ok(serde_json::to_string(&later)?)
 }
 
 /// The greatest |x - y| / max(1, |y|).

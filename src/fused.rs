@@ -11,7 +11,7 @@ use crate::{
     },
     optimizer::{UNNAMED, run_unnamed},
     params::{Lending, Param},
-    state::{Difference, Report, StateDict},
+    state::{Difference, Report, StateView},
     wrap::{Clipping, Norm},
 };
 mod aside;
@@ -958,21 +958,21 @@ impl<C: Config, A: Element> Optimizer<A> for Fused<C, A> {
         Fused::steps(self, name)
     }
 
-    fn state_dict(&self) -> StateDict {
+    fn state_view(&self) -> StateView<'_> {
         self.save()
     }
 
-    fn differences(&self, state: &StateDict) -> Vec<Difference> {
-        self.stage(state).err().unwrap_or_default()
+    fn differences(&self, state: &StateView<'_>) -> Vec<Difference> {
+        self.stage(&mut state.view()).err().unwrap_or_default()
     }
 
-    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error> {
-        let staged = self.stage(state).map_err(Error::State)?;
-        self.put(state, staged);
+    fn load_state_dict(&mut self, mut state: StateView<'_>) -> Result<(), Error> {
+        let staged = self.stage(&mut state).map_err(Error::State)?;
+        self.put(&state, staged);
         Ok(())
     }
 
-    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
+    fn load_matching(&mut self, state: StateView<'_>) -> Result<Report, Error> {
         self.take_matching(state)
     }
 

@@ -4,7 +4,7 @@ use crate::{
     kernel::Element,
     optim::*,
     params::{Lending, Param},
-    state::{Difference, Report, StateDict},
+    state::{Difference, Report, StateDict, StateView},
     wrap::{AnyWrap, Composed, Lookahead},
 };
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Dimension};
@@ -202,11 +202,17 @@ pub trait Optimizer<A: Element>: Send {
     /// How many steps a parameter has made; 0 for one that is not known.
     fn steps(&self, name: &str) -> u64;
 
-    /// Everything that is remembered between steps, with the hyper-parameters: see [`state`](crate::state).
-    fn state_dict(&self) -> StateDict;
+    /// Everything that is remembered between steps, with the hyper-parameters: see [`state`](crate::state). Arrays are not
+    /// copied, which is what saving needs.
+    fn state_view(&self) -> StateView<'_>;
+
+    /// A copy of what [`state_view`](Optimizer::state_view) shows.
+    fn state_dict(&self) -> StateDict {
+        self.state_view().to_owned()
+    }
 
     /// All that keeps a state from being loaded; empty if it can be.
-    fn differences(&self, state: &StateDict) -> Vec<Difference>;
+    fn differences(&self, state: &StateView<'_>) -> Vec<Difference>;
 
     /// Takes the place of the optimizer that the state is of, hyper-parameters included: the next step has the bits that it
     /// would have had there.
@@ -216,10 +222,13 @@ pub trait Optimizer<A: Element>: Send {
     /// [`Parallel`], which have no influence on results, stay. Hyper-parameters of an optimizer that is not in the catalogue
     /// are not in the state, and stay too.
     ///
+    /// Arrays that the state owns become those of the optimizer without being copied, if they are in its memory order.
+    /// [`StateDict::view`] lends a state that is needed again.
+    ///
     /// # Errors
     ///
     /// [`Error::State`] with everything that does not fit; nothing has changed then.
-    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error>;
+    fn load_state_dict(&mut self, state: StateView<'_>) -> Result<(), Error>;
 
     /// Takes those parameters of a state that fit, under their names, also from another optimizer whose arrays have the same
     /// names. Hyper-parameters and settings stay; so do parameters that the state does not have. Each parameter is taken as a
@@ -228,7 +237,7 @@ pub trait Optimizer<A: Element>: Send {
     /// # Errors
     ///
     /// [`Error::State`] for another version of the format, [`Error::HyperParameter`] for wrong ones of the optimizer.
-    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error>;
+    fn load_matching(&mut self, state: StateView<'_>) -> Result<Report, Error>;
 
     /// Gives some parameters hyper-parameters of their own.
     ///
@@ -287,16 +296,16 @@ impl<A: Element, O: Optimizer<A> + ?Sized> Optimizer<A> for Box<O> {
     fn steps(&self, name: &str) -> u64 {
         (**self).steps(name)
     }
-    fn state_dict(&self) -> StateDict {
-        (**self).state_dict()
+    fn state_view(&self) -> StateView<'_> {
+        (**self).state_view()
     }
-    fn differences(&self, state: &StateDict) -> Vec<Difference> {
+    fn differences(&self, state: &StateView<'_>) -> Vec<Difference> {
         (**self).differences(state)
     }
-    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error> {
+    fn load_state_dict(&mut self, state: StateView<'_>) -> Result<(), Error> {
         (**self).load_state_dict(state)
     }
-    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
+    fn load_matching(&mut self, state: StateView<'_>) -> Result<Report, Error> {
         (**self).load_matching(state)
     }
     fn add_group(&mut self, group: ParamGroup) -> Result<(), Error> {

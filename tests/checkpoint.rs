@@ -3,8 +3,9 @@
 use allocation_counter::measure;
 use ndarray::{Array, Array1, Array2, Array3, ArrayD, ArrayViewD, IxDyn, ShapeBuilder, arr0, array, s};
 use ndarray_optim::{
-    Checkpoint, CheckpointError, Checkpoints,
+    Adafactor, AdamW, Checkpoint, CheckpointError, Checkpoints, Optimizer,
     checkpoint::{FORMAT_VERSION, Kind, Problem, Section},
+    state::ElementType,
 };
 use proptest::prelude::*;
 use std::{
@@ -144,9 +145,18 @@ fn nothing_is_restored_unless_all_of_it_fits() {
     assert_eq!(restore("c"), ": section `c` holds bytes, not an array of f64");
     assert_eq!(restore("d"), ": there is no section `d`, only [\"a\", \"b\", \"c\"]");
     let other = loaded.array::<f32>("a").unwrap_err().problem;
-    assert!(matches!(other, Problem::OtherKind { expected: Kind::F32, found: Kind::F64, .. }), "{other}");
+    assert!(
+        matches!(
+            other,
+            Problem::OtherKind { expected: Kind::Array(ElementType::F32), found: Kind::Array(ElementType::F64), .. }
+        ),
+        "{other}"
+    );
     let bytes = loaded.bytes("a").unwrap_err().problem;
-    assert!(matches!(bytes, Problem::OtherKind { expected: Kind::Bytes, found: Kind::F64, .. }), "{bytes}");
+    assert!(
+        matches!(bytes, Problem::OtherKind { expected: Kind::Bytes, found: Kind::Array(ElementType::F64), .. }),
+        "{bytes}"
+    );
     let length = loaded.fixed::<8>("c").unwrap_err().problem;
     assert!(matches!(length, Problem::OtherLength { expected: 8, found: 1, .. }), "{length}");
 }
@@ -591,4 +601,70 @@ fn saving_and_loading_need_one_block_beside_the_arrays() {
     assert!(info.bytes_max < 300_000, "{}", info.bytes_max);
     let info = measure(|| assert_eq!(Checkpoint::load(&path).unwrap().take::<f32>("a").unwrap().len(), 1_000_000));
     assert!(info.bytes_max < 4_300_000, "{}", info.bytes_max);
+}
+
+#[test]
+fn the_arrays_of_an_optimizer_are_sections_that_are_not_copied() {
+    let mut adamw = AdamW::<f32>::new(0.1);
+    let weight = Array2::ones((1000, 250));
+    adamw.update(&mut weight.clone(), &weight).unwrap();
+    let path = directory("state").join("file");
+    let info = measure(|| Checkpoint::new(1).state("optimizer", adamw.state_view()).unwrap().save(&path).unwrap());
+    assert!(info.bytes_max < 300_000, "{}", info.bytes_max);
+    let mut checkpoint = Checkpoint::load(&path).unwrap().section("loader", [1]);
+    let names: Vec<_> = checkpoint.iter().map(|(name, section)| (name.to_owned(), section.shape().to_vec())).collect();
+    let array = |name: &str| (format!("optimizer/variable.{name}"), vec![1000, 250]);
+    let (header, loader) = (("optimizer".into(), vec![]), ("loader".into(), vec![]));
+    assert_eq!(names, [header, array("exp_avg"), array("exp_avg_sq"), loader]);
+    let mut resumed = AdamW::<f32>::new(1.0);
+    let info = measure(|| resumed.load_state_dict(checkpoint.take_state("optimizer").unwrap()).unwrap());
+    assert!(info.bytes_max < 20_000, "{}", info.bytes_max);
+    assert_eq!(resumed.state_view(), adamw.state_view());
+    assert_eq!(checkpoint.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["loader"]);
+    // Column-major ones are brought into the order of the file, and back.
+    let mut turned = AdamW::<f32>::new(0.1);
+    let grad = Array2::from_shape_fn((3, 2).f(), |(i, j)| (i * 2 + j) as f32);
+    turned.update(&mut grad.clone(), &grad).unwrap();
+    let bytes = Checkpoint::new(1).state("a", turned.state_view()).unwrap().state("b", adamw.state_view()).unwrap();
+    let mut loaded = Checkpoint::from_bytes(&bytes.to_bytes().unwrap()).unwrap();
+    assert_eq!(loaded.array::<f32>("a/variable.exp_avg").unwrap().as_slice().unwrap()[1], 0.1);
+    assert_eq!(loaded.take_state("b").unwrap(), adamw.state_dict());
+    assert_eq!(loaded.take_state("a").unwrap(), turned.state_dict());
+}
+
+#[test]
+fn a_state_that_is_not_whole_is_refused_and_stays() {
+    let mut adafactor = Adafactor::<f64>::new(0.1);
+    adafactor.update(&mut array![[1.0, 2.0], [3.0, 4.0]], &array![[1.0, 2.0], [3.0, 4.0]]).unwrap();
+    let whole = Checkpoint::new(1).state("optimizer", adafactor.state_view()).unwrap();
+    let whole = Checkpoint::from_bytes(&whole.to_bytes().unwrap()).unwrap();
+    assert_eq!(whole.clone().take_state("optimizer").unwrap(), adafactor.state_dict());
+    let names: Vec<String> = whole.iter().map(|(name, _)| name.into()).collect();
+    assert!(names.len() > 2, "{names:?}");
+    let changed = |name: &str, new: Option<Section<'static>>| {
+        let others = whole.iter().filter(|(other, _)| *other != name);
+        let others = others.fold(Checkpoint::new(1), |all, (name, section)| all.section(name.to_owned(), section.clone()));
+        new.into_iter().fold(others, |all, new| all.section(name.to_owned(), new))
+    };
+    let refused = |mut checkpoint: Checkpoint<'_>| {
+        let before = checkpoint.to_bytes().unwrap();
+        let error = checkpoint.take_state("optimizer").unwrap_err();
+        assert_eq!(checkpoint.to_bytes().unwrap(), before, "{error}");
+        error.problem
+    };
+    for name in &names {
+        let problem = refused(changed(name, None));
+        assert!(matches!(&problem, Problem::MissingSection { name: missing, .. } if missing == name), "{problem}");
+        let problem = refused(changed(name, Some(Array1::<f64>::zeros(77).into())));
+        assert!(matches!(problem, Problem::OtherKind { .. } | Problem::State { .. }), "{problem}");
+        let problem = refused(changed(name, Some(vec![b'7'].into())));
+        assert!(matches!(problem, Problem::State { .. }), "{problem}");
+    }
+    // Two arrays of the state that are to be one section.
+    let header = String::from_utf8(whole.bytes("optimizer").unwrap().into()).unwrap();
+    let (first, second) = (names[1].rsplit('.').next().unwrap(), names[2].rsplit('.').next().unwrap());
+    let twice = header.replace(&format!("\"{second}\""), &format!("\"{first}\""));
+    assert_ne!(twice, header);
+    let problem = refused(changed("optimizer", Some(twice.into_bytes().into())));
+    assert!(matches!(&problem, Problem::State { problem, .. } if problem.contains("twice")), "{problem}");
 }

@@ -2,7 +2,7 @@
 #![cfg(all(unix, feature = "checkpoint", feature = "serde"))]
 use ndarray::Array1;
 use ndarray_optim::{
-    AdamWConfig, Checkpoint, CheckpointError, Checkpoints, Compose, Fused, Optimizer, StateDict,
+    AdamWConfig, Checkpoint, CheckpointError, Checkpoints, Compose, Fused, Optimizer,
     schedule::{CosineWarmRestarts, Schedule},
     wrap::{ClipByGlobalNorm, Ema, Wrapped},
 };
@@ -113,17 +113,17 @@ impl Training {
         let loader = [self.loader.epoch.to_le_bytes(), self.loader.position.to_le_bytes()].concat();
         Checkpoint::new(self.step)
             .section("weights", &self.weights)
-            .section("optimizer", self.optimizer.state_dict().to_bytes().unwrap())
+            .state("optimizer", self.optimizer.state_view())
+            .unwrap()
             .section("loader", loader)
             .section("random", self.random.position.to_le_bytes())
     }
 
-    fn resume(checkpoint: &Checkpoint<'_>) -> Result<Self, CheckpointError> {
+    fn resume(mut checkpoint: Checkpoint<'_>) -> Result<Self, CheckpointError> {
         let mut training = Training::new();
         training.step = checkpoint.step();
         checkpoint.restore([("weights", training.weights.view_mut().into_dyn())])?;
-        let state = StateDict::from_bytes(checkpoint.bytes("optimizer")?).unwrap();
-        training.optimizer.load_state_dict(&state).unwrap();
+        training.optimizer.load_state_dict(checkpoint.take_state("optimizer")?).unwrap();
         let [mut epoch, mut position] = [[0; 8]; 2];
         let loader = checkpoint.fixed::<16>("loader")?;
         epoch.copy_from_slice(&loader[..8]);
@@ -143,7 +143,7 @@ fn train_until_killed() {
     let mut training = match checkpoints.latest().unwrap() {
         Some(latest) => {
             assert!(latest.skipped.is_empty(), "{latest:?}");
-            Training::resume(&latest.checkpoint).unwrap()
+            Training::resume(latest.checkpoint).unwrap()
         }
         None => Training::new(),
     };
@@ -235,7 +235,7 @@ fn killed_at_any_moment_a_run_goes_on_from_its_last_checkpoint() {
     while reference.step < stop {
         reference.step();
     }
-    let resumed = Training::resume(&checkpoints.latest().unwrap().unwrap().checkpoint).unwrap();
+    let resumed = Training::resume(checkpoints.latest().unwrap().unwrap().checkpoint).unwrap();
     assert_eq!(resumed.step, stop);
     assert!(resumed.weights.iter().zip(&reference.weights).all(|(a, b)| a.to_bits() == b.to_bits()));
     assert!(resumed.weights.iter().any(|w| *w != 0.0));

@@ -114,6 +114,14 @@ pub enum Problem {
         /// Bytes that it has.
         found: usize,
     },
+    /// A section is not what belongs to the state of an optimizer.
+    #[error("section `{name}` is not the state of an optimizer: {problem}")]
+    State {
+        /// Name of the section.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// There is a directory or a device of this name.
     #[error("not a file")]
     NotAFile,

@@ -1,10 +1,10 @@
 //! The bytes of a checkpoint, as `docs/checkpoints.md` describes them.
-use super::{Checkpoint, Kind, Problem, Section, stored::Stored};
+use super::{Checkpoint, Kind, Problem, Section};
+use crate::kernel::{Data, Element, ElementType, either, try_row_major};
 use crc32fast::Hasher;
-use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, CowArray, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 use std::{
     borrow::Cow,
-    cmp::Reverse,
     collections::HashSet,
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
 };
@@ -24,8 +24,8 @@ const BLOCK: usize = 1 << 17;
 const fn code(kind: Kind) -> u8 {
     match kind {
         Kind::Bytes => 0,
-        Kind::F32 => 1,
-        Kind::F64 => 2,
+        Kind::Array(ElementType::F32) => 1,
+        Kind::Array(ElementType::F64) => 2,
     }
 }
 
@@ -86,8 +86,7 @@ pub fn write<W: Write + Seek>(checkpoint: &Checkpoint<'_>, out: W) -> Result<(),
         let mut sink = Sink { out: &mut out, block: &mut block, hasher: Hasher::new() };
         match section {
             Section::Bytes(bytes) => bytes.chunks(BLOCK).try_for_each(|chunk| sink.pass(chunk))?,
-            Section::F32(array) => sink.array(array.view())?,
-            Section::F64(array) => sink.array(array.view())?,
+            Section::Array(array) => either!(array, array => try_row_major(array.view(), &mut |slice| sink.slice(slice)))?,
         }
         *sum = sink.hasher.finalize();
     }
@@ -110,40 +109,12 @@ impl<W: Write> Sink<'_, W> {
         self.out.write_all(bytes)
     }
 
-    fn array<A: Stored>(&mut self, array: ArrayViewD<'_, A>) -> io::Result<()> {
-        match array.as_slice() {
-            Some(slice) => self.slice(slice),
-            None => self.strided(array, &mut Vec::new()),
-        }
-    }
-
-    fn slice<A: Stored>(&mut self, slice: &[A]) -> io::Result<()> {
+    fn slice<A: Element>(&mut self, slice: &[A]) -> io::Result<()> {
         for values in slice.chunks(BLOCK / size_of::<A>()) {
             self.block.resize(size_of_val(values), 0);
             A::encode(values, self.block);
             self.hasher.update(self.block);
             self.out.write_all(self.block)?;
-        }
-        Ok(())
-    }
-
-    /// Brings tiles of several rows into row-major order, each read in the order of the memory: row by row, a column-major array
-    /// would load a cache line, and often a page, for each element.
-    fn strided<A: Stored>(&mut self, array: ArrayViewD<'_, A>, tile: &mut Vec<A>) -> io::Result<()> {
-        const TILE: usize = BLOCK / 2;
-        let row = array.len() / array.shape().first().map_or(1, |&n| n.max(1));
-        if row > TILE && array.ndim() > 1 {
-            return array.outer_iter().try_for_each(|part| self.strided(part, tile));
-        }
-        let mut axes: Vec<usize> = (0..array.ndim()).collect();
-        axes.sort_by_key(|&axis| Reverse(array.strides()[axis].unsigned_abs()));
-        for part in array.axis_chunks_iter(Axis(0), (TILE / row.max(1)).max(1)) {
-            tile.clear();
-            tile.resize(part.len(), A::default());
-            let tiled = ArrayViewMutD::from_shape(part.raw_dim(), tile);
-            let tiled = tiled.map_err(io::Error::other)?;
-            tiled.permuted_axes(&*axes).assign(&part.permuted_axes(&*axes));
-            self.slice(tile)?;
         }
         Ok(())
     }
@@ -218,14 +189,15 @@ fn entries(table: &[u8]) -> Result<Vec<Entry>, Problem> {
         rest = tail;
         let name = str::from_utf8(name).map_err(|_| Problem::Malformed("a section's name is no UTF-8"))?.to_owned();
         let [kind, axes] = next(&mut rest)?;
-        let kind = [Kind::Bytes, Kind::F32, Kind::F64].into_iter().find(|&known| code(known) == kind);
+        let kinds = [Kind::Bytes, Kind::Array(ElementType::F32), Kind::Array(ElementType::F64)];
+        let kind = kinds.into_iter().find(|&known| code(known) == kind);
         let kind = kind.ok_or(Problem::Malformed("a section is neither bytes nor an array of f32 or f64"))?;
         let shape = (0..axes).map(|_| size(u64::from_le_bytes(next(&mut rest)?))).collect::<Result<Vec<_>, _>>()?;
         let bytes = size(u64::from_le_bytes(next(&mut rest)?))?;
         let sum = u32::from_le_bytes(next(&mut rest)?);
         let right = match kind {
             Kind::Bytes => shape.is_empty(),
-            Kind::F32 | Kind::F64 => shape.iter().try_fold(kind.element(), |n, &axis| n.checked_mul(axis)) == Some(bytes),
+            Kind::Array(element) => shape.iter().try_fold(element.size(), |n, &axis| n.checked_mul(axis)) == Some(bytes),
         };
         if !right {
             return Err(Problem::Malformed("a section has another length than its shape"));
@@ -254,8 +226,8 @@ pub fn read(mut input: impl Read, found: u64) -> Result<Checkpoint<'static>, Pro
                 let sum = source.blocks(bytes, |block| data.extend_from_slice(block))?;
                 (Section::Bytes(Cow::Owned(data)), sum)
             }
-            Kind::F32 => source.array::<f32>(shape, bytes)?,
-            Kind::F64 => source.array::<f64>(shape, bytes)?,
+            Kind::Array(ElementType::F32) => source.array::<f32>(shape, bytes)?,
+            Kind::Array(ElementType::F64) => source.array::<f64>(shape, bytes)?,
         };
         if found != sum {
             return Err(Problem::SectionChecksum { name });
@@ -286,12 +258,12 @@ impl<R: Read> Source<R> {
         Ok(hasher.finalize())
     }
 
-    fn array<A: Stored>(&mut self, shape: Vec<usize>, bytes: usize) -> Result<(Section<'static>, u32), Problem> {
+    fn array<A: Element>(&mut self, shape: Vec<usize>, bytes: usize) -> Result<(Section<'static>, u32), Problem> {
         let mut data = room((bytes / size_of::<A>()) as u64)?;
         let sum = self.blocks(bytes, |block| A::decode(block, &mut data))?;
         let array = ArrayD::from_shape_vec(IxDyn(&shape), data);
         let array = array.map_err(|_| Problem::Malformed("an array has an impossible shape"))?;
-        Ok((A::section(CowArray::from(array)), sum))
+        Ok((Section::Array(Data::from(array)), sum))
     }
 }
 

@@ -30,15 +30,16 @@
 mod directory;
 mod error;
 mod format;
-mod stored;
+#[cfg(feature = "serde")]
+mod state;
 
 pub use directory::{Checkpoints, Latest};
 pub use error::{CheckpointError, Problem};
 pub use format::VERSION as FORMAT_VERSION;
-pub use stored::Scalar;
 
+use crate::kernel::{Data, Element, ElementType};
 use ndarray::{
-    Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, CowArray, Data, Dimension, IxDyn, OwnedRepr, ViewRepr,
+    Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, CowArray, Dimension, OwnedRepr, RawData, ViewRepr,
 };
 use std::{borrow::Cow, fmt, fs, io, path::Path, path::PathBuf};
 
@@ -59,10 +60,8 @@ pub struct Checkpoint<'a> {
 pub enum Section<'a> {
     /// Bytes.
     Bytes(Cow<'a, [u8]>),
-    /// An array of `f32`.
-    F32(CowArray<'a, f32, IxDyn>),
-    /// An array of `f64`.
-    F64(CowArray<'a, f64, IxDyn>),
+    /// An array of `f32` or `f64`.
+    Array(Data<'a>),
 }
 
 /// The kinds of [`Section`].
@@ -71,30 +70,16 @@ pub enum Section<'a> {
 pub enum Kind {
     /// Bytes.
     Bytes,
-    /// An array of `f32`.
-    F32,
-    /// An array of `f64`.
-    F64,
-}
-
-impl Kind {
-    /// Bytes of one element.
-    fn element(self) -> usize {
-        match self {
-            Kind::Bytes => 1,
-            Kind::F32 => size_of::<f32>(),
-            Kind::F64 => size_of::<f64>(),
-        }
-    }
+    /// An array of such elements.
+    Array(ElementType),
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Kind::Bytes => "bytes",
-            Kind::F32 => "an array of f32",
-            Kind::F64 => "an array of f64",
-        })
+        match self {
+            Kind::Bytes => f.write_str("bytes"),
+            Kind::Array(element) => write!(f, "an array of {element}"),
+        }
     }
 }
 
@@ -103,8 +88,7 @@ impl Section<'_> {
     pub fn kind(&self) -> Kind {
         match self {
             Section::Bytes(_) => Kind::Bytes,
-            Section::F32(_) => Kind::F32,
-            Section::F64(_) => Kind::F64,
+            Section::Array(array) => Kind::Array(array.element()),
         }
     }
 
@@ -112,19 +96,16 @@ impl Section<'_> {
     pub fn shape(&self) -> &[usize] {
         match self {
             Section::Bytes(_) => &[],
-            Section::F32(array) => array.shape(),
-            Section::F64(array) => array.shape(),
+            Section::Array(array) => array.shape(),
         }
     }
 
     /// How many bytes it takes in a file.
     pub fn bytes(&self) -> usize {
-        let n = match self {
+        match self {
             Section::Bytes(bytes) => bytes.len(),
-            Section::F32(array) => array.len(),
-            Section::F64(array) => array.len(),
-        };
-        n * self.kind().element()
+            Section::Array(array) => array.bytes(),
+        }
     }
 }
 
@@ -178,21 +159,27 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Section<'a> {
     }
 }
 
-impl<'a, A: Scalar, S: Data<Elem = A>, D: Dimension> From<&'a ArrayBase<S, D>> for Section<'a> {
+impl<'a> From<Data<'a>> for Section<'a> {
+    fn from(array: Data<'a>) -> Self {
+        Section::Array(array)
+    }
+}
+
+impl<'a, A: Element, S: ndarray::Data + RawData<Elem = A>, D: Dimension> From<&'a ArrayBase<S, D>> for Section<'a> {
     fn from(array: &'a ArrayBase<S, D>) -> Self {
         Section::from(array.view())
     }
 }
 
-impl<'a, A: Scalar, D: Dimension> From<ArrayBase<ViewRepr<&'a A>, D>> for Section<'a> {
+impl<'a, A: Element, D: Dimension> From<ArrayBase<ViewRepr<&'a A>, D>> for Section<'a> {
     fn from(array: ArrayView<'a, A, D>) -> Self {
-        A::section(array.into_dyn().into())
+        Section::Array(array.into_dyn().into())
     }
 }
 
-impl<A: Scalar, D: Dimension> From<ArrayBase<OwnedRepr<A>, D>> for Section<'_> {
+impl<A: Element, D: Dimension> From<ArrayBase<OwnedRepr<A>, D>> for Section<'_> {
     fn from(array: Array<A, D>) -> Self {
-        A::section(array.into_dyn().into())
+        Section::Array(array.into_dyn().into())
     }
 }
 
@@ -236,7 +223,7 @@ impl<'a> Checkpoint<'a> {
     pub fn bytes(&self, name: &str) -> Result<&[u8], CheckpointError> {
         match self.find(name)? {
             Section::Bytes(bytes) => Ok(bytes),
-            section => Err(self.other_kind(name, Kind::Bytes, section)),
+            Section::Array(_) => Err(self.other_kind(name, Kind::Bytes)),
         }
     }
 
@@ -255,9 +242,12 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     ///
     /// [`Problem::MissingSection`], or [`Problem::OtherKind`] if it is no array of `A`.
-    pub fn array<A: Scalar>(&self, name: &str) -> Result<ArrayViewD<'_, A>, CheckpointError> {
-        let section = self.find(name)?;
-        A::view(section).ok_or_else(|| self.other_kind(name, A::KIND, section))
+    pub fn array<A: Element>(&self, name: &str) -> Result<ArrayViewD<'_, A>, CheckpointError> {
+        match self.find(name)? {
+            Section::Array(array) => array.view(),
+            Section::Bytes(_) => None,
+        }
+        .ok_or_else(|| self.other_kind(name, Kind::Array(A::TYPE)))
     }
 
     /// The array of a section, which is removed: an array that has been loaded is not copied.
@@ -265,11 +255,14 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     ///
     /// As [`Checkpoint::array`]; then nothing is removed.
-    pub fn take<A: Scalar>(&mut self, name: &str) -> Result<ArrayD<A>, CheckpointError> {
+    pub fn take<A: Element>(&mut self, name: &str) -> Result<ArrayD<A>, CheckpointError> {
         self.array::<A>(name)?;
         let taken = self.sections.iter().position(|(known, _)| known == name).map(|at| self.sections.remove(at));
-        let array = taken.and_then(|(_, section)| A::view_owned(section));
-        array.map(CowArray::into_owned).ok_or_else(|| self.missing(name))
+        match taken {
+            Some((_, Section::Array(array))) => array.into_array().map(CowArray::into_owned),
+            _ => None,
+        }
+        .ok_or_else(|| self.missing(name))
     }
 
     /// Copies sections into arrays of the same shapes and any layout.
@@ -277,7 +270,7 @@ impl<'a> Checkpoint<'a> {
     /// # Errors
     ///
     /// As [`Checkpoint::array`], and [`Problem::OtherShape`]. Every name and shape is checked before the first array changes.
-    pub fn restore<'n, 'v, A: Scalar>(
+    pub fn restore<'n, 'v, A: Element>(
         &self,
         arrays: impl IntoIterator<Item = (&'n str, ArrayViewMutD<'v, A>)>,
     ) -> Result<(), CheckpointError> {
@@ -327,8 +320,9 @@ impl<'a> Checkpoint<'a> {
         self.wrong(Problem::MissingSection { name: name.into(), known })
     }
 
-    fn other_kind(&self, name: &str, expected: Kind, section: &Section<'_>) -> CheckpointError {
-        self.wrong(Problem::OtherKind { name: name.into(), expected, found: section.kind() })
+    fn other_kind(&self, name: &str, expected: Kind) -> CheckpointError {
+        let other = |section: &Section<'_>| Problem::OtherKind { name: name.into(), expected, found: section.kind() };
+        self.get(name).map_or_else(|| self.missing(name), |section| self.wrong(other(section)))
     }
 
     /// That something is wrong with this checkpoint, for errors of those who read their sections from it.

@@ -5,14 +5,16 @@ use crate::{
     kernel::{
         Element,
         layout::{Order, Shape, six_axes, trimmed},
+        row_major,
     },
     optimizer::UNNAMED,
     state::{
-        Data, Difference, Differs, GroupState, MAX_STEPS, Named, ParamState, Report, StateDict, in_group, kind, kind_of,
+        Data, Difference, Differs, GroupState, MAX_STEPS, Named, ParamState, Report, StateDict, StateView, VERSION,
+        in_group, kind, kind_of,
     },
 };
-use ndarray::ArrayD;
-use std::{array::from_fn, collections::HashMap, iter::zip};
+use ndarray::{Array6, ArrayD, ArrayViewD};
+use std::{array::from_fn, collections::HashSet, iter::zip};
 
 /// The entry of a parameter and what is left over, or all that is wrong with it.
 type StagedEntry<A> = Result<(Entry<A>, Vec<Difference>), Vec<Difference>>;
@@ -52,7 +54,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         members
     }
 
-    pub(super) fn save(&self) -> StateDict {
+    pub(super) fn save<'a>(&'a self) -> StateView<'a> {
         let group = |(i, plan): (usize, &Plan<C, A>)| GroupState {
             name: self.group_name(i).map(String::from),
             config: self.config_of(i).describe(),
@@ -61,13 +63,15 @@ impl<C: Config, A: Element> Fused<C, A> {
             scalars: plan.scalars,
             steps: plan.t,
         };
-        let param = |entry: &Entry<A>| {
+        fn named<'a, A: Element>(name: &'static str, array: ArrayViewD<'a, A>) -> Named<Data<'a>> {
+            Named { name: name.into(), data: array.into() }
+        }
+        let param = |entry: &'a Entry<A>| {
             let (order, reversed) = entry.order.axes(&entry.shape);
-            let named = |name: &'static str, data| Named { name: name.into(), data };
             let names = if entry.allocated { &self.plans[entry.group].names[..] } else { &[] };
-            let array = |(&name, memory): (&&'static str, &Vec<A>)| {
+            let array = |(&name, memory): (&&'static str, &'a Vec<A>)| {
                 let view = trimmed(entry.order.view(&entry.shape, memory)?, entry.shape.as_slice().len());
-                Some(named(name, row_major(view).into()))
+                Some(named(name, view))
             };
             let factors = zip(&entry.factor_names, &entry.factors);
             ParamState {
@@ -82,11 +86,11 @@ impl<C: Config, A: Element> Fused<C, A> {
                 order,
                 reversed,
                 arrays: zip(names, &entry.state).filter_map(array).collect(),
-                factors: factors.map(|(&name, factor)| named(name, row_major(factor.view()).into())).collect(),
+                factors: factors.map(|(&name, factor)| named(name, factor.view())).collect(),
             }
         };
         StateDict {
-            version: StateDict::<Data>::VERSION,
+            version: VERSION,
             element: A::TYPE,
             optimizer: kind(&self.config),
             non_finite: self.non_finite,
@@ -99,13 +103,13 @@ impl<C: Config, A: Element> Fused<C, A> {
     }
 
     /// Everything in its place, or all that keeps it from being so.
-    pub(super) fn stage(&self, state: &StateDict) -> Result<Staged<C, A>, Vec<Difference>> {
+    pub(super) fn stage(&self, state: &mut StateView<'_>) -> Result<Staged<C, A>, Vec<Difference>> {
         let mut wrong = Vec::new();
         let mut differs = |differs, place: &str, found: &dyn std::fmt::Display, expected: &dyn std::fmt::Display| {
             wrong.push(Difference::new(differs, place, found, expected));
         };
-        if state.version != StateDict::<Data>::VERSION {
-            differs(Differs::Version, "version of the format", &state.version, &StateDict::<Data>::VERSION);
+        if state.version != VERSION {
+            differs(Differs::Version, "version of the format", &state.version, &VERSION);
         }
         if state.element != A::TYPE {
             differs(Differs::Element, "element type", &state.element, &A::TYPE);
@@ -144,10 +148,10 @@ impl<C: Config, A: Element> Fused<C, A> {
             }
         }
 
-        let mut seen = HashMap::new();
-        for param in &state.params {
+        let mut seen = HashSet::new();
+        for param in &mut state.params {
             let place = format!("parameter `{}`", param.name);
-            if seen.insert(&*param.name, ()).is_some() {
+            if !seen.insert(param.name.clone()) {
                 wrong.push(Difference::new(Differs::Parameter, place, "it twice", "it once"));
                 continue;
             }
@@ -173,7 +177,7 @@ impl<C: Config, A: Element> Fused<C, A> {
                 Err(all) => wrong.extend(all),
             }
         }
-        for entry in self.entries.iter().filter(|entry| !seen.contains_key(&*entry.name)) {
+        for entry in self.entries.iter().filter(|entry| !seen.contains(&*entry.name)) {
             let place = format!("parameter `{}`", entry.name);
             wrong.push(Difference::new(Differs::Parameter, place, "nothing", "its state"));
         }
@@ -233,7 +237,7 @@ impl<C: Config, A: Element> Fused<C, A> {
     }
 
     /// As [`Entry::stage`], with what is known here of the parameter.
-    fn stage_param(&self, param: &ParamState, group: usize, plan: Option<&Plan<C, A>>) -> StagedEntry<A> {
+    fn stage_param(&self, param: &mut ParamState<Data<'_>>, group: usize, plan: Option<&Plan<C, A>>) -> StagedEntry<A> {
         let known = self.entry_of.get(&*param.name).and_then(|&entry| self.entries.get(entry));
         let factors = |shape: &[usize]| match plan.and_then(|plan| plan.checked.as_ref().filter(|_| plan.directed)) {
             Some((config, _)) => config.factors(shape),
@@ -242,7 +246,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         Entry::stage(param, group, known.map(|known| &known.shape), plan.map(|plan| &plan.names[..]), &factors)
     }
 
-    pub(super) fn put(&mut self, state: &StateDict, staged: Staged<C, A>) {
+    pub(super) fn put(&mut self, state: &StateView<'_>, staged: Staged<C, A>) {
         let mut configs = staged.configs.into_iter();
         if let Some(config) = configs.next() {
             self.config = config;
@@ -256,19 +260,18 @@ impl<C: Config, A: Element> Fused<C, A> {
         (self.entries, self.stamp, self.grad_norm) = (staged.entries, 0, None);
     }
 
-    pub(super) fn take_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
-        if state.version != StateDict::<Data>::VERSION {
-            let known = StateDict::<Data>::VERSION;
-            let version = Difference::new(Differs::Version, "version of the format", state.version, known);
+    pub(super) fn take_matching(&mut self, mut state: StateView<'_>) -> Result<Report, Error> {
+        if state.version != VERSION {
+            let version = Difference::new(Differs::Version, "version of the format", state.version, VERSION);
             return Err(Error::State(vec![version]));
         }
         self.prepare()?;
         let mut report = Report::default();
         // The numbers beside the arrays mean something to one optimizer only.
         let same = state.optimizer == kind(&self.config);
-        let mut taken = Vec::new();
-        for (i, param) in state.params.iter().enumerate() {
-            if state.params[..i].iter().any(|other| other.name == param.name) {
+        let (mut taken, mut seen) = (Vec::new(), HashSet::new());
+        for param in &mut state.params {
+            if !seen.insert(param.name.clone()) {
                 let place = format!("parameter `{}`", param.name);
                 report.left_over.push(Difference::new(Differs::Parameter, place, "it twice", "it once"));
                 continue;
@@ -286,7 +289,7 @@ impl<C: Config, A: Element> Fused<C, A> {
                 Err(wrong) => report.left_over.extend(wrong),
             }
         }
-        let missing = self.entries.iter().filter(|entry| state.param(&entry.name).is_none());
+        let missing = self.entries.iter().filter(|entry| !seen.contains(&*entry.name));
         report.missing.extend(missing.map(|entry| entry.name.to_string()));
         for mut entry in taken {
             self.plans[entry.group].used |= entry.allocated;
@@ -318,7 +321,7 @@ impl<A: Element> Entry<A> {
     ///
     /// Not generic over the optimizer, so that there are two of this and not hundreds.
     fn stage(
-        param: &ParamState,
+        param: &mut ParamState<Data<'_>>,
         group: usize,
         known: Option<&Shape>,
         names: Option<&[&'static str]>,
@@ -377,11 +380,12 @@ impl<A: Element> Entry<A> {
         };
         let mut extra = Vec::new();
         if let (Some(names), true) = (names, param.allocated) {
-            let mut take = |list: &[Named], name: &str, shape: &[usize]| -> Option<ArrayD<A>> {
+            let mut take = |list: &mut [Named<Data<'_>>], name: &str, shape: &[usize]| -> Option<ArrayD<A>> {
                 let place = of(&format!(", array `{name}`"));
-                let mut named = list.iter().filter(|array| array.name == name);
-                let (Some(array), None) = (named.next(), named.next()) else {
-                    let found = if list.iter().any(|array| array.name == name) { "it twice" } else { "nothing" };
+                let mut named = list.iter_mut().filter(|array| array.name == name);
+                let first = named.next();
+                let found = if first.is_some() { "it twice" } else { "nothing" };
+                let (Some(array), None) = (first, named.next()) else {
                     wrong.push(Difference::new(Differs::Array, place, found, format!("an array of shape {shape:?}")));
                     return None;
                 };
@@ -390,22 +394,22 @@ impl<A: Element> Entry<A> {
                     wrong.push(Difference::new(Differs::Shape, format!("{place}, shape"), found, expected));
                     return None;
                 }
-                let view = array.data.view::<A>();
-                if view.is_none() {
-                    let found = array.data.element();
+                let found = array.data.element();
+                let taken = array.data.take().into_array::<A>();
+                if taken.is_none() {
                     wrong.push(Difference::new(Differs::Element, format!("{place}, element type"), found, A::TYPE));
                 }
-                Some(row_major(view?))
+                Some(taken?.into_owned())
             };
             for (&name, memory) in zip(names, &mut entry.state) {
-                if let Some(array) = take(&param.arrays, name, shape.as_slice()).and_then(six_axes) {
-                    *memory = order.arrange(array).iter().copied().collect();
+                if let Some(array) = take(&mut param.arrays, name, shape.as_slice()).and_then(six_axes) {
+                    *memory = into_memory(order.arrange(array));
                 }
             }
             match factors(shape.as_slice()) {
                 Ok(needed) => {
                     for (name, shape) in &needed {
-                        entry.factors.extend(take(&param.factors, name, shape));
+                        entry.factors.extend(take(&mut param.factors, name, shape).map(in_row_major));
                         entry.factor_names.push(name);
                     }
                     let is_needed = |name: &str| needed.iter().any(|(needed, _)| *needed == name);
@@ -430,6 +434,19 @@ impl<A: Element> Entry<A> {
     }
 }
 
-fn row_major<A: Element>(view: ndarray::ArrayViewD<'_, A>) -> ArrayD<A> {
-    view.as_standard_layout().into_owned()
+/// The same array, its elements in row-major order.
+fn in_row_major<A: Element>(array: ArrayD<A>) -> ArrayD<A> {
+    if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() }
+}
+
+/// The elements of an array in row-major order: the memory that it has, if it is that.
+fn into_memory<A: Element>(array: Array6<A>) -> Vec<A> {
+    if !array.is_standard_layout() {
+        return row_major(array.view().into_dyn());
+    }
+    let size = array.len();
+    let (mut memory, first) = array.into_raw_vec_and_offset();
+    memory.truncate(first.unwrap_or(0) + size);
+    memory.drain(..first.unwrap_or(0));
+    memory
 }

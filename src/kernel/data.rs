@@ -1,7 +1,7 @@
-//! Arrays whose element type is known at run time only.
-use super::Element;
-use ndarray::{ArrayD, ArrayViewD};
-use std::fmt;
+//! Arrays whose element type is known at run time only, and how they become memory in row-major order.
+use super::{Element, layout::six_axes};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, CowArray, IxDyn};
+use std::{cmp::Reverse, convert::Infallible, fmt, mem};
 
 /// An element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// An array of either element type.
+/// An array of either element type, owned or borrowed, in any memory order.
 ///
 /// ```
 /// use ndarray::array;
@@ -44,11 +44,11 @@ impl fmt::Display for ElementType {
 /// assert_eq!(data.view::<f64>(), None);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-pub enum Data {
+pub enum Data<'a> {
     /// Of `f32`.
-    F32(ArrayD<f32>),
+    F32(CowArray<'a, f32, IxDyn>),
     /// Of `f64`.
-    F64(ArrayD<f64>),
+    F64(CowArray<'a, f64, IxDyn>),
 }
 
 /// Does the same with the array of either type.
@@ -62,7 +62,7 @@ macro_rules! either {
 }
 pub(crate) use either;
 
-impl Data {
+impl<'a> Data<'a> {
     /// The element type.
     pub fn element(&self) -> ElementType {
         match self {
@@ -76,14 +76,97 @@ impl Data {
         either!(self, array => array.shape())
     }
 
+    /// How many bytes its elements are.
+    pub fn bytes(&self) -> usize {
+        either!(self, array => array.len()) * self.element().size()
+    }
+
     /// The array, if it is one of `A`.
     pub fn view<A: Element>(&self) -> Option<ArrayViewD<'_, A>> {
         A::recover(self).map(|array| array.view())
     }
+
+    /// The array itself, if it is one of `A`.
+    pub fn into_array<A: Element>(self) -> Option<CowArray<'a, A, IxDyn>> {
+        A::recover_owned(self)
+    }
+
+    /// The same, borrowed.
+    pub fn borrow(&self) -> Data<'_> {
+        either!(self, array => array.view().into())
+    }
+
+    /// A copy.
+    pub fn to_owned(&self) -> Data<'static> {
+        either!(self, array => array.to_owned().into())
+    }
+
+    /// Leaves an empty array behind.
+    pub(crate) fn take(&mut self) -> Data<'a> {
+        mem::replace(self, ArrayD::<f32>::zeros(IxDyn(&[0])).into())
+    }
 }
 
-impl<A: Element> From<ArrayD<A>> for Data {
+impl<A: Element> From<ArrayD<A>> for Data<'_> {
     fn from(array: ArrayD<A>) -> Self {
-        A::erase(array)
+        A::erase(array.into())
     }
+}
+
+impl<'a, A: Element> From<ArrayViewD<'a, A>> for Data<'a> {
+    fn from(array: ArrayViewD<'a, A>) -> Self {
+        A::erase(array.into())
+    }
+}
+
+/// Gives `each` the elements in row-major order, one piece of memory after another, until it fails.
+pub(crate) fn try_row_major<A: Element, E>(
+    array: ArrayViewD<'_, A>,
+    each: &mut impl FnMut(&[A]) -> Result<(), E>,
+) -> Result<(), E> {
+    match array.as_slice() {
+        Some(slice) => each(slice),
+        None => strided(array, &mut Vec::new(), each),
+    }
+}
+
+/// The elements in row-major order.
+pub(crate) fn row_major<A: Element>(array: ArrayViewD<'_, A>) -> Vec<A> {
+    let mut all = Vec::with_capacity(array.len());
+    let Ok(()) = try_row_major(array, &mut |slice| {
+        all.extend_from_slice(slice);
+        Ok::<_, Infallible>(())
+    });
+    all
+}
+
+/// Brings tiles of several rows into row-major order, each read in the order of the memory: row by row, a column-major array
+/// would load a cache line, and often a page, for each element.
+fn strided<A: Element, E>(
+    array: ArrayViewD<'_, A>,
+    tile: &mut Vec<A>,
+    each: &mut impl FnMut(&[A]) -> Result<(), E>,
+) -> Result<(), E> {
+    /// Elements: many rows, that still fit into the second-level cache.
+    const TILE: usize = 1 << 16;
+    let row = array.len() / array.shape().first().map_or(1, |&n| n.max(1));
+    if row > TILE && array.ndim() > 1 {
+        return array.outer_iter().try_for_each(|part| strided(part, tile, each));
+    }
+    let mut axes: Vec<usize> = (0..array.ndim()).collect();
+    axes.sort_by_key(|&axis| Reverse(array.strides()[axis].unsigned_abs()));
+    for part in array.axis_chunks_iter(Axis(0), (TILE / row.max(1)).max(1)) {
+        tile.resize(part.len(), A::ZERO);
+        // It has as many elements as the part.
+        if let Ok(tiled) = ArrayViewMutD::from_shape(part.raw_dim(), tile) {
+            let (mut tiled, part) = (tiled.permuted_axes(&*axes), part.permuted_axes(&*axes));
+            // A known number of axes is faster.
+            match (six_axes(tiled.view_mut()), six_axes(part.view())) {
+                (Some(mut tiled), Some(part)) => tiled.assign(&part),
+                _ => tiled.assign(&part),
+            }
+        }
+        each(tile)?;
+    }
+    Ok(())
 }

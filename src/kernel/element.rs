@@ -1,6 +1,6 @@
 //! The number types that can be optimized.
 use super::{Data, ElementType};
-use ndarray::ArrayD;
+use ndarray::{CowArray, IxDyn};
 use num_traits::Float;
 use std::{fmt, ops::AddAssign};
 
@@ -26,10 +26,19 @@ pub trait Element: Float + AddAssign + Default + fmt::Debug + fmt::Display + Sen
     fn of(x: f64) -> Self;
 
     /// An array of this type as one of any.
-    fn erase(array: ArrayD<Self>) -> Data;
+    fn erase(array: CowArray<'_, Self, IxDyn>) -> Data<'_>;
 
     /// The array, if it is one of this type.
-    fn recover(data: &Data) -> Option<&ArrayD<Self>>;
+    fn recover<'d, 'a>(data: &'d Data<'a>) -> Option<&'d CowArray<'a, Self, IxDyn>>;
+
+    /// The array itself, if it is one of this type.
+    fn recover_owned(data: Data<'_>) -> Option<CowArray<'_, Self, IxDyn>>;
+
+    /// The little-endian bytes of the numbers, into as many bytes as there are.
+    fn encode(values: &[Self], bytes: &mut [u8]);
+
+    /// The reverse, appended.
+    fn decode(bytes: &[u8], values: &mut Vec<Self>);
 
     /// This number in `f64`, exact.
     fn f64(self) -> f64;
@@ -73,14 +82,28 @@ macro_rules! element {
             fn f64(self) -> f64 {
                 self as f64
             }
-            fn erase(array: ArrayD<$float>) -> Data {
+            fn erase(array: CowArray<'_, $float, IxDyn>) -> Data<'_> {
                 Data::$type(array)
             }
-            fn recover(data: &Data) -> Option<&ArrayD<$float>> {
+            fn recover<'d, 'a>(data: &'d Data<'a>) -> Option<&'d CowArray<'a, $float, IxDyn>> {
                 match data {
                     Data::$type(array) => Some(array),
                     _ => None,
                 }
+            }
+            fn recover_owned(data: Data<'_>) -> Option<CowArray<'_, $float, IxDyn>> {
+                match data {
+                    Data::$type(array) => Some(array),
+                    _ => None,
+                }
+            }
+            fn encode(values: &[$float], bytes: &mut [u8]) {
+                let (chunks, _) = bytes.as_chunks_mut();
+                chunks.iter_mut().zip(values).for_each(|(chunk, value)| *chunk = value.to_le_bytes());
+            }
+            fn decode(bytes: &[u8], values: &mut Vec<$float>) {
+                let (chunks, _) = bytes.as_chunks();
+                values.extend(chunks.iter().map(|chunk| $float::from_le_bytes(*chunk)));
             }
         }
     )*};

@@ -19,8 +19,10 @@ pub(crate) mod walk;
 pub(crate) mod watch;
 mod wrap;
 
-pub(crate) use data::either;
+#[cfg(any(feature = "checkpoint", feature = "serde"))]
+pub(crate) use data::try_row_major;
 pub use data::{Data, ElementType};
+pub(crate) use data::{either, row_major};
 pub use element::Element;
 pub use lanes::{Arrays, Lanes, MAX_STATES, Untouched, View};
 pub use pool::Parallel;

@@ -3,7 +3,7 @@
 //! ```text
 //! "ndoptim\n"   u64 length of the header   header   the arrays, in the order of the header
 //! ```
-use super::{ElementType, StateDict, serial};
+use super::{Data, ElementType, StateDict, serial};
 use crate::Error;
 use serde::{Deserialize, Serialize};
 
@@ -12,16 +12,22 @@ const MAGIC: &[u8; 8] = b"ndoptim\n";
 /// What stands for an array in the header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Described {
+pub(crate) struct Described {
     pub element: ElementType,
     pub shape: Vec<usize>,
+}
+
+impl Described {
+    pub fn new(data: &Data<'_>) -> Self {
+        Described { element: data.element(), shape: data.shape().to_vec() }
+    }
 }
 
 pub(super) fn wrong(problem: impl ToString) -> Error {
     Error::StateFormat { problem: problem.to_string() }
 }
 
-impl StateDict {
+impl StateDict<Data<'_>> {
     /// The state as bytes: about as many as its arrays take in memory.
     ///
     /// ```
@@ -30,8 +36,8 @@ impl StateDict {
     ///
     /// let mut lion = Lion::new(0.1);
     /// lion.update(&mut array![1.0_f32, 2.0], &array![0.1, f32::NAN])?;
-    /// let bytes = lion.state_dict().to_bytes()?;
-    /// lion.load_state_dict(&StateDict::from_bytes(&bytes)?)?;
+    /// let bytes = lion.state_view().to_bytes()?; // nothing is copied but to the bytes
+    /// lion.load_state_dict(StateDict::from_bytes(&bytes)?)?;
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
     ///
@@ -41,18 +47,21 @@ impl StateDict {
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut arrays = Vec::new();
         let described = self.try_map(|_, data| {
-            serial::le_bytes(data, &mut arrays);
-            Ok::<_, Error>(Described { element: data.element(), shape: data.shape().to_vec() })
+            arrays.push(data);
+            Ok::<_, Error>(Described::new(data))
         })?;
         let header = serde_json::to_vec(&described).map_err(wrong)?;
-        let mut bytes = Vec::with_capacity(16 + header.len() + arrays.len());
+        let size: usize = arrays.iter().map(|data| data.bytes()).sum();
+        let mut bytes = Vec::with_capacity(16 + header.len() + size);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&(header.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&header);
-        bytes.extend_from_slice(&arrays);
+        arrays.into_iter().for_each(|data| serial::le_bytes(data, &mut bytes));
         Ok(bytes)
     }
+}
 
+impl StateDict {
     /// The state that [`to_bytes`](StateDict::to_bytes) made these bytes of. Whatever the bytes are, memory is in proportion to
     /// their number.
     ///

@@ -11,8 +11,7 @@ pub(super) fn refused(name: &str, problem: impl Into<String>) -> Error {
     Error::StateEdit { name: name.into(), problem: problem.into() }
 }
 
-/// All at their places, or nothing changes: these make new arrays first.
-impl StateDict {
+impl StateDict<Data<'_>> {
     /// The array of this name of a parameter, in row-major order or any other.
     ///
     /// ```
@@ -25,14 +24,17 @@ impl StateDict {
     /// let average = state.array::<f64>("variable", "exp_avg").unwrap().to_owned();
     /// state.set_array("variable", "exp_avg", 0.5 * average)?;
     /// state.param_mut("variable")?.steps = 0;
-    /// momentum.load_state_dict(&state)?;
+    /// momentum.load_state_dict(state)?;
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
     pub fn array<A: Element>(&self, param: &str, array: &str) -> Option<ArrayViewD<'_, A>> {
         let param = self.param(param)?;
         param.arrays.iter().chain(&param.factors).find(|named| named.name == array)?.data.view()
     }
+}
 
+/// All at their places, or nothing changes: these make new arrays first.
+impl StateDict {
     /// Puts another array in the place of one of the same shape.
     ///
     /// # Errors
@@ -139,7 +141,7 @@ impl StateDict {
     /// state.grow("variable", 0, 1, 0.0)?;
     /// let mut table = concatenate![Axis(0), table, array![[3.0, 4.0]]];
     /// let mut adam = Adam::new(0.1);
-    /// adam.load_state_dict(&state)?;
+    /// adam.load_state_dict(state)?;
     /// adam.update(&mut table, &array![[0.5, 0.5], [0.0, 0.0]])?;
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
@@ -149,7 +151,7 @@ impl StateDict {
     /// [`Error::StateEdit`]: there is no such parameter or axis, its size would be more than memory can address, or its state
     /// has arrays of other shapes, which cannot grow.
     pub fn grow(&mut self, name: &str, axis: usize, n: usize, value: f64) -> Result<(), Error> {
-        fn more<A: Element>(array: &ArrayD<A>, axis: usize, len: usize, value: f64) -> Option<Data> {
+        fn more<A: Element>(array: ArrayViewD<'_, A>, axis: usize, len: usize, value: f64) -> Option<Data<'static>> {
             let mut shape = array.shape().to_vec();
             let old = std::mem::replace(shape.get_mut(axis)?, len);
             let size = shape.iter().try_fold(1_usize, |size, &n| size.checked_mul(n))?;
@@ -157,12 +159,12 @@ impl StateDict {
             memory.try_reserve_exact(size).ok()?;
             memory.resize(size, A::of(value));
             let mut new = ArrayD::from_shape_vec(IxDyn(&shape), memory).ok()?;
-            new.slice_axis_mut(Axis(axis), Slice::from(..old)).assign(array);
+            new.slice_axis_mut(Axis(axis), Slice::from(..old)).assign(&array);
             Some(new.into())
         }
         let len = self.length(name, axis)?.checked_add(n).ok_or_else(|| refused(name, "would be too large"))?;
         self.change(name, axis, len, |data| {
-            either!(data, array => more(array, axis, len, value)).ok_or_else(|| refused(name, "would be too large"))
+            either!(data, array => more(array.view(), axis, len, value)).ok_or_else(|| refused(name, "would be too large"))
         })
     }
 
@@ -185,7 +187,7 @@ impl StateDict {
         name: &str,
         axis: usize,
         len: usize,
-        change: impl Fn(&Data) -> Result<Data, Error>,
+        change: impl Fn(&Data<'static>) -> Result<Data<'static>, Error>,
     ) -> Result<(), Error> {
         let param = self.param(name).ok_or_else(|| refused(name, "has no state"))?;
         if let Some(factor) = param.factors.first() {

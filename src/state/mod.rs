@@ -11,7 +11,7 @@
 //!
 //! let state = adam.state_dict();
 //! let (mut other, mut copy) = (Adam::new(1.0), theta.clone());
-//! other.load_state_dict(&state)?; // with its hyper-parameters
+//! other.load_state_dict(state)?; // with its hyper-parameters
 //!
 //! adam.update(&mut theta, &grad)?;
 //! other.update(&mut copy, &grad)?;
@@ -33,6 +33,8 @@ mod serial;
 mod tensors;
 
 pub use crate::kernel::{Data, ElementType};
+#[cfg(all(feature = "checkpoint", feature = "serde"))]
+pub(crate) use bytes::Described;
 pub use difference::{Difference, Differs, Report};
 pub(crate) use difference::{in_group, list};
 
@@ -41,7 +43,7 @@ use crate::{
     kernel::Element,
     wrap::{Accumulate, AnyWrap},
 };
-use std::any::type_name;
+use std::{any::type_name, convert::Infallible, fmt};
 
 /// The name of an optimizer in its wrappers.
 pub(crate) fn kind(config: &impl Config) -> String {
@@ -57,6 +59,9 @@ pub(crate) fn kind_of(config: &OptimizerConfig) -> String {
     wrap.iter().map(AnyWrap::name).fold(base.name().into(), |name, wrap| format!("{name} + {wrap}"))
 }
 
+/// The version of the format that is written and read.
+pub(crate) const VERSION: u32 = 1;
+
 /// Step counts are below this: exact in `f64`, and far from overflow.
 pub(crate) const MAX_STEPS: u64 = 1 << 53;
 
@@ -65,7 +70,7 @@ pub(crate) const MAX_STEPS: u64 = 1 << 53;
 /// All fields are open: what stands in them is checked when it is loaded. `T` is what stands for an array.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct StateDict<T = Data> {
+pub struct StateDict<T = Data<'static>> {
     /// The version of the format: [`VERSION`](StateDict::VERSION).
     pub version: u32,
     /// The element type of all arrays.
@@ -86,6 +91,9 @@ pub struct StateDict<T = Data> {
     /// The unfinished rounds of [`Accumulate`], from the inside out.
     pub rounds: Vec<Round<T>>,
 }
+
+/// A state whose arrays are borrowed from the optimizer or from another state: to save them, they need not be copied.
+pub type StateView<'a> = StateDict<Data<'a>>;
 
 /// What is kept of a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,7 +118,7 @@ pub struct GroupState {
 /// What is kept of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct ParamState<T = Data> {
+pub struct ParamState<T = Data<'static>> {
     /// Its name.
     pub name: String,
     /// Its group.
@@ -141,7 +149,7 @@ pub struct ParamState<T = Data> {
 /// An array and its name: torch's where torch has it.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct Named<T = Data> {
+pub struct Named<T = Data<'static>> {
     /// The name.
     pub name: String,
     /// The array.
@@ -151,7 +159,7 @@ pub struct Named<T = Data> {
 /// What [`Accumulate`] has gathered since its last step.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct Round<T = Data> {
+pub struct Round<T = Data<'static>> {
     /// Calls of a round.
     pub every: u32,
     /// Calls so far.
@@ -166,7 +174,7 @@ pub struct Round<T = Data> {
 /// The mean gradient of a parameter.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct Mean<T = Data> {
+pub struct Mean<T = Data<'static>> {
     /// The name of the parameter.
     pub name: String,
     /// How many gradients it is the mean of.
@@ -177,7 +185,7 @@ pub struct Mean<T = Data> {
 
 impl<T> StateDict<T> {
     /// The version of the format that this release writes and reads.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = VERSION;
 
     /// The state of a parameter.
     pub fn param(&self, name: &str) -> Option<&ParamState<T>> {
@@ -194,9 +202,19 @@ impl<T> StateDict<T> {
         found.ok_or_else(|| edit::refused(name, "has no state"))
     }
 
-    /// The same with something else in the place of each array: those of the parameters in order, then the means.
-    #[cfg(feature = "serde")]
-    fn try_map<'a, U, E>(&'a self, mut f: impl FnMut(Place<'a>, &'a T) -> Result<U, E>) -> Result<StateDict<U>, E> {
+    /// Its arrays: those of the parameters in order, then the means.
+    #[cfg(all(feature = "checkpoint", feature = "serde"))]
+    pub(crate) fn arrays_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let means = self.rounds.iter_mut().flat_map(|round| &mut round.means).map(|mean| &mut mean.data);
+        let states = self.params.iter_mut().flat_map(|param| param.arrays.iter_mut().chain(&mut param.factors));
+        states.map(|named| &mut named.data).chain(means)
+    }
+
+    /// The same with something else in the place of each array, in the same order.
+    pub(crate) fn try_map<'a, U, E>(
+        &'a self,
+        mut f: impl FnMut(Place<'a>, &'a T) -> Result<U, E>,
+    ) -> Result<StateDict<U>, E> {
         let mut params = Vec::with_capacity(self.params.len());
         for param in &self.params {
             let mut named = |list: &'a [Named<T>]| -> Result<Vec<_>, E> {
@@ -244,17 +262,13 @@ impl<T> StateDict<T> {
     }
 }
 
-/// Where an array stands.
-#[cfg(feature = "serde")]
-#[cfg_attr(not(feature = "safetensors"), allow(dead_code))]
+/// Where an array stands; as a text the name of a tensor or a section.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     param: &'a str,
     array: Array<'a>,
 }
 
-#[cfg(feature = "serde")]
-#[cfg_attr(not(feature = "safetensors"), allow(dead_code))]
 #[derive(Clone, Copy)]
 enum Array<'a> {
     State(&'a str),
@@ -262,8 +276,29 @@ enum Array<'a> {
     Mean(usize),
 }
 
-impl StateDict {
-    /// The optimizer that this is the state of, with its groups, from the state alone.
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.array {
+            Array::State(array) => write!(f, "{}.{array}", self.param),
+            Array::Mean(round) => write!(f, "{}.mean_grad.{round}", self.param),
+        }
+    }
+}
+
+impl StateDict<Data<'_>> {
+    /// The same, its arrays borrowed.
+    pub fn view(&self) -> StateView<'_> {
+        let Ok(view) = self.try_map(|_, data| Ok::<_, Infallible>(data.borrow()));
+        view
+    }
+
+    /// A copy that borrows nothing.
+    pub fn to_owned(&self) -> StateDict {
+        let Ok(copy) = self.try_map(|_, data| Ok::<_, Infallible>(data.to_owned()));
+        copy
+    }
+    /// The optimizer that this is the state of, with its groups, from the state alone. [`view`](StateDict::view) lends a state that
+    /// is needed again.
     ///
     /// ```
     /// use ndarray::array;
@@ -272,7 +307,7 @@ impl StateDict {
     /// let mut rmsprop = Fused::with(RmsPropConfig::default().ema(0.9));
     /// let mut theta = array![1.0_f32, 2.0];
     /// rmsprop.update(&mut theta, &array![0.1, 0.2])?;
-    /// let mut same = rmsprop.state_dict().build::<f32>()?;
+    /// let mut same = rmsprop.state_view().build::<f32>()?;
     /// same.update(&mut theta, &array![0.1, 0.2])?;
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
@@ -281,7 +316,7 @@ impl StateDict {
     ///
     /// [`Error::State`]: the optimizer is not in the catalogue, the arrays are of another type than `A`, or what is in the state
     /// does not belong together.
-    pub fn build<A: Element>(&self) -> Result<Box<dyn Optimizer<A>>, Error> {
+    pub fn build<A: Element>(self) -> Result<Box<dyn Optimizer<A>>, Error> {
         let config = |group: &GroupState| {
             group.config.clone().ok_or_else(|| {
                 let place = difference::in_group(group.name.as_deref());

@@ -3,13 +3,13 @@
 //! Formats for people have numbers: `f32` as the `f64` of the same value, so that any reader gets it exactly, and what JSON does
 //! not know as `"NaN"`, `"inf"` and `"-inf"`. Other formats have the bytes of the numbers, little-endian.
 use super::{Data, ElementType, OptimizerConfig, Scalars};
-use crate::kernel::Element;
+use crate::kernel::{Element, either, try_row_major};
 use ndarray::{ArrayD, IxDyn};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, SeqAccess, Unexpected, Visitor},
 };
-use std::fmt;
+use std::{convert::Infallible, fmt};
 
 /// A number in a format for people.
 #[derive(Clone, Copy)]
@@ -166,25 +166,34 @@ pub(super) fn bytes_of(element: ElementType, shape: &[usize]) -> Option<usize> {
     Some(if shape.contains(&0) { 0 } else { most })
 }
 
-pub(super) fn le_bytes(data: &Data, bytes: &mut Vec<u8>) {
-    match data {
-        Data::F32(array) => array.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
-        Data::F64(array) => array.iter().for_each(|x| bytes.extend_from_slice(&x.to_le_bytes())),
+/// Appends the little-endian bytes of the elements in row-major order.
+pub(super) fn le_bytes(data: &Data<'_>, bytes: &mut Vec<u8>) {
+    fn append<A: Element>(values: &[A], bytes: &mut Vec<u8>) -> Result<(), Infallible> {
+        let old = bytes.len();
+        bytes.resize(old + size_of_val(values), 0);
+        A::encode(values, &mut bytes[old..]);
+        Ok(())
     }
+    let Ok(()) = either!(data, array => try_row_major(array.view(), &mut |values| append(values, bytes)));
 }
 
-fn shaped<A: Element>(shape: &[usize], values: Vec<A>) -> Option<Data> {
+fn shaped<A: Element>(shape: &[usize], values: Vec<A>) -> Option<Data<'static>> {
     ArrayD::from_shape_vec(IxDyn(shape), values).ok().map(Data::from)
 }
 
 /// `None` if there are not as many bytes as the shape says.
-pub(super) fn from_le_bytes(element: ElementType, shape: &[usize], bytes: &[u8]) -> Option<Data> {
+pub(super) fn from_le_bytes(element: ElementType, shape: &[usize], bytes: &[u8]) -> Option<Data<'static>> {
+    fn decoded<A: Element>(shape: &[usize], bytes: &[u8]) -> Option<Data<'static>> {
+        let mut values = Vec::with_capacity(bytes.len() / size_of::<A>());
+        A::decode(bytes, &mut values);
+        shaped(shape, values)
+    }
     if bytes_of(element, shape) != Some(bytes.len()) {
         return None;
     }
     match element {
-        ElementType::F32 => shaped(shape, bytes.as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect()),
-        ElementType::F64 => shaped(shape, bytes.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x)).collect()),
+        ElementType::F32 => decoded::<f32>(shape, bytes),
+        ElementType::F64 => decoded::<f64>(shape, bytes),
     }
 }
 
@@ -240,7 +249,7 @@ struct Compact {
     bytes: Bytes,
 }
 
-impl Serialize for Data {
+impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (element, shape) = (self.element(), self.shape().to_vec());
         if serializer.is_human_readable() {
@@ -250,13 +259,13 @@ impl Serialize for Data {
             };
             return Readable { element, shape, values }.serialize(serializer);
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(self.bytes());
         le_bytes(self, &mut bytes);
         Compact { element, shape, bytes: Bytes(bytes) }.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for Data {
+impl<'de> Deserialize<'de> for Data<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = |shape: &[usize]| D::Error::custom(format!("the array has shape {shape:?}, but not as many values"));
         if !deserializer.is_human_readable() {

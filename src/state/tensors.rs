@@ -1,5 +1,5 @@
 //! States in files of safetensors.
-use super::{Array, Data, ElementType, Place, StateDict, bytes::Described, bytes::wrong, serial};
+use super::{Data, ElementType, StateDict, bytes::Described, bytes::wrong, serial};
 use crate::{Error, kernel::Element};
 use ndarray::ArrayViewD;
 use safetensors::{Dtype, SafeTensors, View};
@@ -11,13 +11,6 @@ use std::{
 /// The key of everything that is not an array, among the texts that a file can have.
 const KEY: &str = "ndarray-optim";
 
-fn name_of(place: Place<'_>) -> String {
-    match place.array {
-        Array::State(array) => format!("{}.{array}", place.param),
-        Array::Mean(round) => format!("{}.mean_grad.{round}", place.param),
-    }
-}
-
 fn dtype(element: ElementType) -> Dtype {
     match element {
         ElementType::F32 => Dtype::F32,
@@ -25,7 +18,7 @@ fn dtype(element: ElementType) -> Dtype {
     }
 }
 
-impl View for &Data {
+impl View for Data<'_> {
     fn dtype(&self) -> Dtype {
         dtype(self.element())
     }
@@ -38,11 +31,11 @@ impl View for &Data {
         bytes.into()
     }
     fn data_len(&self) -> usize {
-        Data::shape(self).iter().product::<usize>() * self.element().size()
+        self.bytes()
     }
 }
 
-impl StateDict {
+impl StateDict<Data<'_>> {
     /// The state as a file of safetensors, which Python reads too: each array a tensor `PARAMETER.ARRAY`, such as
     /// `weight.exp_avg`, and the rest as JSON in the metadata under `ndarray-optim`. Means of an unfinished round of
     /// [`Accumulate`](crate::wrap::Accumulate) are `PARAMETER.mean_grad.0`.
@@ -77,12 +70,11 @@ impl StateDict {
         &self,
         params: impl IntoIterator<Item = (S, ArrayViewD<'a, A>)>,
     ) -> Result<Vec<u8>, Error> {
-        let params: Vec<(String, Data)> =
-            params.into_iter().map(|(name, param)| (name.into(), param.to_owned().into())).collect();
-        let mut tensors: Vec<(String, &Data)> = params.iter().map(|(name, data)| (name.clone(), data)).collect();
+        let params: Vec<(String, Data<'_>)> = params.into_iter().map(|(name, param)| (name.into(), param.into())).collect();
+        let mut tensors: Vec<_> = params.iter().map(|(name, data)| (name.clone(), data.borrow())).collect();
         let described = self.try_map(|place, data| {
-            tensors.push((name_of(place), data));
-            Ok::<_, Error>(Described { element: data.element(), shape: data.shape().to_vec() })
+            tensors.push((place.to_string(), data.borrow()));
+            Ok::<_, Error>(Described::new(data))
         })?;
         let mut names = HashSet::new();
         if let Some((name, _)) = tensors.iter().find(|(name, _)| name == "__metadata__" || !names.insert(name)) {
@@ -91,14 +83,16 @@ impl StateDict {
         let text = serde_json::to_string(&described).map_err(wrong)?;
         safetensors::serialize(tensors, Some(HashMap::from([(KEY.into(), text)]))).map_err(wrong)
     }
+}
 
+impl StateDict {
     /// The state in a file of safetensors, and all other tensors of `f32` and `f64` in it by their names. Whatever the bytes are,
     /// memory is in proportion to their number.
     ///
     /// # Errors
     ///
     /// [`Error::StateFormat`].
-    pub fn from_safetensors(bytes: &[u8]) -> Result<(Self, BTreeMap<String, Data>), Error> {
+    pub fn from_safetensors(bytes: &[u8]) -> Result<(Self, BTreeMap<String, Data<'static>>), Error> {
         let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
         let text = metadata.metadata().as_ref().and_then(|texts| texts.get(KEY));
@@ -106,7 +100,7 @@ impl StateDict {
         let described: StateDict<Described> = serde_json::from_str(text).map_err(wrong)?;
         let mut used = HashSet::new();
         let state = described.try_map(|place, Described { element, shape }| {
-            let name = name_of(place);
+            let name = place.to_string();
             let tensor = file.tensor(&name).map_err(wrong)?;
             if tensor.dtype() != dtype(*element) || tensor.shape() != &shape[..] {
                 let (found, given) = (tensor.dtype(), tensor.shape());

@@ -2,7 +2,7 @@ use crate::{
     Error, GroupReport, Limits, NonFinite, Optimizer, Outcome, Parallel, ParamGroup,
     kernel::Element,
     params::{Lending, Param},
-    state::{Data, Difference, Differs, Mean, Report, Round, StateDict},
+    state::{Data, Difference, Differs, Mean, Report, Round, StateView},
 };
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Zip};
 use std::{
@@ -63,7 +63,7 @@ impl<A: Element, O: Optimizer<A>> Accumulate<A, O> {
     }
 
     /// The means of a round that fits, or what does not.
-    fn stage(round: Option<&Round>) -> Result<Means<A>, Vec<Difference>> {
+    fn stage(round: &mut Option<Round<Data<'_>>>) -> Result<Means<A>, Vec<Difference>> {
         let place = "rounds of `Accumulate`";
         let Some(round) = round else {
             return Err(vec![Difference::new(Differs::Round, place, "too few", "one for each")]);
@@ -74,34 +74,28 @@ impl<A: Element, O: Optimizer<A>> Accumulate<A, O> {
             wrong.push(Difference::new(Differs::Round, format!("{place}, calls"), round.calls, expected));
         }
         let mut means = HashMap::new();
-        for Mean { name, count, data } in &round.means {
+        for &mut Mean { ref name, count, ref mut data } in &mut round.means {
             let place = format!("mean gradient of `{name}`");
-            if *count > round.calls {
+            if count > round.calls {
                 let expected = format!("at most {}, the calls so far", round.calls);
                 wrong.push(Difference::new(Differs::Round, format!("{place}, count"), count, expected));
             }
-            match data.view::<A>() {
+            let element = data.element();
+            match data.take().into_array::<A>() {
                 Some(mean) if !means.contains_key(name) => {
-                    means.insert(name.clone(), (*count, mean.as_standard_layout().into_owned()));
+                    means.insert(name.clone(), (count, mean.into_owned()));
                 }
                 Some(_) => wrong.push(Difference::new(Differs::Round, place, "it twice", "it once")),
                 None => {
                     let place = format!("{place}, element type");
-                    wrong.push(Difference::new(Differs::Element, place, data.element(), A::TYPE));
+                    wrong.push(Difference::new(Differs::Element, place, element, A::TYPE));
                 }
             }
         }
         if wrong.is_empty() { Ok(means) } else { Err(wrong) }
     }
 
-    /// What the inner optimizer is to load, and the round of this one.
-    fn split(state: &StateDict) -> (StateDict, Option<Round>) {
-        let mut inner = state.clone();
-        let round = inner.rounds.pop();
-        (inner, round)
-    }
-
-    fn put(&mut self, round: Option<Round>, means: Means<A>) {
+    fn put(&mut self, round: Option<Round<Data<'_>>>, means: Means<A>) {
         if let Some(round) = round {
             (self.every, self.call, self.loss, self.means) = (round.every.max(1), round.calls, round.loss, means);
         }
@@ -208,34 +202,41 @@ impl<A: Element, O: Optimizer<A>> Optimizer<A> for Accumulate<A, O> {
     fn steps(&self, name: &str) -> u64 {
         self.inner.steps(name)
     }
-    fn state_dict(&self) -> StateDict {
-        let mut state = self.inner.state_dict();
-        let mean = |(name, (count, mean)): (&String, &(u32, ArrayD<A>))| {
-            let data = Data::from(mean.as_standard_layout().into_owned());
-            Mean { name: name.clone(), count: *count, data }
-        };
-        let mut means: Vec<_> = self.means.iter().map(mean).collect();
+    fn state_view(&self) -> StateView<'_> {
+        let mut state = self.inner.state_view();
+        let means = self.means.iter();
+        let means = means.map(|(name, (count, mean))| Mean { name: name.clone(), count: *count, data: mean.view().into() });
+        let mut means: Vec<_> = means.collect();
         means.sort_by(|a, b| a.name.cmp(&b.name));
         state.rounds.push(Round { every: self.every, calls: self.call, loss: self.loss, means });
         state
     }
-    fn differences(&self, state: &StateDict) -> Vec<Difference> {
-        let (inner, round) = Self::split(state);
+    fn differences(&self, state: &StateView<'_>) -> Vec<Difference> {
+        let mut inner = state.view();
+        let mut round = inner.rounds.pop();
         let mut all = self.inner.differences(&inner);
-        all.extend(Self::stage(round.as_ref()).err().unwrap_or_default());
+        all.extend(Self::stage(&mut round).err().unwrap_or_default());
         all
     }
-    fn load_state_dict(&mut self, state: &StateDict) -> Result<(), Error> {
-        let (inner, round) = Self::split(state);
-        let Ok(means) = Self::stage(round.as_ref()) else { return Err(Error::State(self.differences(state))) };
-        self.inner.load_state_dict(&inner)?;
-        self.put(round, means);
-        Ok(())
+    fn load_state_dict(&mut self, mut state: StateView<'_>) -> Result<(), Error> {
+        let mut round = state.rounds.pop();
+        match Self::stage(&mut round) {
+            Ok(means) => {
+                self.inner.load_state_dict(state)?;
+                self.put(round, means);
+                Ok(())
+            }
+            Err(wrong) => {
+                let mut all = self.inner.differences(&state);
+                all.extend(wrong);
+                Err(Error::State(all))
+            }
+        }
     }
-    fn load_matching(&mut self, state: &StateDict) -> Result<Report, Error> {
-        let (inner, round) = Self::split(state);
-        let mut report = self.inner.load_matching(&inner)?;
-        match Self::stage(round.as_ref()) {
+    fn load_matching(&mut self, mut state: StateView<'_>) -> Result<Report, Error> {
+        let mut round = state.rounds.pop();
+        let mut report = self.inner.load_matching(state)?;
+        match Self::stage(&mut round) {
             Ok(means) => self.put(round, means),
             Err(wrong) => report.left_over.extend(wrong),
         }

@@ -3,9 +3,9 @@
 use crate::common::array;
 use ndarray::{Array1, ArrayD, ArrayViewMutD, Axis, IxDyn, ShapeBuilder, array as arr};
 use ndarray_optim::{
-    Adam, AdamConfig, AdamW, AdamWConfig, Compose, Composition, Error, Fused, LambConfig, Limits, NonFinite, Optimizer,
-    OptimizerConfig, Outcome, Parallel, ParamGroup, Params, ProdigyConfig, ReduceOnPlateau, ReduceOnPlateauConfig, Sgd,
-    SgdConfig, StateDict,
+    Adam, AdamConfig, AdamW, AdamWConfig, Checkpoint, Compose, Composition, Error, Fused, LambConfig, Limits, NonFinite,
+    Optimizer, OptimizerConfig, Outcome, Parallel, ParamGroup, Params, ProdigyConfig, ReduceOnPlateau,
+    ReduceOnPlateauConfig, Sgd, SgdConfig, StateDict,
     kernel::Element,
     schedule::{Schedules, WarmupCosine},
     state::{Differs, ParamState},
@@ -105,7 +105,7 @@ impl<A: Element> Concat<A> for Vec<ArrayD<A>> {
 }
 
 /// Ways for a state to go from one run to another.
-const FORMATS: [&str; 6] = ["value", "JSON", "CBOR", "postcard", "bytes", "safetensors"];
+const FORMATS: [&str; 7] = ["value", "JSON", "CBOR", "postcard", "bytes", "safetensors", "checkpoint"];
 
 fn transport(state: &StateDict, format: &str) -> StateDict {
     match format {
@@ -119,6 +119,10 @@ fn transport(state: &StateDict, format: &str) -> StateDict {
         "postcard" => postcard::from_bytes(&postcard::to_stdvec(state).unwrap()).unwrap(),
         "safetensors" => StateDict::from_safetensors(&state.to_safetensors().unwrap()).unwrap().0,
         "bytes" => StateDict::from_bytes(&state.to_bytes().unwrap()).unwrap(),
+        "checkpoint" => {
+            let bytes = Checkpoint::new(7).state("optimizer", state.view()).unwrap().to_bytes().unwrap();
+            Checkpoint::from_bytes(&bytes).unwrap().take_state("optimizer").unwrap()
+        }
         _ => panic!("{format}"),
     }
 }
@@ -178,7 +182,7 @@ fn after<A: Element>(
 fn prove<A: Element>(
     config: &OptimizerConfig,
     pools: &[ThreadPool],
-    counts: &mut BTreeMap<String, [usize; 6]>,
+    counts: &mut BTreeMap<String, [usize; 7]>,
     family: &str,
 ) {
     let model = Model::new(config);
@@ -197,7 +201,7 @@ fn prove<A: Element>(
                     // From the state alone, or into one that is there.
                     let optimizer = if (k + usize::from(to)) % 2 == 0 {
                         let mut optimizer = build::<A>(config, grouped, threads);
-                        optimizer.load_state_dict(&carried).unwrap();
+                        optimizer.load_state_dict(carried).unwrap();
                         optimizer
                     } else {
                         carried.build::<A>().unwrap()
@@ -290,7 +294,7 @@ fn one_array<O: Optimizer<f32>>(mut whole: O, mut fresh: O, what: &str) {
     };
     let mut p = numbers::<f32>(&[4, 6], 0, false);
     (1..4).for_each(|t| step(&mut whole, &mut p, t));
-    fresh.load_state_dict(&transport(&whole.state_dict(), "bytes")).unwrap();
+    fresh.load_state_dict(transport(&whole.state_dict(), "bytes")).unwrap();
     let mut q = p.clone();
     for t in 4..9 {
         step(&mut whole, &mut p, t);
@@ -319,7 +323,7 @@ fn typed_and_boxed_optimizers_resume_with_one_array() {
     };
     assert_eq!(state.groups[0].config, None);
     assert!(state.optimizer.contains("Cautious"), "{}", state.optimizer);
-    assert!(matches!(state.build::<f32>(), Err(Error::State(_))));
+    assert!(matches!(state.view().build::<f32>(), Err(Error::State(_))));
 }
 
 #[test]
@@ -334,7 +338,7 @@ fn a_chain_by_type_and_one_by_file_load_each_others_state() {
     let mut q = p.clone();
     filed.update(&mut q, &numbers(&[5], 2, false)).unwrap();
     let mut again = Fused::with(chain);
-    again.load_state_dict(&filed.state_dict()).unwrap();
+    again.load_state_dict(filed.state_view()).unwrap();
     typed.update(&mut p, &numbers(&[5], 2, false)).unwrap();
     again.update(&mut q, &numbers(&[5], 3, false)).unwrap();
     typed.update(&mut p, &numbers(&[5], 3, false)).unwrap();
@@ -385,7 +389,7 @@ fn the_memory_order_of_the_state_is_kept_whatever_it_is() {
     }
     let state = transport(&lamb.state_dict(), "postcard");
     assert_eq!((&state.params[0].order[..], &state.params[0].reversed[..]), (&[1, 2, 0][..], &[1][..]));
-    let mut other = state.build::<f32>().unwrap();
+    let mut other = state.view().build::<f32>().unwrap();
     assert_eq!(other.state_dict(), state);
     // From here on in row-major arrays.
     let mut q = turned(&mut p).as_standard_layout().into_owned();
@@ -405,7 +409,7 @@ fn estimates_of_curvature_before_the_first_step_are_state_too() {
     sophia.update_hessian(params).unwrap();
     let state = transport(&sophia.state_dict(), "bytes");
     assert_eq!((state.params[0].steps, state.params[0].begun), (0, true));
-    let (mut other, mut q) = (state.build::<f64>().unwrap(), p.clone());
+    let (mut other, mut q) = (state.view().build::<f64>().unwrap(), p.clone());
     sophia.update(&mut p, &arr![0.5, 0.5]).unwrap();
     other.update(&mut q, &arr![0.5, 0.5]).unwrap();
     assert_eq!(p, q);
@@ -416,8 +420,8 @@ fn options_that_change_the_arrays_are_refused_after_a_load_too() {
     let mut adam = Adam::<f64>::new(0.1);
     adam.update(&mut arr![1.0], &arr![1.0]).unwrap();
     let (mut strict, mut partial) = (Adam::<f64>::new(0.1), Adam::<f64>::new(0.1));
-    strict.load_state_dict(&adam.state_dict()).unwrap();
-    partial.load_matching(&adam.state_dict()).unwrap();
+    strict.load_state_dict(adam.state_view()).unwrap();
+    partial.load_matching(adam.state_dict()).unwrap();
     for mut optimizer in [strict, partial] {
         optimizer.config.amsgrad = true;
         assert!(matches!(optimizer.update(&mut arr![1.0], &arr![1.0]), Err(Error::StateChanged { .. })));
@@ -432,7 +436,7 @@ fn the_greatest_step_count_that_is_loaded_is_far_from_overflow() {
         let (mut state, mut params) = before::<f64>(&config, &model, true, 1, false);
         state.params.iter_mut().for_each(|param| param.steps = 1 << 53);
         state.groups.iter_mut().for_each(|group| group.steps = 1 << 53);
-        let mut optimizer = state.build::<f64>().unwrap();
+        let mut optimizer = state.view().build::<f64>().unwrap();
         model.step(&mut *optimizer, &mut params, 5, false);
         assert_eq!(optimizer.steps("a"), (1 << 53) + 1);
     }
@@ -483,8 +487,8 @@ fn a_round_of_accumulation_and_a_plateau_go_on_where_they_were() {
             (1..=k).for_each(|t| step(&mut whole, &mut plateau, &mut p, t));
             let (state, saved) = (transport(&whole.state_dict(), format), serde_json::to_string(&plateau).unwrap());
             let (mut into, mut q) = (make(), p.clone());
-            into.load_state_dict(&state).unwrap();
-            let mut of_state = state.build::<f64>().unwrap();
+            into.load_state_dict(state.view()).unwrap();
+            let mut of_state = state.view().build::<f64>().unwrap();
             let mut r = p.clone();
             let mut plateaus: [ReduceOnPlateau; 2] = [(); 2].map(|()| serde_json::from_str(&saved).unwrap());
             for t in k + 1..30 {
@@ -500,9 +504,9 @@ fn a_round_of_accumulation_and_a_plateau_go_on_where_they_were() {
     }
     // An optimizer without rounds does not take a state with one.
     let state = make().state_dict();
-    let error = ProdigyConfig::default().into_config().build::<f64>().load_state_dict(&state);
+    let error = ProdigyConfig::default().into_config().build::<f64>().load_state_dict(state.view());
     assert!(matches!(&error, Err(Error::State(all)) if all.len() == 1 && all[0].differs == Differs::Round), "{error:?}");
-    let wrong = Accumulate::new(Adam::<f64>::new(0.1), 2).load_state_dict(&Sgd::<f32>::new(0.1).state_dict());
+    let wrong = Accumulate::new(Adam::<f64>::new(0.1), 2).load_state_dict(Sgd::<f32>::new(0.1).state_dict());
     assert!(matches!(&wrong, Err(Error::State(all)) if all.len() == 3), "{wrong:?}");
 }
 
@@ -518,7 +522,7 @@ fn schedules_have_nothing_to_save_but_their_keys() {
     };
     (0..7).for_each(|t| step(&schedules, &mut adam, &mut p, t));
     let (mut other, mut q) = (Adam::new(5.0), p.clone());
-    other.load_state_dict(&transport(&adam.state_dict(), "JSON")).unwrap();
+    other.load_state_dict(transport(&adam.state_dict(), "JSON")).unwrap();
     let restored: Schedules = serde_json::from_str(&saved).unwrap();
     assert_eq!(restored, schedules);
     (7..15).for_each(|t| step(&schedules, &mut adam, &mut p, t));
@@ -557,7 +561,7 @@ fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
         *state != before
     }
     fn other_lr(state: &mut StateDict) -> bool {
-        let mut other = state.build::<f64>().unwrap();
+        let mut other = state.view().build::<f64>().unwrap();
         let lr = 1.5 * other.lr();
         other.set_lr(lr);
         *state = other.state_dict();
@@ -589,7 +593,7 @@ fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
             }
             possible += 1;
             let mut optimizer = config.build::<f64>();
-            match optimizer.load_state_dict(&state) {
+            match optimizer.load_state_dict(state.view()) {
                 Err(_) => refused += 1,
                 Ok(()) if after(optimizer, &model, &params, false).0 != expected.0 => differ += 1,
                 Ok(()) => same.push(config.name()),
@@ -665,7 +669,7 @@ fn every_difference_is_listed_and_nothing_changes() {
     bad.params[1].order = vec![1];
     bad.skipped = u64::MAX;
     bad.params[0].name = "c".into();
-    let error = adamw.load_state_dict(&bad).unwrap_err();
+    let error = adamw.load_state_dict(bad.view()).unwrap_err();
     println!("{error}");
     let Error::State(all) = &error else { panic!("{error}") };
     let kinds: Vec<_> = all.iter().map(|difference| difference.differs).collect();
@@ -705,7 +709,7 @@ fn every_difference_is_listed_and_nothing_changes() {
     let mut amsgrad = AdamW::<f64>::with(AdamWConfig { amsgrad: true, ..Default::default() });
     run(&mut amsgrad);
     let mut plain = AdamW::<f64>::new(0.1);
-    plain.load_state_dict(&amsgrad.state_dict()).unwrap();
+    plain.load_state_dict(amsgrad.state_dict()).unwrap();
     assert!(plain.config.amsgrad);
     assert_eq!(plain.state("a").len(), 3);
 }
@@ -727,7 +731,7 @@ fn what_fits_can_be_taken_by_name() {
     let mut state = adam.state_dict();
     state.params[1].name = "c".into();
     state.params[1].arrays.retain(|array| array.name != "exp_avg");
-    let report = adamw.load_matching(&state).unwrap();
+    let report = adamw.load_matching(state.view()).unwrap();
     println!("{report}");
     assert_eq!((&report.taken[..], report.missing.len()), (&["a".to_string()][..], 0));
     let places: Vec<_> = report.left_over.iter().map(|left| &*left.place).collect();
@@ -741,9 +745,9 @@ fn what_fits_can_be_taken_by_name() {
     same("exp_avg");
     same("exp_avg_sq");
     state.params.remove(1);
-    assert_eq!(adamw.load_matching(&state).unwrap().missing, ["c"]);
+    assert_eq!(adamw.load_matching(state.view()).unwrap().missing, ["c"]);
     state.version = 7;
-    assert!(adamw.load_matching(&state).is_err());
+    assert!(adamw.load_matching(state.view()).is_err());
 }
 
 #[test]
@@ -781,7 +785,7 @@ fn states_can_be_edited() {
     edited.param_mut("v").unwrap().steps = 9;
     edited.set_array("v", "ema", ArrayD::<f64>::ones(vec![5, 2])).unwrap();
     let mut v = numbers::<f64>(&[5, 2], 7, false);
-    let mut other = edited.build::<f64>().unwrap();
+    let mut other = edited.view().build::<f64>().unwrap();
     let g = numbers(&[5, 2], 8, false);
     let mut params = Params::new();
     params.add("v", &mut v, &g).unwrap();
@@ -835,8 +839,8 @@ fn a_file_of_torchs_adamw_continues_its_golden_trajectory() {
         let file = format!("{}/tests/data/{}_torch.safetensors", env!("CARGO_MANIFEST_DIR"), id.replace('-', "_"));
         let (state, params) = StateDict::from_safetensors(&std::fs::read(file).unwrap()).unwrap();
         let mut typed = AdamW::<f64>::new(7.0);
-        typed.load_state_dict(&state).unwrap();
-        let mut built = state.build::<f64>().unwrap();
+        typed.load_state_dict(state.view()).unwrap();
+        let mut built = state.view().build::<f64>().unwrap();
         assert_eq!(OptimizerConfig::from(typed.config), case.optimizer);
         let mut worst: f64 = 0.0;
         for optimizer in [&mut typed as &mut dyn Optimizer<f64>, &mut *built] {
@@ -864,7 +868,7 @@ fn a_file_of_torchs_adamw_continues_its_golden_trajectory() {
         assert!(worst < 1e-12, "{worst}");
         // It says the same as the state of a run in this crate, to rounding.
         let mut run = AdamW::<f64>::new(0.1);
-        run.load_state_dict(&state).unwrap();
+        run.load_state_dict(state.view()).unwrap();
         let again = run.state_dict();
         assert_eq!(again, state);
         assert_eq!(StateDict::from_safetensors(&again.to_safetensors().unwrap()).unwrap().0, state);
@@ -892,9 +896,9 @@ fn load_anything(bytes: &[u8]) {
     ];
     for state in found.iter().flatten() {
         let mut optimizer = small();
-        let _ = optimizer.load_state_dict(state);
-        let _ = optimizer.load_matching(state);
-        if let Ok(mut optimizer) = state.build::<f32>() {
+        let _ = optimizer.load_state_dict(state.view());
+        let _ = optimizer.load_matching(state.view());
+        if let Ok(mut optimizer) = state.view().build::<f32>() {
             for name in state.params.iter().map(|param| &*param.name) {
                 let mut p = ArrayD::<f32>::zeros(vec![2, 3]);
                 let g = p.clone();
@@ -1042,17 +1046,16 @@ fn files_of_every_version_load_for_ever() {
     let written = |format: &str| match format {
         "json" => serde_json::to_vec(&state).unwrap(),
         "state" => state.to_bytes().unwrap(),
+        "ckpt" => Checkpoint::new(5).state("optimizer", state.view()).unwrap().to_bytes().unwrap(),
         _ => state.to_safetensors().unwrap(),
     };
     let (from_a, from_b) = (a.clone(), b.clone());
     (5..10).for_each(|t| step(&mut *whole, &mut a, &mut b, t));
-    for version in 1..=StateDict::<ndarray_optim::state::Data>::VERSION {
-        for format in ["json", "state", "safetensors"] {
+    const VERSION: u32 = <StateDict>::VERSION;
+    for version in 1..=VERSION {
+        for format in ["json", "state", "safetensors", "ckpt"] {
             let file = folder.join(format!("v{version}.{format}"));
-            if std::env::var_os("WRITE_STATES").is_some()
-                && version == StateDict::<ndarray_optim::state::Data>::VERSION
-                && !file.exists()
-            {
+            if std::env::var_os("WRITE_STATES").is_some() && version == VERSION && !file.exists() {
                 std::fs::create_dir_all(&folder).unwrap();
                 std::fs::write(&file, written(format)).unwrap();
             }
@@ -1060,6 +1063,7 @@ fn files_of_every_version_load_for_ever() {
             let loaded = match format {
                 "json" => serde_json::from_slice(&bytes).unwrap(),
                 "state" => StateDict::from_bytes(&bytes).unwrap(),
+                "ckpt" => Checkpoint::from_bytes(&bytes).unwrap().take_state("optimizer").unwrap(),
                 _ => StateDict::from_safetensors(&bytes).unwrap().0,
             };
             let mut resumed = loaded.build::<f32>().unwrap();

@@ -71,22 +71,23 @@ def from_torch(optimizer, saved, names):
         for number in group["params"]:
             name = name_of[number]
             state = {key: value for key, value in states.get(number, {}).items() if value is not None}
-            # SGD does not count. That it has begun is all that matters to it.
-            steps = int(state.get("step", len(state)))
             if name not in model:
                 raise ValueError(f"the model has no `{name}`, but {[*model]}")
             shape = list(model[name].shape)
             described = []
-            for array in arrays if steps > 0 else []:
+            for array in arrays if state else []:
                 if array not in state or list(state[array].shape) != shape:
                     raise ValueError(f"`{name}` is of shape {shape} and has no `{array}` of that shape: a wrong order of names?")
                 tensors[f"{name}.{array}"] = state[array]
                 described.append({"name": array, "data": {"shape": shape}})
+            begun = bool(described)
+            # SGD does not count; that it has begun is all that matters to it.
+            steps = int(state.get("step", 1)) if begun else 0
             tensors[name] = model[name]
             param_states.append({
                 "name": name, "group": group_name, "shape": shape, "steps": steps, "scalars": [0.0] * 4,
-                "allocated": steps > 0, "begun": steps > 0, "swapped": False,
-                "order": list(range(len(shape))), "reversed": [], "arrays": described, "factors": [],
+                "allocated": begun, "begun": begun, "swapped": False, "order": list(range(len(shape))), "reversed": [],
+                "arrays": described, "factors": [],
             })
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if len(dtypes) != 1 or not dtypes <= set(ELEMENTS):
@@ -128,12 +129,12 @@ def to_torch(tensors, state, names):
             continue  # all are in groups
         first = number
         for number, name in enumerate(members, first):
-            param = params.get(name, {"steps": 0, "arrays": []})
+            param = params.get(name, {"steps": 0, "begun": False, "arrays": []})
             arrays = {array["name"]: model.pop(f"{name}.{array['name']}") for array in param["arrays"]}
-            if optimizer == "adagrad" and not param["steps"]:
+            if optimizer == "adagrad" and not param["begun"]:
                 # torch has this from the beginning.
                 arrays = {"sum": torch.full_like(tensors[name], config["initial_accumulator_value"])}
-            elif not param["steps"] or not arrays:
+            elif not param["begun"] or not arrays:
                 continue
             step = {} if optimizer == "sgd" else {"step": torch.tensor(float(param["steps"]))}
             states[number] = {**step, **arrays}

@@ -50,6 +50,8 @@ def plain(value):
 def from_torch(optimizer, saved, names):
     """Tensors and metadata of the file."""
     fields, all_arrays = OPTIMIZERS[optimizer]
+    if not {"model", "optimizer"} <= saved.keys():
+        raise ValueError(f"a dictionary of `model` and `optimizer` was expected, not of {[*saved]}")
     model, states, groups = saved["model"], saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
     names = names or [name for group in groups for name in group.get("param_names", [])]
     numbers = [number for group in groups for number in group["params"]]
@@ -141,6 +143,8 @@ def to_torch(tensors, state, names):
         number = first + len(members)
         config = {field: tuple(value) if field == "betas" else value for field, value in config.items() if field in fields}
         flags = {"foreach": None, "fused": None}
+        if optimizer in ("adam", "adamw"):
+            flags["decoupled_weight_decay"] = optimizer == "adamw"  # what tells torch's own from each other
         groups.append({**config, **flags, "params": list(range(first, number)), "param_names": members})
     return {"model": model, "optimizer": {"state": states, "param_groups": groups}}
 

@@ -67,8 +67,9 @@ impl<A: Element> Run<A> {
     fn load(case: &Case, file: &Path) -> Self {
         let mut run = Run::new(case);
         let (state, params) = StateDict::from_safetensors(&fs::read(file).unwrap()).unwrap();
+        let built = state.build::<A>().unwrap().state_dict();
         run.optimizer.load_state_dict(&state).unwrap();
-        assert_eq!(run.optimizer.state_dict(), state.build::<A>().unwrap().state_dict());
+        assert_eq!(run.optimizer.state_dict(), built);
         run.params = run.numbers.params.iter().map(|start| params[&start.name].view::<A>().unwrap().to_owned()).collect();
         run
     }

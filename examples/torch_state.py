@@ -1,107 +1,170 @@
-"""Carries the state of torch's AdamW to this crate and back, in files of safetensors.
+"""Carries a run of torch to this crate and back, in files of safetensors: AdamW, Adam, SGD, RMSprop or Adagrad.
 
-    python torch_state.py from-torch adamw.pt state.safetensors weight bias ...
-    python torch_state.py to-torch state.safetensors adamw.pt
+    python torch_state.py from-torch adamw run.pt state.safetensors [NAME ...]
+    python torch_state.py to-torch state.safetensors run.pt [NAME ...]
 
-adamw.pt is what `torch.save(optimizer.state_dict(), "adamw.pt")` writes. Names are given in the order of the optimizer's
-parameters, which is that of `model.named_parameters()` if it was made of `model.parameters()`. torch's first group becomes
-the parameters in no group, the others `group1`, `group2`, ...; `to-torch` writes them in the same order.
-
-Needs torch and safetensors. What is done without them, `describe` and `param_groups`, is used by tests/data/adamw_torch.py.
+run.pt is what `torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, "run.pt")` writes. An optimizer
+made of `model.named_parameters()` knows the names of its parameters; for one made of `model.parameters()`, give them in the
+same order, that of `model.named_parameters()`. torch's first group becomes the parameters in no group, the others `group1`,
+`group2`, ... `to-torch` numbers the parameters of each group in the order in which the state has them, or in that of the names
+given. Carried are the parameters that the optimizer has; not buffers, learning-rate schedulers, or flags such as `fused`.
 """
 import json
 import sys
 
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
 KEY = "ndarray-optim"
-ARRAYS = ["exp_avg", "exp_avg_sq"]
-FIELDS = ["lr", "betas", "eps", "weight_decay", "amsgrad", "maximize"]
+ELEMENTS = {torch.float32: "f32", torch.float64: "f64"}
+# Hyper-parameters and arrays, which have the same names on both sides, and which hyper-parameter an array depends on.
+OPTIMIZERS = {
+    "adamw": (
+        ["lr", "betas", "eps", "weight_decay", "amsgrad", "maximize"],
+        {"exp_avg": None, "exp_avg_sq": None, "max_exp_avg_sq": "amsgrad"},
+    ),
+    "sgd": (
+        ["lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"],
+        {"momentum_buffer": "momentum"},
+    ),
+    "rmsprop": (
+        ["lr", "alpha", "eps", "weight_decay", "momentum", "centered", "maximize"],
+        {"square_avg": None, "grad_avg": "centered", "momentum_buffer": "momentum"},
+    ),
+    "adagrad": (
+        ["lr", "lr_decay", "eps", "weight_decay", "initial_accumulator_value", "maximize"],
+        {"sum": None},
+    ),
+}
+OPTIMIZERS["adam"] = OPTIMIZERS["adamw"]
 
 
-def describe(groups, params, element):
-    """The metadata of a file: torch's groups, with names in the place of numbers, and (name, shape, steps) of each parameter."""
-    names = [None] + [f"group{i}" for i in range(1, len(groups))]
-    group_of = {name: names[i] for i, group in enumerate(groups) for name in group["params"]}
-    arrays = ARRAYS + (["max_exp_avg_sq"] if groups[0].get("amsgrad") else [])
-    if any(bool(group.get("amsgrad")) != (len(arrays) == 3) for group in groups):
-        raise ValueError("amsgrad in some groups only")
+def plain(value):
+    """A hyper-parameter as JSON has it. Learning rates may be tensors."""
+    if isinstance(value, (tuple, list)):
+        return [plain(one) for one in value]
+    return value if isinstance(value, bool) else float(value)
 
-    def group_state(name, group):
-        config = {"name": "adamw", **{field: group[field] for field in FIELDS if field in group}}
-        members = [] if name is None else sorted(group["params"])
-        return {"name": name, "config": config, "params": members, "frozen": False, "scalars": None, "steps": 0}
 
-    def param_state(name, shape, steps):
-        data = {"element": element, "shape": list(shape)}
-        return {
-            "name": name, "group": group_of[name], "shape": list(shape), "steps": int(steps), "scalars": [0.0] * 4,
-            "allocated": True, "begun": True, "swapped": False, "order": list(range(len(shape))), "reversed": [],
-            "arrays": [{"name": array, "data": data} for array in arrays], "factors": [],
-        }
-
+def from_torch(optimizer, saved, names):
+    """Tensors and metadata of the file."""
+    fields, all_arrays = OPTIMIZERS[optimizer]
+    if not {"model", "optimizer"} <= saved.keys():
+        raise ValueError(f"a dictionary of `model` and `optimizer` was expected, not of {[*saved]}")
+    model, states, groups = saved["model"], saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
+    names = names or [name for group in groups for name in group.get("param_names", [])]
+    numbers = [number for group in groups for number in group["params"]]
+    if len(set(names)) != len(numbers) or len(names) != len(numbers):
+        raise ValueError(f"{len(numbers)} parameters need as many names, not {names}")
+    name_of = dict(zip(numbers, names))
+    tensors, group_states, param_states = {}, [], []
+    for i, group in enumerate(groups):
+        missing = [field for field in fields if field not in group]
+        if missing or group.get("decoupled_weight_decay", optimizer == "adamw") != (optimizer == "adamw"):
+            raise ValueError(f"group {i} is not one of {optimizer}: {group}")
+        group_name = f"group{i}" if i > 0 else None
+        group_states.append({
+            "name": group_name, "config": {"name": optimizer, **{field: plain(group[field]) for field in fields}},
+            "params": sorted(name_of[number] for number in group["params"]) if i > 0 else [],
+            "frozen": False, "scalars": None, "steps": 0,
+        })
+        arrays = [array for array, condition in all_arrays.items() if condition is None or group[condition]]
+        for number in group["params"]:
+            name = name_of[number]
+            state = {key: value for key, value in states.get(number, {}).items() if value is not None}
+            if name not in model:
+                raise ValueError(f"the model has no `{name}`, but {[*model]}")
+            shape = list(model[name].shape)
+            described = []
+            for array in arrays if state else []:
+                if array not in state or list(state[array].shape) != shape:
+                    raise ValueError(f"`{name}` is of shape {shape} and has no `{array}` of that shape: a wrong order of names?")
+                tensors[f"{name}.{array}"] = state[array]
+                described.append({"name": array, "data": {"shape": shape}})
+            begun = bool(described)
+            # SGD does not count; that it has begun is all that matters to it.
+            steps = int(state.get("step", 1)) if begun else 0
+            tensors[name] = model[name]
+            param_states.append({
+                "name": name, "group": group_name, "shape": shape, "steps": steps, "scalars": [0.0] * 4,
+                "allocated": begun, "begun": begun, "swapped": False, "order": list(range(len(shape))), "reversed": [],
+                "arrays": described, "factors": [],
+            })
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) != 1 or not dtypes <= set(ELEMENTS):
+        raise ValueError(f"all tensors must be float32 or all float64, not {[*dtypes]}")
+    element = ELEMENTS[dtypes.pop()]
+    for array in (array for param in param_states for array in param["arrays"]):
+        array["data"]["element"] = element
     state = {
-        "version": 1, "element": element, "optimizer": "adamw", "non_finite": "propagate",
+        "version": 1, "element": element, "optimizer": optimizer, "non_finite": "propagate",
         "limits": {"norm": None, "skipped": None}, "skipped": 0,
-        "groups": [group_state(*pair) for pair in zip(names, groups)],
-        "params": [param_state(*param) for param in params], "rounds": [],
+        "groups": group_states, "params": param_states, "rounds": [],
     }
-    return {KEY: json.dumps(state)}
+    tensors = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    return tensors, {KEY: json.dumps(state), "torch": str(torch.__version__)}
 
 
-def param_groups(state):
-    """torch's groups, with names in the place of numbers."""
-    groups = []
+def to_torch(tensors, state, names):
+    """What `torch.save` is to write."""
+    if state["rounds"] or any(group["frozen"] for group in state["groups"]):
+        raise ValueError("torch's optimizers have no unfinished rounds and no frozen groups")
+    params = {param["name"]: param for param in state["params"]}
+    group_of = {name: group["name"] for group in state["groups"] for name in group["params"]}
+    names = names or list(params)
+    left = (set(params) | set(group_of)) - set(names)
+    if left:
+        raise ValueError(f"give all names, in the order of torch's parameters: {sorted(left)} have no place in {names}")
+    model, states, groups, number = dict(tensors), {}, [], 0
     for group in state["groups"]:
-        config = group["config"]
-        if config["name"] != "adamw":
-            raise ValueError(f"a group of {config['name']}, not adamw")
-        unknown = [field for field, value in config.items() if value and field not in FIELDS + ["name"]]
+        config = dict(group["config"])
+        optimizer = config.pop("name")
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"`{state['optimizer']}` has no counterpart here")
+        fields, _ = OPTIMIZERS[optimizer]
+        unknown = [field for field, value in config.items() if value and field not in fields]
         if unknown:
-            raise ValueError(f"torch has no {unknown}")
-        members = [param["name"] for param in state["params"] if param["group"] == group["name"]]
-        groups.append({**{field: config[field] for field in FIELDS}, "params": members})
-    return groups
+            raise ValueError(f"torch's {optimizer} has no {unknown}")
+        members = [name for name in names if group_of.get(name) == group["name"]]
+        if group["name"] is None and not members and group_of:
+            continue  # all are in groups
+        first = number
+        for number, name in enumerate(members, first):
+            param = params.get(name, {"steps": 0, "begun": False, "arrays": []})
+            arrays = {array["name"]: model.pop(f"{name}.{array['name']}") for array in param["arrays"]}
+            if optimizer == "adagrad" and not param["begun"]:
+                # torch has this from the beginning.
+                arrays = {"sum": torch.full_like(tensors[name], config["initial_accumulator_value"])}
+            elif not param["begun"] or not arrays:
+                continue
+            step = {} if optimizer == "sgd" else {"step": torch.tensor(float(param["steps"]))}
+            states[number] = {**step, **arrays}
+        number = first + len(members)
+        config = {field: tuple(value) if field == "betas" else value for field, value in config.items() if field in fields}
+        flags = {"foreach": None, "fused": None}
+        if optimizer in ("adam", "adamw"):
+            flags["decoupled_weight_decay"] = optimizer == "adamw"  # what tells torch's own from each other
+        groups.append({**config, **flags, "params": list(range(first, number)), "param_names": members})
+    return {"model": model, "optimizer": {"state": states, "param_groups": groups}}
 
 
-def from_torch(source, target, names):
-    import torch
-    from safetensors.torch import save_file
-
-    saved = torch.load(source, map_location="cpu", weights_only=True)
-    states = {names[i]: state for i, state in saved["state"].items()}
-    groups = [{**group, "params": [names[i] for i in group["params"]]} for group in saved["param_groups"]]
-    elements = {torch.float32: "f32", torch.float64: "f64"}
-    [element] = {elements[state["exp_avg"].dtype] for state in states.values()}
-    params = [(name, state["exp_avg"].shape, int(state["step"])) for name, state in states.items()]
-    arrays = [array for array in ARRAYS + ["max_exp_avg_sq"] if all(array in state for state in states.values())]
-    tensors = {f"{name}.{array}": states[name][array].contiguous() for name in states for array in arrays}
-    save_file(tensors, target, describe(groups, params, element))
-
-
-def to_torch(source, target):
-    import torch
-    from safetensors import safe_open
-
-    with safe_open(source, framework="pt") as file:
-        state = json.loads(file.metadata()[KEY])
-        groups = param_groups(state)
-        number = {name: i for i, name in enumerate(name for group in groups for name in group["params"])}
-        states = {}
-        for param in state["params"]:
-            name = param["name"]
-            arrays = {array["name"]: file.get_tensor(f"{name}.{array['name']}") for array in param["arrays"]}
-            if arrays:
-                states[number[name]] = {"step": torch.tensor(float(param["steps"])), **arrays}
-    for group in groups:
-        extra = {"foreach": None, "capturable": False, "differentiable": False, "fused": None}
-        group.update(extra, betas=tuple(group["betas"]), params=[number[name] for name in group["params"]])
-    torch.save({"state": states, "param_groups": groups}, target)
-    print("parameters in the order of their numbers:", *number)
+def main(args):
+    if len(args) >= 4 and args[0] == "from-torch" and args[1] in OPTIMIZERS:
+        saved = torch.load(args[2], map_location="cpu", weights_only=True)
+        tensors, metadata = from_torch(args[1], saved, args[4:])
+        save_file(tensors, args[3], metadata)
+    elif len(args) >= 3 and args[0] == "to-torch":
+        with safe_open(args[1], framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            state = json.loads(file.metadata()[KEY])
+        torch.save(to_torch(tensors, state, args[3:]), args[2])
+    else:
+        sys.exit(__doc__)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) >= 5 and sys.argv[1] == "from-torch":
-        from_torch(sys.argv[2], sys.argv[3], sys.argv[4:])
-    elif len(sys.argv) == 4 and sys.argv[1] == "to-torch":
-        to_torch(sys.argv[2], sys.argv[3])
-    else:
-        sys.exit(__doc__)
+    try:
+        main(sys.argv[1:])
+    except ValueError as error:
+        sys.exit(f"error: {error}")

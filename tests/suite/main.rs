@@ -16,4 +16,5 @@ mod schedules;
 mod sophia;
 mod sparse;
 mod state;
+mod torch;
 mod wrappers;

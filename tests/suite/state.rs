@@ -831,50 +831,6 @@ fn states_can_be_edited() {
     refused(adafactor.state_dict().slice("variable", 0, 0..1), "another shape");
 }
 
-/// Files in the layout that `examples/torch_state.py` writes; `tests/data/adamw_torch.py` made them of golden trajectories.
-#[test]
-fn a_file_of_torchs_adamw_continues_its_golden_trajectory() {
-    for id in ["adamw-1", "adamw-2"] {
-        let case = crate::common::cases().into_iter().find(|case| case.id == id).unwrap();
-        let file = format!("{}/tests/data/{}_torch.safetensors", env!("CARGO_MANIFEST_DIR"), id.replace('-', "_"));
-        let (state, params) = StateDict::from_safetensors(&std::fs::read(file).unwrap()).unwrap();
-        let mut typed = AdamW::<f64>::new(7.0);
-        typed.load_state_dict(state.view()).unwrap();
-        let mut built = state.view().build::<f64>().unwrap();
-        assert_eq!(OptimizerConfig::from(typed.config), case.optimizer);
-        let mut worst: f64 = 0.0;
-        for optimizer in [&mut typed as &mut dyn Optimizer<f64>, &mut *built] {
-            let mut params: Vec<_> =
-                case.params.iter().map(|start| params[&start.name].view::<f64>().unwrap().to_owned()).collect();
-            let mut compared = 0;
-            for step in 11..=100 {
-                let mut lent = Params::new();
-                let values = &case.grads[(step - 1) % case.grads.len()];
-                let grads: Vec<_> = case.params.iter().zip(values).map(|(start, g)| array(&start.shape, g)).collect();
-                for ((start, p), g) in case.params.iter().zip(&mut params).zip(&grads) {
-                    lent.add(&*start.name, p, g).unwrap();
-                }
-                optimizer.step(lent).unwrap();
-                for expect in case.expect.iter().filter(|expect| expect.step == step) {
-                    compared += 1;
-                    for (x, y) in params.iter().flatten().zip(expect.params.iter().flatten()) {
-                        worst = worst.max((x - y).abs() / y.abs().max(1.0));
-                    }
-                }
-            }
-            assert_eq!(compared, 2);
-        }
-        println!("{id}: steps 11 to 100 from a file, worst error {worst:.1e}");
-        assert!(worst < 1e-12, "{worst}");
-        // It says the same as the state of a run in this crate, to rounding.
-        let mut run = AdamW::<f64>::new(0.1);
-        run.load_state_dict(state.view()).unwrap();
-        let again = run.state_dict();
-        assert_eq!(again, state);
-        assert_eq!(StateDict::from_safetensors(&again.to_safetensors().unwrap()).unwrap().0, state);
-    }
-}
-
 /// Texts and bytes that are almost a state.
 fn broken_bytes(original: &[u8], changes: &[(usize, u8)], cut: usize) -> Vec<u8> {
     let mut bytes = original.to_vec();

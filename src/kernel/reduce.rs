@@ -73,33 +73,37 @@ fn power(e: i32) -> f64 {
     if e < -1022 { 0.0 } else { f64::from_bits(((e + 1023) as u64) << 52) }
 }
 
+/// What the bins that are kept count, with this one at the top.
+fn quanta(top: usize) -> [f64; KEPT] {
+    std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH))
+}
+
 impl Sum {
     /// Adds these terms.
     pub fn add(&mut self, terms: &[f64]) {
-        for terms in terms.chunks(TILE) {
-            self.add_tile(terms, max_abs_slice(terms), |x| x);
-        }
+        terms.chunks(TILE).for_each(|terms| self.add_tile(terms, |x| x));
     }
 
-    /// Adds the terms of these elements, none of them larger than `max`.
+    /// Adds the terms of these elements.
     #[inline(always)]
-    fn add_tile<A: Element>(&mut self, a: &[A], max: f64, term: impl Fn(A) -> f64 + Copy) {
-        if max == 0.0 {
-            return;
-        }
-        if max.is_nan() || max >= power(960) {
+    fn add_tile<A: Element>(&mut self, a: &[A], term: impl Fn(A) -> f64 + Copy) {
+        // The bins of the terms before: those of these terms too, nearly always. So one look at memory finds the largest term
+        // and counts.
+        let (mut counts, max) = split(a, term, quanta(self.top));
+        if max >= power(960).to_bits() as i64 {
             // Infinite and NaN terms decide the result in any order; finite ones of this size still count.
             self.rest += a.iter().map(|&a| term(a)).sum::<f64>();
             return;
         }
         // The lowest bin whose upper end is above twice the largest term: to bins above it all of these terms are zeros.
-        let exponent = (max.to_bits() >> 52) as i32 - 1023;
+        let exponent = (max >> 52) as i32 - 1023;
         let top = ((exponent + 2).div_euclid(WIDTH) + BELOW).clamp(0, BINS as i32 - 1) as usize;
-        self.top = self.top.max(top);
-        let first = top.saturating_sub(KEPT - 1);
-        let quanta: [f64; KEPT] = std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH));
-        for (i, count) in split(a, term, quanta).into_iter().enumerate().take(top - first + 1) {
-            self.bins[top - i] += i128::from(count);
+        if top > self.top {
+            self.top = top;
+            counts = split(a, term, quanta(top)).0;
+        }
+        for (i, count) in counts.into_iter().enumerate().take(self.top + 1) {
+            self.bins[self.top - i] += i128::from(count);
         }
     }
 
@@ -118,22 +122,24 @@ impl Sum {
     }
 }
 
-/// How many of each quantum there are in the terms of these elements together, largest quantum first.
+/// How many of each quantum there are in the terms of these elements together, largest quantum first, if none is too large for
+/// that; and the bits of the largest absolute value, with NaN above everything.
 #[multiversion(targets = "simd")]
-fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> [i64; KEPT] {
+fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> ([i64; KEPT], i64) {
     // Adding 1.5 2^52 quanta rounds to a multiple of the quantum, and counts it in the last bits of the sum: bits are integers,
     // whose sums are exact in any order, so that this loop vectorises.
     let [r0, r1] = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
-    let (mut n0, mut n1) = (0_u64, 0_u64);
+    let (mut n0, mut n1, mut max) = (0_u64, 0_u64, 0_i64);
     for &a in a {
         let x = term(a);
+        max = max.max(x.abs().to_bits() as i64);
         let high = x + r0;
         let low = (x - (high - r0)) + r1;
         n0 = n0.wrapping_add(high.to_bits());
         n1 = n1.wrapping_add(low.to_bits());
     }
     let count = |n: u64, r: f64| n.wrapping_sub(r.to_bits().wrapping_mul(a.len() as u64)) as i64;
-    [count(n0, r0), count(n1, r1)]
+    ([count(n0, r0), count(n1, r1)], max)
 }
 
 /// The sum of the squares of all elements.
@@ -209,11 +215,10 @@ impl NormSum {
     fn add<A: Element>(&mut self, a: &[A]) {
         let scale = A::of(self.scale);
         for a in a.chunks(TILE) {
-            let max = max_abs_slice(a);
             match self.norm {
-                Norm::L1 => self.sum.add_tile(a, max.f64(), |a| a.f64().abs()),
-                Norm::L2 => self.sum.add_tile(a, square(scale * max), |a| square(scale * a)),
-                Norm::Max => self.max = larger(self.max, max.f64()),
+                Norm::L1 => self.sum.add_tile(a, |a| a.f64().abs()),
+                Norm::L2 => self.sum.add_tile(a, |a| square(scale * a)),
+                Norm::Max => self.max = larger(self.max, max_abs_slice(a).f64()),
             }
         }
     }
@@ -354,6 +359,34 @@ mod tests {
             let mut sum = Sum::default();
             sum.add(&terms);
             assert_eq!(sum.value(), value);
+        }
+    }
+
+    #[test]
+    fn terms_of_all_sizes_are_the_same_sum_in_any_order() {
+        // Tiles of one size each, whose order makes the uppermost bin rise at once, late, or again and again.
+        let size = |tile: usize| 2_f64.powi((tile * 83 % 400) as i32 - 200);
+        let terms: Vec<f64> = (0..40 * TILE).map(|i| size(i / TILE) * ((i * 7919 % 1009) as f64 - 504.0)).collect();
+        let mut whole = Sum::default();
+        whole.add(&terms);
+        assert_ne!(whole.value(), 0.0);
+        let mut tiles: Vec<&[f64]> = terms.chunks(TILE).collect();
+        for order in 0..4 {
+            match order {
+                0 => tiles.reverse(),
+                1 => tiles.sort_by(|a, b| a[0].abs().total_cmp(&b[0].abs())),
+                2 => tiles.reverse(),
+                _ => tiles.rotate_left(17),
+            }
+            let (mut sum, mut halves) = (Sum::default(), [Sum::default(), Sum::default()]);
+            for (i, tile) in tiles.iter().enumerate() {
+                sum.add(tile);
+                halves[i % 2].add(&tile[..500]);
+                halves[(i + 1) % 2].add(&tile[500..]);
+            }
+            let [mut half, other] = halves;
+            half.merge(&other);
+            assert_eq!((sum.value(), half.value()), (whole.value(), whole.value()), "order {order}");
         }
     }
 

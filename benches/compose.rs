@@ -6,7 +6,7 @@ mod common;
 use common::{Variant, compare, limit, numbers, traffic};
 use ndarray::{Array1, Zip};
 use ndarray_optim::{
-    AdamW, AdamWConfig, Compose, Composition, Fused, Optimizer, OptimizerConfig, Parallel,
+    AdamW, AdamWConfig, Compose, ComposedConfig, Fused, Optimizer, OptimizerConfig, Parallel,
     kernel::Arrays,
     wrap::{ClipByValue, Ema},
 };
@@ -55,7 +55,7 @@ fn main() {
         let mut watched = Fused::<_, f32>::with(config.watch());
         (typed.parallel, clipped.parallel, watched.parallel) = (parallel, parallel, parallel);
         let wrap = vec![ClipByValue { max_value: 0.9 }.into(), Ema { decay: 0.999 }.into()];
-        let file = OptimizerConfig::Composed(Composition { inner: Box::new(config.into()), wrap });
+        let file = OptimizerConfig::Composed(ComposedConfig { inner: Box::new(config.into()), wrap });
         let mut file = file.build::<f32>();
         file.set_parallel(parallel);
         let [mut a, mut b, mut c, mut d, mut e, mut h] = [(); 6].map(|()| theta());

@@ -129,7 +129,9 @@ pub use fused::{Config, Factor, Fused, GroupReport, HyperParameters, Lane, Now, 
 pub use hutchinson::hutchinson;
 pub use kernel::Parallel;
 pub use optim::*;
-pub use optimizer::{Ahead, Composition, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit};
+pub use optimizer::{
+    ComposedConfig, Limits, LookaheadConfig, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit,
+};
 pub use params::{Lending, Params};
 pub use schedule::{ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, Scheduled};
 pub use state::StateDict;

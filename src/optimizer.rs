@@ -357,7 +357,7 @@ pub trait Visit {
 /// Hyper-parameters of any optimizer with wrappers around it, for a run described by a file.
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct Composition {
+pub struct ComposedConfig {
     /// The optimizer.
     pub inner: Box<OptimizerConfig>,
     /// What is around it, from the inside out; at most eight wrappers.
@@ -367,7 +367,7 @@ pub struct Composition {
 /// Hyper-parameters of lookahead around any optimizer, for a run described by a file; see [`Lookahead`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub struct Ahead {
+pub struct LookaheadConfig {
     /// The optimizer.
     pub inner: Box<OptimizerConfig>,
     /// Steps of a stretch, >= 1. Default 5.
@@ -392,18 +392,18 @@ impl OptimizerConfig {
     /// An optimizer in these wrappers, or by itself.
     pub(crate) fn composed(base: &OptimizerConfig, wrap: Vec<AnyWrap>) -> OptimizerConfig {
         let inner = base.clone();
-        if wrap.is_empty() { inner } else { OptimizerConfig::Composed(Composition { inner: Box::new(inner), wrap }) }
+        if wrap.is_empty() { inner } else { OptimizerConfig::Composed(ComposedConfig { inner: Box::new(inner), wrap }) }
     }
 
     /// The optimizer inside of all wrappers, and these from the inside out.
     pub(crate) fn flatten(&self) -> (&OptimizerConfig, Vec<AnyWrap>) {
         match self {
-            OptimizerConfig::Composed(Composition { inner, wrap }) => {
+            OptimizerConfig::Composed(ComposedConfig { inner, wrap }) => {
                 let (base, mut all) = inner.flatten();
                 all.extend(wrap.iter().cloned());
                 (base, all)
             }
-            OptimizerConfig::Lookahead(Ahead { inner, sync_period, slow_step_size }) => {
+            OptimizerConfig::Lookahead(LookaheadConfig { inner, sync_period, slow_step_size }) => {
                 let (base, mut all) = inner.flatten();
                 all.push(Lookahead { sync_period: *sync_period, slow_step_size: *slow_step_size }.into());
                 (base, all)
@@ -441,10 +441,10 @@ macro_rules! catalogue {
             )*
             /// An optimizer in wrappers.
             #[cfg_attr(feature = "serde", serde(rename = "composed"))]
-            Composed(Composition),
+            Composed(ComposedConfig),
             /// An optimizer that runs ahead: [`Lookahead`](crate::wrap::Lookahead) by itself.
             #[cfg_attr(feature = "serde", serde(rename = "lookahead"))]
-            Lookahead(Ahead),
+            Lookahead(LookaheadConfig),
         }
 
         impl OptimizerConfig {

@@ -1,7 +1,7 @@
 //! What goes around whole steps: accumulation, SAM, evaluation, limits, frozen groups and schedules at work.
 use ndarray::{Array1, Array2, array};
 use ndarray_optim::{
-    AdamConfig, AdamW, AdamWConfig, Compose, Composition, Error, Fused, Limits, Momentum, NonFinite, Optimizer,
+    AdamConfig, AdamW, AdamWConfig, Compose, ComposedConfig, Error, Fused, Limits, Momentum, NonFinite, Optimizer,
     OptimizerConfig, Outcome, ParamGroup, Params, Sgd, SgdConfig,
     schedule::{CosineDecay, Driven, Linear, Schedule, Schedules},
     wrap::{Accumulate, ClipByGlobalNorm, Evaluating, Sam},
@@ -208,7 +208,7 @@ fn schedules_drive_any_number_of_any_group_and_resume_anywhere() {
         .drive("betas[1]", 0.99)
         .drive("decay", Linear { start_factor: 0.5, total_steps: 100, ..Linear::new(0.9) })
         .drive_group("slow", "lr", Schedule::from(0.5).times(warm.clone()));
-    let config: OptimizerConfig = OptimizerConfig::Composed(Composition {
+    let config: OptimizerConfig = OptimizerConfig::Composed(ComposedConfig {
         inner: Box::new(AdamWConfig::default().into()),
         wrap: vec![ndarray_optim::wrap::Ema::default().into()],
     });
@@ -328,7 +328,7 @@ fn a_watched_step_tells_what_it_did_and_is_the_same_step() {
             let same = || Box::new(Fused::with(adamw.clip_by_value(0.05).ema(0.9)));
             watched(serial(typed()), serial(same()), shape, "adamw by type");
             let file = |wrap: Vec<ndarray_optim::wrap::AnyWrap>, what: &str| {
-                OptimizerConfig::Composed(Composition { inner: Box::new(config_of(what)), wrap }).build()
+                OptimizerConfig::Composed(ComposedConfig { inner: Box::new(config_of(what)), wrap }).build()
             };
             for what in ["adamw", "lamb", "adafactor"] {
                 watched(serial(file(vec![Watch {}.into()], what)), serial(file(vec![], what)), shape, what);

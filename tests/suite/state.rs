@@ -3,7 +3,7 @@
 use crate::common::array;
 use ndarray::{Array1, ArrayD, ArrayViewMutD, Axis, IxDyn, ShapeBuilder, array as arr};
 use ndarray_optim::{
-    Adam, AdamConfig, AdamW, AdamWConfig, Checkpoint, Compose, Composition, Error, Fused, LambConfig, Limits, NonFinite,
+    Adam, AdamConfig, AdamW, AdamWConfig, Checkpoint, Compose, ComposedConfig, Error, Fused, LambConfig, Limits, NonFinite,
     Optimizer, OptimizerConfig, Outcome, Parallel, ParamGroup, Params, ProdigyConfig, ReduceOnPlateau,
     ReduceOnPlateauConfig, Sgd, SgdConfig, StateDict,
     kernel::Element,
@@ -239,7 +239,7 @@ fn wrappers() -> Vec<AnyWrap> {
 }
 
 fn composed(inner: impl Into<OptimizerConfig>, wrap: Vec<AnyWrap>) -> OptimizerConfig {
-    OptimizerConfig::Composed(Composition { inner: Box::new(inner.into()), wrap })
+    OptimizerConfig::Composed(ComposedConfig { inner: Box::new(inner.into()), wrap })
 }
 
 fn families() -> Vec<(&'static str, Vec<OptimizerConfig>)> {

@@ -3,7 +3,7 @@
 use crate::common::array;
 use ndarray::{Array1, Array2, ArrayD, Axis, array as arr};
 use ndarray_optim::{
-    AdafactorConfig, Adam, AdamConfig, AdamWConfig, Compose, Composition, Config, Error, Fused, LambConfig, LionConfig,
+    AdafactorConfig, Adam, AdamConfig, AdamWConfig, Compose, ComposedConfig, Config, Error, Fused, LambConfig, LionConfig,
     Momentum, MomentumConfig, Optimizer, OptimizerConfig, ParamGroup, Params, Sgd, SgdConfig,
     kernel::Element,
     wrap::{
@@ -39,7 +39,7 @@ fn same_bits<A: Element>(a: &(ArrayD<A>, ArrayD<A>), b: &(ArrayD<A>, ArrayD<A>),
 
 fn by_type_and_by_file<C: Config + Into<OptimizerConfig>, W: Wrap + Into<AnyWrap>>(config: C, wrap: W) {
     let composed = |config: C, wrap: Vec<AnyWrap>| -> OptimizerConfig {
-        OptimizerConfig::Composed(Composition { inner: Box::new(config.into()), wrap })
+        OptimizerConfig::Composed(ComposedConfig { inner: Box::new(config.into()), wrap })
     };
     for shape in [&[][..], &[3], &[7, 5], &[2, 3, 4], &[2047], &[3000], &[70, 60]] {
         let what = format!("{wrap:?} {shape:?}");
@@ -335,7 +335,7 @@ fn wrong_wrappers_are_errors_that_name_the_field() {
     assert_eq!(field(&mut Fused::with(sgd().clip_by_global_norm(1.0).wrap(ClipByNorm::default()))), "max_norm");
     assert_eq!(field(&mut Fused::with(sgd().ema(0.5).ema(0.9))), "wrap");
     let many = vec![ClipByValue::default().into(); 9];
-    let many = OptimizerConfig::Composed(Composition { inner: Box::new(sgd().into()), wrap: many });
+    let many = OptimizerConfig::Composed(ComposedConfig { inner: Box::new(sgd().into()), wrap: many });
     assert_eq!(field(&mut *many.build()), "wrap");
     assert_eq!(p, arr![1.0]);
 }

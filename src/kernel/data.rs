@@ -1,6 +1,6 @@
 //! Arrays whose element type is known at run time only, and how they become memory in row-major order.
 use super::{Element, layout::six_axes};
-use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, CowArray, IxDyn};
+use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMutD, Axis, CowArray, IxDyn};
 use std::{cmp::Reverse, convert::Infallible, fmt, mem};
 
 /// An element type.
@@ -140,25 +140,33 @@ pub(crate) fn row_major<A: Element>(array: ArrayViewD<'_, A>) -> Vec<A> {
     all
 }
 
-/// Brings tiles of several rows into row-major order, each read in the order of the memory: row by row, a column-major array
-/// would load a cache line, and often a page, for each element.
+/// Brings tiles of several rows into row-major order. Row by row, a column-major array would load a cache line, and often a page,
+/// for each element.
 fn strided<A: Element, E>(
     array: ArrayViewD<'_, A>,
     tile: &mut Vec<A>,
     each: &mut impl FnMut(&[A]) -> Result<(), E>,
 ) -> Result<(), E> {
-    /// Elements: many rows, that still fit into the second-level cache.
+    /// Elements of a tile, so that it fits into the second-level cache; rows that it has all the same, up to so many elements.
     const TILE: usize = 1 << 16;
+    const ROWS: usize = 64;
+    const MOST: usize = 1 << 21;
     let row = array.len() / array.shape().first().map_or(1, |&n| n.max(1));
-    if row > TILE && array.ndim() > 1 {
+    let most = if array.strides().first().is_some_and(|stride| stride.unsigned_abs() >= row) { TILE } else { MOST / 8 };
+    if array.ndim() > 1 && row > most {
         return array.outer_iter().try_for_each(|part| strided(part, tile, each));
     }
     let mut axes: Vec<usize> = (0..array.ndim()).collect();
     axes.sort_by_key(|&axis| Reverse(array.strides()[axis].unsigned_abs()));
-    for part in array.axis_chunks_iter(Axis(0), (TILE / row.max(1)).max(1)) {
+    let rows = (TILE / row.max(1)).max(ROWS.min(MOST / row.max(1))).max(1);
+    for part in array.axis_chunks_iter(Axis(0), rows) {
         tile.resize(part.len(), A::ZERO);
         // It has as many elements as the part.
-        if let Ok(tiled) = ArrayViewMutD::from_shape(part.raw_dim(), tile) {
+        if let Some(matrix) =
+            part.view().into_dimensionality().ok().filter(|matrix: &ArrayView2<'_, A>| matrix.strides()[0] == 1)
+        {
+            gather(matrix, tile);
+        } else if let Ok(tiled) = ArrayViewMutD::from_shape(part.raw_dim(), tile) {
             let (mut tiled, part) = (tiled.permuted_axes(&*axes), part.permuted_axes(&*axes));
             // A known number of axes is faster.
             match (six_axes(tiled.view_mut()), six_axes(part.view())) {
@@ -169,4 +177,47 @@ fn strided<A: Element, E>(
         each(tile)?;
     }
     Ok(())
+}
+
+/// Rows of a matrix whose columns are slices.
+fn gather<A: Element>(matrix: ArrayView2<'_, A>, rows: &mut [A]) {
+    /// Columns that are read together, for a cache line of each row.
+    const LINE: usize = 16;
+    for (first, columns) in (0..).step_by(LINE).zip(matrix.axis_chunks_iter(Axis(1), LINE)) {
+        let mut slices: [&[A]; LINE] = [&[]; LINE];
+        for (slice, column) in slices.iter_mut().zip(columns.columns()) {
+            *slice = column.to_slice().unwrap_or_default();
+        }
+        for (i, row) in rows.chunks_exact_mut(matrix.ncols()).enumerate() {
+            for (x, column) in row[first..].iter_mut().zip(&slices[..columns.ncols()]) {
+                *x = column.get(i).copied().unwrap_or_default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::{Array, ShapeBuilder, Slice};
+
+    #[test]
+    fn rows_come_in_order_whatever_the_memory() {
+        let shapes: [&[usize]; 8] =
+            [&[3, 300_000], &[70_000, 3], &[400, 401], &[0, 5], &[2, 300, 700], &[5], &[1, 1], &[2, 3, 1, 2, 3, 2, 2]];
+        for shape in shapes {
+            let mut number = 0_u32;
+            let fortran = Array::from_shape_simple_fn(IxDyn(shape).f(), || {
+                number += 1;
+                number as f32
+            });
+            let every_other = fortran.slice_axis(Axis(shape.len() - 1), Slice::new(0, None, 2));
+            let mut reversed = fortran.view();
+            reversed.invert_axis(Axis(0));
+            for view in [fortran.view(), fortran.t(), every_other, reversed.view(), reversed.t()] {
+                let expected: Vec<f32> = view.iter().copied().collect();
+                assert_eq!(row_major(view.view()), expected, "{:?} {:?}", view.shape(), view.strides());
+            }
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! The state as a value, and back.
-use super::{Config, Entry, Factor, Fused, Plan};
+use super::{Config, Entry, Factor, Fused, Plan, whole};
 use crate::{
     Error,
     kernel::{
@@ -12,7 +12,11 @@ use crate::{
     },
 };
 use ndarray::ArrayD;
-use std::{array::from_fn, collections::HashMap, iter::zip};
+use std::{
+    array::from_fn,
+    collections::{HashMap, HashSet},
+    iter::zip,
+};
 
 /// The entry of a parameter and what is left over, or all that is wrong with it.
 type StagedEntry<A> = Result<(Entry<A>, Vec<Difference>), Vec<Difference>>;
@@ -236,7 +240,7 @@ impl<C: Config, A: Element> Fused<C, A> {
     fn stage_param(&self, param: &ParamState, group: usize, plan: Option<&Plan<C, A>>) -> StagedEntry<A> {
         let known = self.entry_of.get(&*param.name).and_then(|&entry| self.entries.get(entry));
         let factors = |shape: &[usize]| match plan.and_then(|plan| plan.checked.as_ref().filter(|_| plan.directed)) {
-            Some((config, _)) => config.factors(shape),
+            Some((config, _)) => whole::factors(config, shape),
             None => Ok(Vec::new()),
         };
         Entry::stage(param, group, known.map(|known| &known.shape), plan.map(|plan| &plan.names[..]), &factors)
@@ -266,9 +270,9 @@ impl<C: Config, A: Element> Fused<C, A> {
         let mut report = Report::default();
         // The numbers beside the arrays mean something to one optimizer only.
         let same = state.optimizer == kind(&self.config);
-        let mut taken = Vec::new();
-        for (i, param) in state.params.iter().enumerate() {
-            if state.params[..i].iter().any(|other| other.name == param.name) {
+        let (mut taken, mut seen) = (Vec::new(), HashSet::new());
+        for param in &state.params {
+            if !seen.insert(&*param.name) {
                 let place = format!("parameter `{}`", param.name);
                 report.left_over.push(Difference::new(Differs::Parameter, place, "it twice", "it once"));
                 continue;
@@ -286,7 +290,7 @@ impl<C: Config, A: Element> Fused<C, A> {
                 Err(wrong) => report.left_over.extend(wrong),
             }
         }
-        let missing = self.entries.iter().filter(|entry| state.param(&entry.name).is_none());
+        let missing = self.entries.iter().filter(|entry| !seen.contains(&*entry.name));
         report.missing.extend(missing.map(|entry| entry.name.to_string()));
         for mut entry in taken {
             self.plans[entry.group].used |= entry.allocated;

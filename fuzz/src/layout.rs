@@ -78,22 +78,28 @@ impl Layout {
 
     /// Memory that holds these values where the view looks, and [`BESIDE`] elsewhere.
     pub fn store<A: Real>(&self, values: &ArrayD<A>) -> ArrayD<A> {
-        let length = |&axis: &usize| values.len_of(Axis(axis)) * self.step[axis].unsigned_abs() + self.offset;
+        let offset = self.offset(values.shape());
+        let length = |&axis: &usize| values.len_of(Axis(axis)) * self.step[axis].unsigned_abs() + offset;
         let lengths: Vec<_> = self.order.iter().map(length).collect();
         let mut memory = ArrayD::from_elem(IxDyn(&lengths), A::of(BESIDE));
         self.view(memory.view_mut(), values.shape()).assign(values);
         memory
     }
 
+    /// An array without elements stays without them: another of its axes can be longer than memory.
+    fn offset(&self, shape: &[usize]) -> usize {
+        if shape.contains(&0) { 0 } else { self.offset }
+    }
+
     pub fn view<S: RawData>(&self, memory: ArrayBase<S, IxDyn>, shape: &[usize]) -> ArrayBase<S, IxDyn> {
-        let mut place = vec![0; shape.len()];
+        let (mut place, offset) = (vec![0; shape.len()], self.offset(shape));
         for (i, &axis) in self.order.iter().enumerate() {
             place[axis] = i;
         }
         let mut view = memory.permuted_axes(place);
         for (axis, &n) in shape.iter().enumerate() {
-            let end = self.offset + n * self.step[axis].unsigned_abs();
-            view.slice_axis_inplace(Axis(axis), Slice::new(self.offset as isize, Some(end as isize), 1));
+            let end = offset + n * self.step[axis].unsigned_abs();
+            view.slice_axis_inplace(Axis(axis), Slice::new(offset as isize, Some(end as isize), 1));
             view.slice_axis_inplace(Axis(axis), Slice::new(0, None, self.step[axis]));
         }
         view

@@ -1,5 +1,5 @@
 //! The state as a value, and back.
-use super::{Config, Entry, Factor, Fused, Plan};
+use super::{Config, Entry, Factor, Fused, Plan, whole};
 use crate::{
     Error,
     kernel::{
@@ -240,7 +240,7 @@ impl<C: Config, A: Element> Fused<C, A> {
     fn stage_param(&self, param: &mut ParamState<Data<'_>>, group: usize, plan: Option<&Plan<C, A>>) -> StagedEntry<A> {
         let known = self.entry_of.get(&*param.name).and_then(|&entry| self.entries.get(entry));
         let factors = |shape: &[usize]| match plan.and_then(|plan| plan.checked.as_ref().filter(|_| plan.directed)) {
-            Some((config, _)) => config.factors(shape),
+            Some((config, _)) => whole::factors(config, shape),
             None => Ok(Vec::new()),
         };
         Entry::stage(param, group, known.map(|known| &known.shape), plan.map(|plan| &plan.names[..]), &factors)

@@ -30,6 +30,11 @@ pub struct Whole<'a, A> {
 /// The name and shape of an array that is remembered and is not of the parameter's shape.
 pub type Factor = (&'static str, Vec<usize>);
 
+/// As [`Config::factors`], but of an array without elements nothing is remembered: its other axes can be longer than memory.
+pub(super) fn factors(config: &impl Config, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
+    config.factors(shape).map(|factors| if shape.contains(&0) { Vec::new() } else { factors })
+}
+
 impl<C: Config, A: Element> Fused<C, A> {
     /// Whether this array can be stepped, and its factors are those it holds.
     #[cold]
@@ -37,7 +42,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         let Some((config, _)) = &plan.checked else { return Ok(()) };
         let shape = entry.shape.as_slice();
         let wrong = |expected| Error::Shape { name: entry.name.to_string(), shape: shape.to_vec(), expected };
-        let needed = config.factors(shape).map_err(wrong)?;
+        let needed = factors(config, shape).map_err(wrong)?;
         let same = entry.factors.len() == needed.len()
             && entry.factors.iter().zip(&needed).all(|(factor, (_, shape))| factor.shape() == &shape[..]);
         if entry.allocated && !same {
@@ -101,7 +106,7 @@ impl<C: Config, A: Element> Fused<C, A> {
 impl<A: Element> Entry<A> {
     /// Begins the factors.
     pub(super) fn allocate_factors<C: Config>(&mut self, config: &C) {
-        let factors = config.factors(self.shape.as_slice()).unwrap_or_default();
+        let factors = factors(config, self.shape.as_slice()).unwrap_or_default();
         self.factor_names = factors.iter().map(|&(name, _)| name).collect();
         self.factors = factors.iter().map(|(_, shape)| ArrayD::from_elem(IxDyn(shape), A::ZERO)).collect();
     }

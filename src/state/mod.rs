@@ -65,6 +65,10 @@ pub(crate) const VERSION: u32 = 1;
 /// Step counts are below this: exact in `f64`, and far from overflow.
 pub(crate) const MAX_STEPS: u64 = 1 << 53;
 
+/// Rounds of [`Accumulate`] in one another that are built of a state. Nothing of use has as many, and each takes stack and a
+/// copy of the state: a short file could use up all memory.
+const MAX_ROUNDS: usize = 16;
+
 /// Everything that an optimizer remembers between steps, with its hyper-parameters.
 ///
 /// All fields are open: what stands in them is checked when it is loaded. `T` is what stands for an array.
@@ -326,6 +330,15 @@ impl StateDict<Data<'_>> {
         let Some((rest, groups)) = self.groups.split_first() else {
             return Err(Error::State(vec![Difference::new(Differs::Group, "groups", "none", "at least one")]));
         };
+        if self.rounds.len() > MAX_ROUNDS {
+            let found = self.rounds.len();
+            return Err(Error::State(vec![Difference::new(
+                Differs::Round,
+                "rounds of `Accumulate`",
+                found,
+                "at most sixteen",
+            )]));
+        }
         let mut optimizer = config(rest)?.build::<A>();
         for group in groups {
             let name = group.name.clone().unwrap_or_default();

@@ -439,6 +439,24 @@ fn scalars_empty_arrays_slices_and_six_axes_are_parameters() {
     assert_eq!(adam.state("six")[1].1.shape(), [2, 1, 3, 1, 2, 2]);
 }
 
+/// What optimizers keep for rows, columns and axes would be longer than memory.
+#[test]
+fn an_array_without_elements_costs_nothing_however_long_its_axes() {
+    for config in OptimizerConfig::all() {
+        let (mut p, g) = (Array2::<f64>::zeros((0, 1 << 40)), Array2::zeros((0, 1 << 40)));
+        let step = |optimizer: &mut dyn Optimizer<f64>, p: &mut Array2<f64>| {
+            let mut params = Params::new();
+            params.loss(1.0).add("p", p, &g).unwrap();
+            assert_eq!(optimizer.step(params), Ok(Outcome::Applied), "{config:?}");
+        };
+        let mut optimizer = config.build();
+        step(&mut *optimizer, &mut p);
+        let mut resumed = optimizer.state_dict().build::<f64>().unwrap();
+        step(&mut *resumed, &mut p);
+        assert_eq!(resumed.steps("p"), 2, "{config:?}");
+    }
+}
+
 #[test]
 fn state_is_readable_in_the_shape_of_the_parameter_whatever_its_memory_order() {
     let grad = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];

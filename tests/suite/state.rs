@@ -942,6 +942,19 @@ fn promises_are_not_believed() {
     }
 }
 
+/// Each round is an optimizer around an optimizer: many of them, eleven bytes each, took all stack.
+#[test]
+fn rounds_in_one_another_are_few() {
+    let mut state = Accumulate::new(Adam::<f32>::new(0.1), 2).state_dict();
+    state.rounds = vec![state.rounds[0].clone(); 16];
+    assert_eq!(state.view().build::<f32>().unwrap().state_view(), state);
+    for n in [17, 100_000] {
+        state.rounds = vec![state.rounds[0].clone(); n];
+        let Err(Error::State(all)) = state.view().build::<f32>() else { panic!("{n} rounds") };
+        assert_eq!(all[0].differs, Differs::Round);
+    }
+}
+
 #[test]
 fn json_has_the_numbers_that_json_does_not_know() {
     let mut momentum = ndarray_optim::Momentum::<f32>::new(0.1);

@@ -1,0 +1,154 @@
+//! Configurations and schedules from JSON, and a few steps with what they describe.
+use crate::{
+    bounded,
+    subject::{Real, any_config, bits, change, remembered},
+};
+use arbitrary::{Arbitrary, Unstructured};
+use ndarray::{ArrayD, IxDyn};
+use ndarray_optim::{
+    Optimizer, OptimizerConfig, ParamGroup, Params, ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, schedule::Schedules,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::sync::LazyLock;
+
+/// The first byte says what the others are.
+pub fn config(bytes: &[u8]) {
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    // What is of JSON ends with a line of its own, if more is needed.
+    let (text, more) = rest.iter().position(|&byte| byte == b'\n').map_or((rest, &[][..]), |at| rest.split_at(at));
+    let mut u = Unstructured::new(more);
+    match kind % 8 {
+        0 | 1 => {
+            if let Some(config) = read::<OptimizerConfig>(text) {
+                try_out(&config);
+            }
+        }
+        2 => {
+            if let Some(schedule) = read::<Schedule>(text) {
+                values(&schedule, &mut u);
+            }
+        }
+        3 => {
+            if let Some(schedules) = read::<Schedules>(text) {
+                drive(&schedules, &mut u);
+            }
+        }
+        4 => {
+            if let Some(plateau) = read::<ReduceOnPlateau>(text) {
+                observe(plateau, &mut u);
+            }
+        }
+        5 => {
+            if let Some(plateau) = read(text).and_then(|config: ReduceOnPlateauConfig| ReduceOnPlateau::new(config).ok()) {
+                observe(plateau, &mut u);
+            }
+        }
+        6 => {
+            if let Some(group) = read::<ParamGroup>(text) {
+                let mut optimizer = f32::build(&group.config);
+                let _ = optimizer.add_group(group);
+                steps(&mut *optimizer, &[2]);
+            }
+        }
+        _ => {
+            let mut u = Unstructured::new(rest);
+            if let Ok(config) = any_config(&mut u) {
+                try_out(&config);
+            }
+            let _ = any_schedule(&mut u);
+        }
+    }
+}
+
+/// What the text describes, which has to be the same after it was written.
+fn read<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(text: &[u8]) -> Option<T> {
+    let read: T = bounded(text.len(), (100_000, 1000), || serde_json::from_slice(text).ok())?;
+    let again = serde_json::to_vec(&read).expect("what was read is written");
+    assert_eq!(serde_json::from_slice::<T>(&again).expect("what was written is read"), read);
+    Some(read)
+}
+
+fn try_out(config: &OptimizerConfig) {
+    let valid = config.validate().is_ok();
+    for shape in [&[][..], &[7], &[2, 3], &[2, 0], &[3, 1, 2]] {
+        let applied = steps(&mut *f32::build(config), shape) + steps(&mut *f64::build(config), shape);
+        assert!(valid || applied == 0, "steps with hyper-parameters that are wrong");
+    }
+}
+
+/// How many of four steps are made; one that is refused changes nothing.
+fn steps<A: Real>(optimizer: &mut dyn Optimizer<A>, shape: &[usize]) -> usize {
+    let mut p = ArrayD::from_elem(IxDyn(shape), A::of(0.3));
+    let mut applied = 0;
+    for t in 1..5 {
+        let mut i = 0.0;
+        let g = ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+            i += 0.7;
+            A::of((i * f64::from(t)).sin())
+        });
+        let before = (bits(p.view()), remembered(optimizer));
+        let mut params = Params::new();
+        params.loss(1.5).add("variable", &mut p, &g).expect("the shapes are equal");
+        match optimizer.step(params) {
+            Ok(_) => applied += 1,
+            Err(_) => assert!(before == (bits(p.view()), remembered(optimizer)), "a refused step has changed something"),
+        }
+    }
+    let _ = optimizer.evaluation("variable", p.view());
+    applied
+}
+
+fn step(u: &mut Unstructured<'_>) -> u64 {
+    let shift = u.int_in_range(0..=63).unwrap_or_default();
+    u64::arbitrary(u).unwrap_or_default() >> shift
+}
+
+fn values(schedule: &Schedule, u: &mut Unstructured<'_>) {
+    let _ = schedule.validate();
+    for t in [0, 1, 2, 9, 10, 11, 1000, u64::MAX - 1, u64::MAX].into_iter().chain((0..8).map(|_| step(u))) {
+        let _ = schedule.value(t);
+    }
+}
+
+fn drive(schedules: &Schedules, u: &mut Unstructured<'_>) {
+    let config = OptimizerConfig::all().swap_remove(4);
+    let mut optimizer = f64::build(&config);
+    let group = schedules.driven.iter().find_map(|driven| driven.group.clone()).unwrap_or_default();
+    optimizer.add_group(ParamGroup::new(group, ["b"], config)).expect("the first group");
+    for _ in 0..4 {
+        let before = remembered(&*optimizer);
+        if schedules.apply(&mut *optimizer, step(u)).is_err() {
+            assert!(before == remembered(&*optimizer), "schedules that do not fit have changed something");
+        }
+        steps(&mut *optimizer, &[3]);
+    }
+}
+
+fn observe(mut plateau: ReduceOnPlateau, u: &mut Unstructured<'_>) {
+    for _ in 0..50 {
+        let (before, metric) = (plateau.lr(), f64::arbitrary(u).unwrap_or(f64::NAN));
+        let after = plateau.observe(metric);
+        let valid = plateau.config().validate().is_ok() && before >= 0.0;
+        assert!(!valid || after <= before, "{before} -> {after}");
+    }
+}
+
+/// A schedule of the catalogue with keys that may be out of any range.
+fn any_schedule(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+    let mut value = u.choose(&SCHEDULES)?.clone();
+    for _ in 0..u.int_in_range(0..=3)? {
+        change(u, &mut value)?;
+    }
+    if let Ok(schedule) = serde_json::from_value::<Schedule>(value) {
+        values(&schedule, u);
+    }
+    Ok(())
+}
+
+/// One of each, with all of its keys.
+static SCHEDULES: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let all: Vec<Schedule> = serde_json::from_str(include_str!("schedules.json")).expect("a list of schedules");
+    assert!(all.iter().map(Schedule::name).eq(Schedule::NAMES.iter().copied()), "one of each, in the crate's order");
+    all.iter().map(|schedule| serde_json::to_value(schedule).expect("schedules are JSON")).collect()
+});

@@ -1,0 +1,38 @@
+//! What the fuzz targets do with their bytes: `docs/fuzzing.md` says what each of them asserts.
+//!
+//! A function for each target, which panics where something does not hold. They need no fuzzer, so a crashing input can be looked
+//! at with the stable toolchain: `cargo run --example replay -- state artifacts/state/crash-...`.
+mod checkpoint;
+mod config;
+mod edit;
+mod layout;
+mod state;
+mod step;
+mod subject;
+
+pub use checkpoint::checkpoint;
+pub use config::config;
+pub use edit::edit;
+pub use state::state;
+pub use step::step;
+
+/// An optimizer of the catalogue, for examples, which would each compile all of them.
+pub fn build(config: &ndarray_optim::OptimizerConfig) -> Box<dyn ndarray_optim::Optimizer<f32>> {
+    subject::Real::build(config)
+}
+
+/// What a target is.
+pub type Target = fn(&[u8]);
+
+/// All of them by name.
+pub const TARGETS: [(&str, Target); 5] =
+    [("state", state), ("checkpoint", checkpoint), ("config", config), ("edit", edit), ("step", step)];
+
+/// Runs `work` and panics if it had more than `base + each * bytes` bytes of memory at once.
+fn bounded<T>(bytes: usize, (base, each): (u64, u64), work: impl FnOnce() -> T) -> T {
+    let mut out = None;
+    let info = allocation_counter::measure(|| out = Some(work()));
+    let bound = base + each * bytes as u64;
+    assert!(info.bytes_max <= bound, "{} bytes of memory for {bytes}, at most {bound} are right", info.bytes_max);
+    out.expect("work has been done")
+}

@@ -947,7 +947,7 @@ fn promises_are_not_believed() {
 fn rounds_in_one_another_are_few() {
     let mut state = Accumulate::new(Adam::<f32>::new(0.1), 2).state_dict();
     state.rounds = vec![state.rounds[0].clone(); 16];
-    assert_eq!(state.view().build::<f32>().unwrap().state_view(), state);
+    assert_eq!(state.view().build::<f32>().unwrap().state_dict(), state);
     for n in [17, 100_000] {
         state.rounds = vec![state.rounds[0].clone(); n];
         let Err(Error::State(all)) = state.view().build::<f32>() else { panic!("{n} rounds") };

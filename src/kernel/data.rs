@@ -149,7 +149,7 @@ fn strided<A: Element, E>(
 ) -> Result<(), E> {
     /// Elements of a tile, so that it fits into the second-level cache; rows that it has all the same, up to so many elements.
     const TILE: usize = 1 << 16;
-    const ROWS: usize = 64;
+    const ROWS: usize = 32;
     const MOST: usize = 1 << 21;
     let row = array.len() / array.shape().first().map_or(1, |&n| n.max(1));
     let most = if array.strides().first().is_some_and(|stride| stride.unsigned_abs() >= row) { TILE } else { MOST / 8 };
@@ -181,16 +181,28 @@ fn strided<A: Element, E>(
 
 /// Rows of a matrix whose columns are slices.
 fn gather<A: Element>(matrix: ArrayView2<'_, A>, rows: &mut [A]) {
-    /// Columns that are read together, for a cache line of each row.
+    /// Squares of so many rows and columns: a cache line of each.
     const LINE: usize = 16;
+    let width = matrix.ncols();
     for (first, columns) in (0..).step_by(LINE).zip(matrix.axis_chunks_iter(Axis(1), LINE)) {
         let mut slices: [&[A]; LINE] = [&[]; LINE];
         for (slice, column) in slices.iter_mut().zip(columns.columns()) {
             *slice = column.to_slice().unwrap_or_default();
         }
-        for (i, row) in rows.chunks_exact_mut(matrix.ncols()).enumerate() {
-            for (x, column) in row[first..].iter_mut().zip(&slices[..columns.ncols()]) {
-                *x = column.get(i).copied().unwrap_or_default();
+        for (top, rows) in (0..).step_by(LINE).zip(rows.chunks_mut(LINE * width)) {
+            let mut square = [[A::ZERO; LINE]; LINE];
+            for (line, column) in square.iter_mut().zip(slices) {
+                let column = column.get(top..).unwrap_or_default();
+                match column.first_chunk() {
+                    Some(whole) => *line = *whole,
+                    None => line.iter_mut().zip(column).for_each(|(x, &from)| *x = from),
+                }
+            }
+            for (i, row) in (0..LINE).zip(rows.chunks_exact_mut(width)) {
+                match row[first..].first_chunk_mut::<LINE>() {
+                    Some(whole) => whole.iter_mut().zip(&square).for_each(|(x, line)| *x = line[i]),
+                    None => row[first..].iter_mut().zip(&square).for_each(|(x, line)| *x = line[i]),
+                }
             }
         }
     }

@@ -714,7 +714,10 @@ impl<C: Config, A: Element> Plan<C, A> {
             return Err(Error::StateChanged { held: self.names.clone(), needed: names });
         }
         if C::GLOBAL {
-            self.scalars.get_or_insert(config.scalars());
+            // Until the first step they follow the hyper-parameters.
+            if self.t == 0 {
+                self.scalars = Some(config.scalars());
+            }
             self.sums.get_or_insert_default();
         }
         (self.cost, self.terms) = (kernel.cost() * A::COST, kernel.terms());

@@ -183,7 +183,10 @@ fn one<A: Real>(
     assert_eq!(format!("{outcome:?}"), format!("{expected:?}"), "one layout is refused and another is not");
     if outcome.is_err() {
         let after = (remembered(optimizer), all.iter().map(|lent| bits(lent.p.view())).collect());
-        assert!(after == before, "a refused step has changed something: {outcome:?}");
+        if after != before {
+            let [before, after] = [before.0, after.0].map(|state| String::from_utf8_lossy(&state).into_owned());
+            panic!("a refused step has changed something: {outcome:?}\n{before}\n{after}");
+        }
     }
     for mut lent in all {
         let found = bits(lent.now().view());

@@ -60,7 +60,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             config: self.config_of(i).describe(),
             params: self.members(i),
             frozen: i > 0 && self.groups[i - 1].frozen,
-            scalars: plan.scalars,
+            scalars: plan.scalars.filter(|_| plan.t > 0),
             steps: plan.t,
         };
         fn named<'a, A: Element>(name: &'static str, array: ArrayViewD<'a, A>) -> Named<Data<'a>> {
@@ -230,8 +230,8 @@ impl<C: Config, A: Element> Fused<C, A> {
         if found.frozen && group == 0 {
             wrong.push(Difference::new(Differs::Value, place, "frozen", "not frozen: only a group can be"));
         }
-        // They are there before the first step, from the first check of the hyper-parameters.
-        plan.scalars = if C::GLOBAL { found.scalars.or(plan.scalars) } else { None };
+        // Before the first step they are those of the hyper-parameters.
+        plan.scalars = if C::GLOBAL { found.scalars.filter(|_| found.steps > 0).or(plan.scalars) } else { None };
         plan.t = found.steps;
         (config, plan, wrong)
     }
@@ -306,7 +306,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         }
         for i in 0..self.plans.len() {
             let found = state.groups.iter().find(|group| group.name.as_deref() == self.group_name(i));
-            if let Some(group) = found.filter(|group| same && C::GLOBAL && group.steps <= MAX_STEPS)
+            if let Some(group) = found.filter(|group| same && C::GLOBAL && (1..=MAX_STEPS).contains(&group.steps))
                 && group.scalars.is_some()
             {
                 (self.plans[i].scalars, self.plans[i].t) = (group.scalars, group.steps);

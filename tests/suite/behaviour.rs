@@ -2,8 +2,9 @@
 use approx::assert_relative_eq;
 use ndarray::{Array0, Array1, Array2, Array3, ArrayD, Axis, IxDyn, arr0, array, s};
 use ndarray_optim::{
-    Adam, AdamConfig, AdamW, AdamWConfig, Error, Fused, Momentum, MomentumConfig, NonFinite, Optimizer, OptimizerConfig,
-    Outcome, ParamGroup, Params, RmsProp, RmsPropConfig, Sgd, SgdConfig,
+    Adam, AdamConfig, AdamW, AdamWConfig, Composition, Error, Fused, Momentum, MomentumConfig, NonFinite, Optimizer,
+    OptimizerConfig, Outcome, ParamGroup, Params, Prodigy, ProdigyConfig, RmsProp, RmsPropConfig, Sgd, SgdConfig,
+    wrap::{AdaptiveClip, AnyWrap, Centralize},
 };
 use std::time::{Duration, Instant};
 
@@ -439,11 +440,37 @@ fn scalars_empty_arrays_slices_and_six_axes_are_parameters() {
     assert_eq!(adam.state("six")[1].1.shape(), [2, 1, 3, 1, 2, 2]);
 }
 
-/// What optimizers keep for rows, columns and axes would be longer than memory.
+/// Numbers of a whole group begin with the first step that is made, from the hyper-parameters as they are then.
+#[test]
+fn a_refused_first_step_begins_nothing_for_a_group_either() {
+    let run = |refused: bool| {
+        let mut prodigy = Prodigy::<f64>::with(ProdigyConfig { d0: 1e-6, ..Default::default() });
+        prodigy.non_finite = NonFinite::Error;
+        let before = prodigy.state_dict();
+        let mut p = array![1.0, 2.0];
+        if refused {
+            assert!(prodigy.update(&mut p, &array![f64::NAN, 1.0]).is_err());
+            assert_eq!(prodigy.state_dict(), before);
+        }
+        prodigy.config.d0 = 1e-3;
+        for _ in 0..3 {
+            prodigy.update(&mut p, &array![0.5, 1.0]).unwrap();
+        }
+        (p, prodigy.state_dict())
+    };
+    assert_eq!(run(true), run(false));
+}
+
+/// What optimizers keep for rows, columns and axes would be longer than memory, and walks along them longer than a day.
 #[test]
 fn an_array_without_elements_costs_nothing_however_long_its_axes() {
-    for config in OptimizerConfig::all() {
-        let (mut p, g) = (Array2::<f64>::zeros((0, 1 << 40)), Array2::zeros((0, 1 << 40)));
+    let wrapped = |wrap: AnyWrap| {
+        OptimizerConfig::Composed(Composition { inner: Box::new(AdamConfig::default().into()), wrap: vec![wrap] })
+    };
+    let mut configs = OptimizerConfig::all();
+    configs.extend([wrapped(Centralize::default().into()), wrapped(AdaptiveClip::default().into())]);
+    for (config, shape) in configs.iter().flat_map(|config| [(config, (0, 1 << 40)), (config, (1 << 40, 0))]) {
+        let (mut p, g) = (Array2::<f64>::zeros(shape), Array2::zeros(shape));
         let step = |optimizer: &mut dyn Optimizer<f64>, p: &mut Array2<f64>| {
             let mut params = Params::new();
             params.loss(1.0).add("p", p, &g).unwrap();

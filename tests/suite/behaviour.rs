@@ -2,7 +2,7 @@
 use approx::assert_relative_eq;
 use ndarray::{Array0, Array1, Array2, Array3, ArrayD, Axis, IxDyn, arr0, array, s};
 use ndarray_optim::{
-    Adam, AdamConfig, AdamW, AdamWConfig, Composition, Error, Fused, Momentum, MomentumConfig, NonFinite, Optimizer,
+    Adam, AdamConfig, AdamW, AdamWConfig, ComposedConfig, Error, Fused, Momentum, MomentumConfig, NonFinite, Optimizer,
     OptimizerConfig, Outcome, ParamGroup, Params, Prodigy, ProdigyConfig, RmsProp, RmsPropConfig, Sgd, SgdConfig,
     wrap::{AdaptiveClip, AnyWrap, Centralize},
 };
@@ -465,7 +465,7 @@ fn a_refused_first_step_begins_nothing_for_a_group_either() {
 #[test]
 fn an_array_without_elements_costs_nothing_however_long_its_axes() {
     let wrapped = |wrap: AnyWrap| {
-        OptimizerConfig::Composed(Composition { inner: Box::new(AdamConfig::default().into()), wrap: vec![wrap] })
+        OptimizerConfig::Composed(ComposedConfig { inner: Box::new(AdamConfig::default().into()), wrap: vec![wrap] })
     };
     let mut configs = OptimizerConfig::all();
     configs.extend([wrapped(Centralize::default().into()), wrapped(AdaptiveClip::default().into())]);

@@ -345,8 +345,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         let index = self.groups.len();
         let mut plan = Plan::new();
         plan.check(&config).map_err(|error| error.in_group(&group))?;
-        let mut group_of = self.group_of.clone();
-        let mut moved = Vec::new();
+        let (mut added, mut moved) = (HashMap::new(), Vec::new());
         for param in params {
             let param = param.into();
             if let Some(&entry) = self.entry_of.get(&*param) {
@@ -358,7 +357,8 @@ impl<C: Config, A: Element> Fused<C, A> {
                 plan.used |= self.entries[entry].allocated;
                 moved.push(entry);
             }
-            if let Some(first) = group_of.insert(param.clone(), index) {
+            let first = self.group_of.get(&param).copied().or_else(|| added.insert(param.clone(), index));
+            if let Some(first) = first {
                 let first = self.groups.get(first).map_or(&group, |first| &first.name).clone();
                 return Err(Error::GroupedTwice { name: param, first, second: group });
             }
@@ -366,7 +366,7 @@ impl<C: Config, A: Element> Fused<C, A> {
         for entry in moved {
             self.entries[entry].group = index + 1;
         }
-        self.group_of = group_of;
+        self.group_of.extend(added);
         self.plans.push(plan);
         self.groups.push(Group { name: group, config, frozen: false });
         Ok(())

@@ -14,7 +14,11 @@ use crate::{
     },
 };
 use ndarray::{Array6, ArrayD, ArrayViewD};
-use std::{array::from_fn, collections::HashSet, iter::zip};
+use std::{
+    array::from_fn,
+    collections::{HashMap, HashSet},
+    iter::zip,
+};
 
 /// The entry of a parameter and what is left over, or all that is wrong with it.
 type StagedEntry<A> = Result<(Entry<A>, Vec<Difference>), Vec<Difference>>;
@@ -46,19 +50,23 @@ impl<C: Config, A: Element> Fused<C, A> {
         group.checked_sub(1).and_then(|group| self.groups.get(group)).map_or(&self.config, |group| &group.config)
     }
 
-    /// The names of a group's parameters.
-    fn members(&self, group: usize) -> Vec<String> {
-        let mut members: Vec<_> =
-            self.group_of.iter().filter(|&(_, &of)| of + 1 == group).map(|(name, _)| name.clone()).collect();
-        members.sort();
+    /// The names of the parameters of each group.
+    fn members(&self) -> Vec<Vec<String>> {
+        let mut members = vec![Vec::new(); self.plans.len()];
+        for (name, &group) in &self.group_of {
+            if let Some(members) = members.get_mut(group + 1) {
+                members.push(name.clone());
+            }
+        }
+        members.iter_mut().for_each(|members| members.sort());
         members
     }
 
     pub(super) fn save<'a>(&'a self) -> StateView<'a> {
-        let group = |(i, plan): (usize, &Plan<C, A>)| GroupState {
+        let group = |((i, plan), members): ((usize, &Plan<C, A>), Vec<String>)| GroupState {
             name: self.group_name(i).map(String::from),
             config: self.config_of(i).describe(),
-            params: self.members(i),
+            params: members,
             frozen: i > 0 && self.groups[i - 1].frozen,
             scalars: plan.scalars.filter(|_| plan.t > 0),
             steps: plan.t,
@@ -96,7 +104,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             non_finite: self.non_finite,
             limits: self.limits,
             skipped: self.skipped,
-            groups: self.plans.iter().enumerate().map(group).collect(),
+            groups: self.plans.iter().enumerate().zip(self.members()).map(group).collect(),
             params: self.entries.iter().map(param).collect(),
             rounds: Vec::new(),
         }
@@ -127,10 +135,19 @@ impl<C: Config, A: Element> Fused<C, A> {
 
         let mut staged = Staged { configs: Vec::new(), frozen: Vec::new(), plans: Vec::new(), entries: Vec::new() };
         let mut ready = vec![true; self.plans.len()];
-        for (i, ready) in ready.iter_mut().enumerate() {
-            let name = self.group_name(i);
-            let members = self.members(i);
-            let found = state.groups.iter().find(|group| group.name.as_deref() == name);
+        let known: HashSet<_> = (0..self.plans.len()).map(|i| self.group_name(i)).collect();
+        let (mut found_groups, mut strange) = (HashMap::new(), Vec::new());
+        for group in &state.groups {
+            let name = group.name.as_deref();
+            let is_second = found_groups.contains_key(&name);
+            if is_second || !known.contains(&name) {
+                let found = if is_second { "it twice".into() } else { format!("a group of {:?}", group.params) };
+                strange.push(Difference::new(Differs::Group, in_group(name), found, "no such group"));
+            }
+            found_groups.entry(name).or_insert(group);
+        }
+        for ((i, ready), members) in ready.iter_mut().enumerate().zip(self.members()) {
+            let found = found_groups.get(&self.group_name(i)).copied();
             let (config, plan, group_wrong) = self.stage_group(i, found, &members, state.optimizer == own);
             *ready = state.optimizer == own
                 && group_wrong.iter().all(|wrong| !matches!(wrong.differs, Differs::Config | Differs::Optimizer));
@@ -139,14 +156,7 @@ impl<C: Config, A: Element> Fused<C, A> {
             staged.frozen.push(found.is_some_and(|group| group.frozen));
             staged.plans.push(plan);
         }
-        for (i, group) in state.groups.iter().enumerate() {
-            let known = (0..self.plans.len()).any(|k| self.group_name(k) == group.name.as_deref());
-            let repeated = state.groups[..i].iter().any(|other| other.name == group.name);
-            if !known || repeated {
-                let found = if repeated { "it twice".into() } else { format!("a group of {:?}", group.params) };
-                wrong.push(Difference::new(Differs::Group, in_group(group.name.as_deref()), found, "no such group"));
-            }
-        }
+        wrong.extend(strange);
 
         let mut seen = HashSet::new();
         for param in &mut state.params {

@@ -155,7 +155,7 @@ pub trait Config: HyperParameters {
         config.downcast::<Self>().cloned()
     }
 
-    /// These hyper-parameters as [`StateDict`] keeps them, if they are of an optimizer in the catalogue.
+    /// These hyper-parameters as [`StateDict`](crate::StateDict) keeps them, if they are of an optimizer in the catalogue.
     fn describe(&self) -> Option<OptimizerConfig> {
         OptimizerConfig::of(self)
     }

@@ -78,7 +78,10 @@ impl<C: Config, A: Element> Fused<C, A> {
                 factors: &mut entry.factors,
                 parallel: *parallel,
             };
-            entry.scalars = config.direct(&now, whole);
+            // Without elements there is nothing to replace, and an axis can be too long to be walked.
+            if !whole.p.is_empty() {
+                entry.scalars = config.direct(&now, whole);
+            }
             entry.t += 1;
 
             let gathered = Mutex::new(Totals::default());

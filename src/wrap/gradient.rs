@@ -228,8 +228,7 @@ impl Wrap for Centralize {
     }
 
     fn direct<A: Element>(&self, _now: &Now, whole: &mut Whole<'_, A>) {
-        // Without elements, an axis can be too long to be walked.
-        if whole.g.ndim() >= 2 && !whole.g.is_empty() {
+        if whole.g.ndim() >= 2 {
             let axis = Axis(self.keep_axis.min(whole.g.ndim() - 1));
             for mut g in whole.g.axis_iter_mut(axis) {
                 let mean = A::of(g.iter().map(|g| g.f64()).sum::<f64>() / g.len() as f64);

@@ -4,7 +4,7 @@
 use clap::{Parser, ValueEnum};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
-    Config, Fused, Optimizer, OptimizerConfig, Parallel, Params, ReduceOnPlateau, Schedule, StateDict, Visit,
+    Optimizer, OptimizerConfig, Parallel, Params, ReduceOnPlateau, Schedule, StateDict,
     kernel::Element,
     state::{Data, ElementType, Named},
 };
@@ -18,7 +18,6 @@ use std::{
     env,
     error::Error,
     fs,
-    marker::PhantomData,
     ops::{Range, RangeInclusive},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -365,18 +364,6 @@ impl Replay for Case {
     }
 }
 
-/// The optimizer of a case, with threads as asked for.
-struct Build<A>(Parallel, PhantomData<A>);
-
-impl<A: Element> Visit for Build<A> {
-    type Out = Box<dyn Optimizer<A>>;
-    fn visit<C: Config>(self, config: &C) -> Self::Out {
-        let mut optimizer = Fused::with(config.clone());
-        optimizer.parallel = self.0;
-        Box::new(optimizer)
-    }
-}
-
 fn array<A: Element>(start: &Start, values: &[f64]) -> Result<ArrayD<A>> {
     let values: Vec<A> = values.iter().map(|&x| A::of(x)).collect();
     let n = values.len();
@@ -386,7 +373,9 @@ fn array<A: Element>(start: &Start, values: &[f64]) -> Result<ArrayD<A>> {
 
 fn build<A: Element>(case: &Case, args: &Args) -> Box<dyn Optimizer<A>> {
     let parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
-    case.optimizer.visit(Build::<A>(parallel, PhantomData))
+    let mut optimizer = case.optimizer.build();
+    optimizer.set_parallel(parallel);
+    optimizer
 }
 
 fn replay<A: Element>(case: &Case, args: &Args, place: (&Path, usize)) -> Result<Computed> {

@@ -2,13 +2,12 @@
 
 use ndarray::{Array1, Array2, ArrayD, ArrayView, ArrayViewMut, Axis, Ix2, IxDyn, Slice, s};
 use ndarray_optim::{
-    AdamConfig, AdamW, AdamWConfig, Config, Fused, MomentumConfig, MuonConfig, Now, Optimizer, OptimizerConfig, Outcome,
-    Parallel, Params, RmsPropConfig, SgdConfig, Visit,
+    AdamConfig, AdamW, AdamWConfig, Config, MomentumConfig, MuonConfig, Now, Optimizer, OptimizerConfig, Outcome, Parallel,
+    Params, RmsPropConfig, SgdConfig,
     kernel::{Arrays, At, Element, Kernel},
 };
 use proptest::prelude::*;
 use rayon::ThreadPoolBuilder;
-use std::marker::PhantomData;
 
 /// Every form of every optimizer.
 fn configs() -> Vec<OptimizerConfig> {
@@ -129,7 +128,8 @@ fn same_bits_in_any_layout<A: Element>(
     let expected = reference(config, &start, &grads);
 
     let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let mut optimizer = with_parallel::<A>(config, Parallel { min_work: 0, chunk });
+    let mut optimizer = config.build::<A>();
+    optimizer.set_parallel(Parallel { min_work: 0, chunk });
     // The layout of the parameter changes from step to step too.
     let mut theta = start.clone();
     for (k, grad) in grads.iter().enumerate() {
@@ -157,20 +157,6 @@ fn same_bits_in_any_layout<A: Element>(
         theta.assign(&of_param.view(p.view_mut(), shape));
     }
     assert!(theta.iter().zip(&expected).all(|(a, b)| bits(*a) == bits(*b)), "{config:?}\n{theta}\n{expected}");
-}
-
-/// `OptimizerConfig::build` hides where the settings of threads are.
-fn with_parallel<A: Element>(config: &OptimizerConfig, parallel: Parallel) -> Box<dyn Optimizer<A>> {
-    struct Build<A>(Parallel, PhantomData<A>);
-    impl<A: Element> Visit for Build<A> {
-        type Out = Box<dyn Optimizer<A>>;
-        fn visit<C: Config>(self, config: &C) -> Self::Out {
-            let mut optimizer = Fused::with(config.clone());
-            optimizer.parallel = self.0;
-            Box::new(optimizer)
-        }
-    }
-    config.visit(Build(parallel, PhantomData))
 }
 
 fn case() -> impl Strategy<Value = (OptimizerConfig, Vec<usize>, Vec<Layout>, usize, usize, u64)> {

@@ -567,7 +567,7 @@ fn missing_permissions_are_errors_with_the_path() {
 /// One file for each format version. They are never written again: what they hold must load for ever.
 #[test]
 fn golden_files_load() {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden_checkpoints");
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoints");
     let golden: HashSet<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     for version in 1..=FORMAT_VERSION {
         assert!(golden.contains(&*std::ffi::OsString::from(format!("v{version}.ckpt"))), "no file of version {version}");

@@ -14,7 +14,7 @@ fn main() {
     };
     let golden = |folder: &str| fs::read_dir(tests.join(folder)).unwrap().map(|file| file.unwrap().path());
 
-    for file in golden("golden_states").filter(|file| file.extension().is_some_and(|extension| extension != "ckpt")) {
+    for file in golden("fixtures/states").filter(|file| file.extension().is_some_and(|extension| extension != "ckpt")) {
         let kind = ["state", "safetensors", "json"].iter().position(|known| file.extension().unwrap() == *known);
         let name = file.file_name().unwrap().to_str().unwrap();
         write("state", name, kind.unwrap() as u8, &fs::read(&file).unwrap());
@@ -43,8 +43,8 @@ fn main() {
     let small = Checkpoint::new(5).section("w", &weight).section("b", array![0.5_f64]).section("loader", [1, 2, 3]);
     files.push(("small".into(), small.to_bytes().unwrap()));
     files.push(("empty".into(), Checkpoint::new(0).to_bytes().unwrap()));
-    for file in golden("golden_checkpoints")
-        .chain(golden("golden_states"))
+    for file in golden("fixtures/checkpoints")
+        .chain(golden("fixtures/states"))
         .filter(|file| file.extension().is_some_and(|extension| extension == "ckpt"))
     {
         files.push((file.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&file).unwrap()));
@@ -60,7 +60,7 @@ fn main() {
     }
     let mut schedules: Vec<Value> = serde_json::from_str(include_str!("../src/schedules.json")).unwrap();
     let cases: Vec<Value> =
-        serde_json::from_slice(&fs::read(tests.join("golden_schedules/schedules.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(tests.join("fixtures/schedules/schedules.json")).unwrap()).unwrap();
     schedules.extend(cases.iter().map(|case| case["schedule"].clone()));
     for (i, mut schedule) in schedules.into_iter().enumerate() {
         if schedule["name"] == "reduce_on_plateau" {

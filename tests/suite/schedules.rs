@@ -20,7 +20,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_schedules/schedules.json");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schedules/schedules.json");
     serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap()
 }
 

@@ -997,7 +997,7 @@ fn json_has_the_numbers_that_json_does_not_know() {
 /// `WRITE_STATES=1 cargo test --test suite files_of_every_version`, which leaves those that are there alone.
 #[test]
 fn files_of_every_version_load_for_ever() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_states");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/states");
     let config = composed(AdamWConfig { lr: 0.01, amsgrad: true, ..Default::default() }, vec![Ema { decay: 0.9 }.into()]);
     // Numbers whose sums and products are the same in every version of this test.
     let array = |t: usize| Array1::from_iter((0..7).map(|i| ((i * 5 + t * 3) % 11) as f32 * 0.25 - 1.0)).into_dyn();

@@ -1,5 +1,5 @@
 //! Runs that torch begins and this crate continues, and the other way round, in files that `examples/torch_state.py` carries
-//! over. The files in `tests/data/torch` are from torch itself; where Python has torch, both directions are run again.
+//! over. The files in `tests/fixtures/torch` are from torch itself; where Python has torch, both directions are run again.
 use crate::common::{self, array};
 use ndarray::ArrayD;
 use ndarray_optim::{
@@ -16,7 +16,7 @@ use std::{
     process::Command,
 };
 
-// As in `tests/data/torch/run.py`.
+// As in `tests/fixtures/torch/run.py`.
 const BEFORE: usize = 10;
 const STEPS: usize = 40;
 const LATE: (&str, usize) = ("kernel", 13);
@@ -35,7 +35,7 @@ struct Group {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/torch")
 }
 
 fn cases() -> Vec<Case> {

@@ -31,7 +31,7 @@ pub struct Expect {
 
 /// Every case of every file, in the order of the file names.
 pub fn cases() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/trajectories");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|e| e == "json"));
     files.sort();
@@ -80,6 +80,6 @@ pub const F64: f64 = 1e-12;
 pub const F32: f64 = 2e-5;
 
 /// Optimizers without golden trajectories. Public implementations of Shampoo and SOAP differ from the papers and from each other;
-/// Sophia is given estimates of curvature between its steps, which trajectories of gradients do not hold. `tests/suite/matrix.rs` and
+/// Sophia is given estimates of curvature between its steps, which trajectories of gradients do not hold. `tests/suite/shampoo_and_soap.rs` and
 /// `tests/suite/sophia.rs` have them written again, with mutants of their own.
 pub const NO_GOLDENS: [&str; 3] = ["shampoo", "soap", "sophia"];

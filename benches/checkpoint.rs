@@ -46,7 +46,7 @@ fn main() {
         let sections = NAMES.iter().zip(&matrices);
         sections.fold(Checkpoint::new(0), |checkpoint, (&name, array)| checkpoint.section(name, array))
     };
-    let mut adamw = AdamW::<f32>::new(1e-3);
+    let mut adamw = Optimizer::new(AdamW::new(1e-3));
     let mut theta = arrays[0].clone();
     adamw.update(&mut theta, &arrays[1]).unwrap();
     let run = || {
@@ -107,14 +107,14 @@ fn main() {
             Variant::new("Checkpoint::load, parameters and the state of an AdamW", || {
                 let mut checkpoint = Checkpoint::load(&once).unwrap();
                 checkpoint.restore([("params", param.view_mut().into_dyn())]).unwrap();
-                let mut resumed = AdamW::<f32>::new(1.0);
+                let mut resumed = Optimizer::<f32>::new(AdamW::new(1.0));
                 resumed.load_state_dict(checkpoint.take_state("optimizer").unwrap()).unwrap();
                 drop(black_box(resumed));
             }),
             Variant::new("the same through StateDict::from_bytes", || {
                 let checkpoint = Checkpoint::load(&as_bytes).unwrap();
                 let state = StateDict::from_bytes(checkpoint.bytes("optimizer").unwrap()).unwrap();
-                let mut resumed = AdamW::<f32>::new(1.0);
+                let mut resumed = Optimizer::<f32>::new(AdamW::new(1.0));
                 resumed.load_state_dict(state).unwrap();
                 checkpoint.restore([("params", again.view_mut().into_dyn())]).unwrap();
                 drop(black_box(resumed));

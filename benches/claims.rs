@@ -21,8 +21,12 @@ fn report(claim: &str, figure: f64, bound: &str) {
     println!("{claim:<78} {figure:>6.3}   {bound}");
 }
 
-fn serial() -> AdamW<f32> {
-    let mut adamw = AdamW::new(1e-3);
+fn threaded() -> Optimizer<f32> {
+    Optimizer::new(AdamW::new(1e-3))
+}
+
+fn serial() -> Optimizer<f32> {
+    let mut adamw = threaded();
     adamw.parallel = Parallel::SERIAL;
     adamw
 }
@@ -60,7 +64,7 @@ fn two_threads() {
     let g = numbers::<f32>(n, 2);
     let [mut lp, mut lm, mut lv] = [1, 3, 4].map(|seed| numbers::<f32>(n, seed));
     let (mut theta, grad) = (Array1::from(numbers::<f32>(n, 1)), Array1::from(g.clone()));
-    let mut adamw = AdamW::new(1e-3);
+    let mut adamw = threaded();
     let chunk = 1 << 15;
     let times = compare(
         &mut [
@@ -79,7 +83,7 @@ fn two_threads() {
     for n in [300_000, 1_000_000] {
         let grad = Array1::from(numbers::<f32>(n, 2));
         let (mut a, mut b, mut ca, mut cb) = (grad.clone(), grad.clone(), grad.clone(), grad.clone());
-        let (mut one, mut all) = (serial(), AdamW::new(1e-3));
+        let (mut one, mut all) = (serial(), threaded());
         let times = compare(
             &mut [
                 Variant::new("one", || _ = one.update(&mut a, &grad).unwrap()),
@@ -90,7 +94,7 @@ fn two_threads() {
         );
         let bound = if n == 1_000_000 { ">= 1.7" } else { "" };
         report(&format!("2 threads, {n} elements, in a loop: speed-up over 1 thread"), 1.0 / times[1].ratio, bound);
-        let (mut one, mut all) = (serial(), AdamW::new(1e-3));
+        let (mut one, mut all) = (serial(), threaded());
         let mut cold = [
             Variant::new("one", || _ = one.update(&mut ca, &grad).unwrap()),
             Variant::new("all", || _ = all.update(&mut cb, &grad).unwrap()),
@@ -109,8 +113,8 @@ fn many_arrays() {
     let grad = Array1::from(numbers::<f32>(1_000_000, 2));
     let (mut one, mut one2) = (grad.clone(), grad.clone());
     let [mut a, mut b] = [serial(), serial()];
-    let [mut a2, mut b2] = [AdamW::new(1e-3), AdamW::new(1e-3)];
-    let lend = |thetas: &mut Vec<Array1<f32>>, optimizer: &mut AdamW<f32>| {
+    let [mut a2, mut b2] = [threaded(), threaded()];
+    let lend = |thetas: &mut Vec<Array1<f32>>, optimizer: &mut Optimizer<f32>| {
         let mut params = Params::with_capacity(1000);
         for ((name, theta), grad) in names.iter().zip(thetas).zip(&grads) {
             params.add(name, theta, grad).unwrap();
@@ -188,7 +192,7 @@ fn subnormals() {
 fn sgd() {
     for n in [1000, 100_000, 10_000_000] {
         let (mut p, g) = (Array1::from(numbers::<f32>(n, 1)), Array1::from(numbers::<f32>(n, 2)));
-        let (mut q, mut sgd) = (p.clone(), Sgd::new(1e-3));
+        let (mut q, mut sgd) = (p.clone(), Optimizer::new(Sgd::new(1e-3)));
         sgd.parallel = Parallel::SERIAL;
         let times = compare(
             &mut [

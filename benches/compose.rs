@@ -6,7 +6,7 @@ mod common;
 use common::{Variant, compare, limit, numbers, traffic};
 use ndarray::{Array1, Zip};
 use ndarray_optim::{
-    AdamW, AdamWConfig, Compose, ComposedConfig, Fused, Optimizer, OptimizerConfig, Parallel,
+    AdamW, AnyAlgorithm, Compose, Optimizer, Parallel,
     kernel::Arrays,
     wrap::{ClipByValue, Ema},
 };
@@ -44,20 +44,20 @@ fn main() {
             _ => parallel_limit(arrays, p, g, state),
         };
 
-        let config = AdamWConfig { lr: 1e-3, ..Default::default() };
-        let mut plain = AdamW::<f32>::with(config);
-        let mut typed = Fused::<_, f32>::with(config.clip_by_value(0.9).ema(0.999));
-        let mut clipped = Fused::<_, f32>::with(config.clip_by_global_norm(1.0));
-        let mut separate = AdamW::<f32>::with(config);
-        for optimizer in [&mut plain, &mut separate] {
+        let adamw = AdamW::new(1e-3);
+        let wrap = [ClipByValue { max_value: 0.9 }.into(), Ema { decay: 0.999 }.into()];
+        let [mut plain, mut separate, mut typed, mut file, mut clipped, mut watched] = [
+            Optimizer::new(adamw),
+            Optimizer::new(adamw),
+            Optimizer::new(adamw.clip_by_value(0.9).ema(0.999)),
+            Optimizer::new(AnyAlgorithm::from(adamw).in_wrappers(wrap)),
+            Optimizer::new(adamw.clip_by_global_norm(1.0)),
+            Optimizer::new(adamw.watch()),
+        ]
+        .map(|mut optimizer: Optimizer<f32>| {
             optimizer.parallel = parallel;
-        }
-        let mut watched = Fused::<_, f32>::with(config.watch());
-        (typed.parallel, clipped.parallel, watched.parallel) = (parallel, parallel, parallel);
-        let wrap = vec![ClipByValue { max_value: 0.9 }.into(), Ema { decay: 0.999 }.into()];
-        let file = OptimizerConfig::Composed(ComposedConfig { inner: Box::new(config.into()), wrap });
-        let mut file = file.build::<f32>();
-        file.set_parallel(parallel);
+            optimizer
+        });
         let [mut a, mut b, mut c, mut d, mut e, mut h] = [(); 6].map(|()| theta());
         let (mut scratch, mut average) = (theta(), theta());
 

@@ -9,7 +9,7 @@ use common::{
 };
 use criterion::{BenchmarkId, Criterion};
 use ndarray::{Array1, Array2, ShapeBuilder, Zip, s};
-use ndarray_optim::{Adam, Config, Fused, Momentum, Optimizer, Parallel, Params, RmsProp, kernel::Element};
+use ndarray_optim::{Adam, Momentum, Optimizer, Parallel, Params, RmsProp, kernel::Element};
 use serde_json::Value;
 use std::{cell::RefCell, env, fs, path::PathBuf, time::Duration};
 
@@ -43,17 +43,21 @@ fn arrays<A: Element>(n: usize) -> [Array1<A>; 4] {
     arrays
 }
 
-fn serial<C: Config, A: Element>(mut optimizer: Fused<C, A>) -> Fused<C, A> {
+fn serial<A: Element>(mut optimizer: Optimizer<A>) -> Optimizer<A> {
     optimizer.parallel = Parallel::SERIAL;
     optimizer
 }
 
+fn adam<A: Element>() -> Optimizer<A> {
+    Optimizer::new(Adam::new(1e-3))
+}
+
 /// One array, one moment: Momentum and RMSProp.
-fn one_moment<A: Element, C: Config>(
+fn one_moment<A: Element>(
     c: &mut Criterion,
     name: &str,
     n: usize,
-    make: fn() -> Fused<C, A>,
+    make: fn() -> Optimizer<A>,
     by_hand: impl Fn(&mut [A], &[A], &mut [A]),
     one: impl Fn(&mut A, A, &mut A) + Copy + Sync + Send,
 ) {
@@ -78,14 +82,15 @@ fn one_moment<A: Element, C: Config>(
     );
 }
 
-fn adam<A: Element>(c: &mut Criterion, name: &str, n: usize) {
+/// One array, two moments: Adam.
+fn two_moments<A: Element>(c: &mut Criterion, name: &str, n: usize) {
     let [p, g, m, v] = arrays::<A>(n);
     let scalars = AdamWScalars::<A>::at(1000);
     let plain = || (p.to_vec(), m.to_vec(), v.to_vec());
     let ((mut lp, mut lm, mut lv), (mut hp, mut hm, mut hv)) = (plain(), plain());
     let [mut zp, mut zm, mut zv, mut pp, mut pm, mut pv] = [&p, &m, &v, &p, &m, &v].map(Array1::clone);
     let (mut a, mut b) = (p.clone(), p.clone());
-    let (mut alone, mut threads) = (serial(Adam::new(1e-3)), Adam::new(1e-3));
+    let (mut alone, mut threads) = (serial(adam()), adam());
     let slice = g.as_slice().unwrap_or_default();
     let one = |p: &mut A, &g: &A, m: &mut A, v: &mut A| scalars.adam(p, g, m, v);
     group(
@@ -106,29 +111,29 @@ fn sizes<A: Element>(c: &mut Criterion, of: &str) {
     for (n, size) in
         [(100, "1e2"), (1000, "1e3"), (10_000, "1e4"), (100_000, "1e5"), (1_000_000, "1e6"), (10_000_000, "1e7")]
     {
-        one_moment::<A, _>(
+        one_moment::<A>(
             c,
             &format!("momentum/{of}/{size}"),
             n,
-            || Momentum::new(1e-3),
+            || Optimizer::new(Momentum::new(1e-3)),
             |p, g, m| momentum_by_hand(A::of(0.9), A::of(1e-3), p, g, m),
             |p, g, m| {
                 *m = A::of(0.9) * *m + A::of(1.0 - 0.9) * g;
                 *p = *p - A::of(1e-3) * *m;
             },
         );
-        one_moment::<A, _>(
+        one_moment::<A>(
             c,
             &format!("rmsprop/{of}/{size}"),
             n,
-            || RmsProp::new(1e-3),
+            || Optimizer::new(RmsProp::new(1e-3)),
             |p, g, v| rmsprop_by_hand(A::of(0.99), A::of(1e-3), A::of(1e-8), p, g, v),
             |p, g, v| {
                 *v = A::of(0.99) * *v + A::of(1.0 - 0.99) * g * g;
                 *p = *p - A::of(1e-3) * (g / (v.sqrt() + A::of(1e-8)));
             },
         );
-        adam::<A>(c, &format!("adam/{of}/{size}"), n);
+        two_moments::<A>(c, &format!("adam/{of}/{size}"), n);
     }
 }
 
@@ -150,14 +155,14 @@ fn layouts(c: &mut Criterion) {
     for (name, p, g) in cases {
         let [mut m, mut v] = [p.map(|x| x.abs()), p.map(|x| x.abs())];
         let (mut zp, mut up) = (p.clone(), p);
-        let mut adam = serial(Adam::new(1e-3));
+        let mut adam = serial(adam());
         let zip = || Zip::from(&mut zp).and(&g).and(&mut m).and(&mut v).for_each(one);
         let update = || _ = adam.update(&mut up, &g);
         group(c, &format!("layout/{name}"), vec![limit(), ("Zip", Box::new(zip)), ("update, 1 thread", Box::new(update))]);
     }
     for (name, part) in [("left half", s![.., ..edge]), ("every other column", s![.., ..;2])] {
         let (mut zp, mut up, g, mut m, mut v) = (wide(), wide(), wide(), wide().map(|x| x.abs()), wide().map(|x| x.abs()));
-        let mut adam = serial(Adam::new(1e-3));
+        let mut adam = serial(adam());
         let zip = || {
             let (m, v) = (m.slice_mut(part), v.slice_mut(part));
             Zip::from(zp.slice_mut(part)).and(g.slice(part)).and(m).and(v).for_each(one);
@@ -171,7 +176,7 @@ fn layouts(c: &mut Criterion) {
 fn many(c: &mut Criterion) {
     let names: Vec<String> = (0..1000).map(|i| format!("layer{i}.weight")).collect();
     let grads: Vec<_> = (0..1000).map(|i| Array1::from(numbers::<f32>(1000, i))).collect();
-    let step = |optimizer: &mut Adam<f32>, thetas: &mut Vec<Array1<f32>>| {
+    let step = |optimizer: &mut Optimizer<f32>, thetas: &mut Vec<Array1<f32>>| {
         let mut params = Params::with_capacity(1000);
         for ((name, theta), grad) in names.iter().zip(thetas).zip(&grads) {
             if params.add(name, theta, grad).is_err() {
@@ -183,7 +188,7 @@ fn many(c: &mut Criterion) {
     let plain = || (0..1000).map(|_| arrays::<f32>(1000).map(|a| a.to_vec())).collect::<Vec<_>>();
     let (mut limit, mut zip) = (plain(), (0..1000).map(|_| arrays::<f32>(1000)).collect::<Vec<_>>());
     let (mut a, mut b) = (grads.clone(), grads.clone());
-    let (mut alone, mut threads) = (serial(Adam::new(1e-3)), Adam::new(1e-3));
+    let (mut alone, mut threads) = (serial(adam()), adam());
     let scalars = AdamWScalars::<f32>::at(1000);
     let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| scalars.adam(p, g, m, v);
     let variants: Vec<Timed<'_>> = vec![

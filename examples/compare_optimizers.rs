@@ -11,7 +11,7 @@ use common::{
     report,
 };
 use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
-use ndarray_optim::{Optimizer, OptimizerConfig, Params};
+use ndarray_optim::{AnyAlgorithm, Optimizer, Params};
 use ndarray_rand::{RandomExt, rand_distr::Normal};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use rayon::prelude::*;
@@ -130,32 +130,37 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 /// The optimizers that were asked for.
-fn optimizers(args: &Args) -> Result<Vec<(String, OptimizerConfig)>, Box<dyn Error>> {
-    let all = OptimizerConfig::all();
+fn optimizers(args: &Args) -> Result<Vec<(String, AnyAlgorithm)>, Box<dyn Error>> {
+    let all = AnyAlgorithm::all();
     let mut chosen = Vec::new();
     for name in &args.optimizers {
-        let found: Vec<_> =
-            all.iter().filter(|config| name == config.name() || name == "all" && steps_biases(config)).cloned().collect();
+        let found: Vec<_> = all
+            .iter()
+            .filter(|algorithm| name == algorithm.name() || name == "all" && steps_biases(algorithm))
+            .cloned()
+            .collect();
         if found.is_empty() {
-            let known: Vec<_> = all.iter().map(OptimizerConfig::name).collect();
+            let known: Vec<_> = all.iter().map(AnyAlgorithm::name).collect();
             return Err(format!("there is no optimizer `{name}`; there are {} and `all`", known.join(", ")).into());
         }
-        chosen.extend(found.into_iter().map(|config| (config.name().to_string(), config)));
+        chosen.extend(found.into_iter().map(|algorithm| (algorithm.name().to_string(), algorithm)));
     }
     if let Some(file) = &args.config {
         let reader = BufReader::new(File::open(file).map_err(|error| format!("{}: {error}", file.display()))?);
-        let more: Vec<OptimizerConfig> =
+        let more: Vec<AnyAlgorithm> =
             serde_json::from_reader(reader).map_err(|error| format!("{}: {error}", file.display()))?;
-        chosen.extend(more.into_iter().enumerate().map(|(i, config)| (format!("{} #{}", config.name(), i + 1), config)));
+        chosen.extend(
+            more.into_iter().enumerate().map(|(i, algorithm)| (format!("{} #{}", algorithm.name(), i + 1), algorithm)),
+        );
     }
     chosen.dedup();
     Ok(chosen)
 }
 
 /// Whether an optimizer takes vectors, as the biases are; who asks for another one by name is told why it cannot run.
-fn steps_biases(config: &OptimizerConfig) -> bool {
+fn steps_biases(algorithm: &AnyAlgorithm) -> bool {
     let (mut bias, grad) = (ndarray::arr1(&[0.0]), ndarray::arr1(&[0.0]));
-    config.build::<f64>().update_with_loss(&mut bias, &grad, 0.0).is_ok()
+    Optimizer::new(algorithm.clone()).update_with_loss(&mut bias, &grad, 0.0).is_ok()
 }
 
 /// How long a run is.
@@ -168,14 +173,14 @@ fn steps(objective: &Objective, batch: Option<usize>) -> usize {
     }
 }
 
-fn train(run: &Run<'_>, (_, config): &(String, OptimizerConfig)) -> Result<Trace, ndarray_optim::Error> {
+fn train(run: &Run<'_>, (_, algorithm): &(String, AnyAlgorithm)) -> Result<Trace, ndarray_optim::Error> {
     let objective = run.objective;
     let mut rng = StdRng::seed_from_u64(run.seed);
     let mut model = objective.zeros();
     if let Ok(normal) = Normal::new(0.0, 0.01) {
         model.w = ndarray::Array2::random_using(model.w.dim(), normal, &mut rng);
     }
-    let mut optimizer = config.build::<f64>();
+    let mut optimizer = Optimizer::new(algorithm.clone());
     optimizer.set_lr(run.lr);
     let mut rows: Vec<usize> = (0..objective.rows()).collect();
     let mut at = rows.len();
@@ -199,7 +204,7 @@ fn train(run: &Run<'_>, (_, config): &(String, OptimizerConfig)) -> Result<Trace
         if run.batch.is_none() {
             gaps.extend(objective.gap(value).map(|gap| ((step - 1) as f64, gap)));
         } else if step == next {
-            gaps.extend(objective.gap(value_of(objective, &*optimizer, &model)).map(|gap| ((step - 1) as f64, gap)));
+            gaps.extend(objective.gap(value_of(objective, &optimizer, &model)).map(|gap| ((step - 1) as f64, gap)));
             next = step + 1 + step / 32;
         }
         if !value.is_finite() {
@@ -210,13 +215,13 @@ fn train(run: &Run<'_>, (_, config): &(String, OptimizerConfig)) -> Result<Trace
         params.loss(value).add("weight", w, &grad.w)?.add("bias", b, &grad.b)?;
         optimizer.step(params)?;
     }
-    gaps.extend(objective.gap(value_of(objective, &*optimizer, &model)).map(|gap| (run.steps as f64, gap)));
+    gaps.extend(objective.gap(value_of(objective, &optimizer, &model)).map(|gap| (run.steps as f64, gap)));
     gaps.iter_mut().for_each(|(_, gap)| *gap = gap.max(objective.floor()));
     Ok(Trace { gaps })
 }
 
 /// The value at the point that the optimizer would have evaluated.
-fn value_of(objective: &Objective, optimizer: &dyn Optimizer<f64>, model: &Model) -> f64 {
+fn value_of(objective: &Objective, optimizer: &Optimizer<f64>, model: &Model) -> f64 {
     let w = optimizer.evaluation("weight", model.w.view().into_dyn()).into_dimensionality();
     let b = optimizer.evaluation("bias", model.b.view().into_dyn()).into_dimensionality();
     w.and_then(|w| b.map(|b| objective.value(&Model { w, b }))).unwrap_or(f64::NAN)
@@ -244,7 +249,7 @@ fn compare(
     args: &Args,
     objective: &Objective,
     batch: Option<usize>,
-    optimizers: &[(String, OptimizerConfig)],
+    optimizers: &[(String, AnyAlgorithm)],
     done: &[&(Run<'_>, Trace)],
 ) -> [Panel; 2] {
     let (rows, steps) = (objective.rows(), done.first().map_or(0, |(run, _)| run.steps));
@@ -253,11 +258,12 @@ fn compare(
         Some(batch) => format!("{} regression, batches of {batch} of {rows} rows, {steps} steps", objective.name),
     };
     println!("\n{what}");
+    let width = optimizers.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     println!(
-        "{:<14} {:>8} {:>10} {:>10} {:>10} {:>10}   lr within 10 x of the best gap",
+        "{:<width$} {:>8} {:>10} {:>10} {:>10} {:>10}   lr within 10 x of the best gap",
         "", "best lr", "final gap", "to 1e-2", "to 1e-4", "to 1e-6"
     );
-    let (mut curves, mut sweeps) = (Vec::new(), Vec::new());
+    let (mut curves, mut sweeps, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
     for (i, (name, _)) in optimizers.iter().enumerate() {
         let of_lr = |lr: f64| {
             let mut traces: Vec<_> =
@@ -277,7 +283,7 @@ fn compare(
         });
         let good: Vec<_> = sweep.iter().filter(|(_, g)| *g <= 10.0 * gap).map(|(lr, _)| lr.to_string()).collect();
         println!(
-            "{name:<14} {best:>8} {:>10} {:>10} {:>10} {:>10}   {}",
+            "{name:<width$} {best:>8} {:>10} {:>10} {:>10} {:>10}   {}",
             if gap > objective.floor() { format!("{gap:.1e}") } else { format!("<{:.0e}", objective.floor()) },
             hits[0],
             hits[1],
@@ -290,8 +296,15 @@ fn compare(
         let start = points.first().map_or(f64::INFINITY, |&(_, gap)| 10.0 * gap);
         let mut curve = thin(points);
         curve.retain(|&(_, gap)| gap <= start);
-        curves.push(Line { name: format!("{name}, lr {best}"), points: curve });
-        sweeps.push(Line { name: name.clone(), points: sweep.into_iter().filter(|&(_, gap)| gap <= start).collect() });
+        curves.push(Line { name: format!("{name}, lr {best}"), rank: 0, points: curve });
+        let points = sweep.into_iter().filter(|&(_, gap)| gap <= start).collect();
+        sweeps.push(Line { name: name.clone(), rank: 0, points });
+        gaps.push(gap);
+    }
+    let mut order: Vec<_> = (0..gaps.len()).collect();
+    order.sort_by(|&a, &b| gaps[a].total_cmp(&gaps[b]));
+    for (rank, i) in order.into_iter().enumerate() {
+        (curves[i].rank, sweeps[i].rank) = (rank, rank);
     }
     [
         Panel { title: what.clone(), x: "step", y: "gap to the optimum", dots: false, lines: curves },

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let (state, params) = StateDict::from_safetensors(&fs::read(&args.from)?)?;
-    let mut optimizer = state.build::<f64>()?; // AdamW with torch's hyper-parameters, groups and averages
+    let mut optimizer = Optimizer::<f64>::from_state(state)?; // AdamW with torch's hyper-parameters, groups and averages
     // torch.nn.Linear keeps its weight as outputs x features.
     let mut model = Model { w: param(&params, "weight")?.reversed_axes(), b: param(&params, "bias")? };
 

@@ -29,10 +29,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let objective = Objective::diabetes(&args.data)?;
-    let optimizers: [(&str, Box<dyn Optimizer<f64>>); 3] = [
-        ("momentum", Box::new(Momentum::new(0.3))),
-        ("rmsprop", Box::new(RmsProp::new(0.1))),
-        ("adam", Box::new(Adam::new(1.0))),
+    let optimizers = [
+        ("momentum", Optimizer::new(Momentum::new(0.3))),
+        ("rmsprop", Optimizer::new(RmsProp::new(0.1))),
+        ("adam", Optimizer::new(Adam::new(1.0))),
     ];
     println!("{} rows, {} features; mean squared error / 2", objective.rows(), objective.features().len());
     let mut models = Vec::new();

@@ -28,10 +28,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let objective = Objective::breast_cancer(&args.data)?;
-    let optimizers: [(&str, Box<dyn Optimizer<f64>>); 3] = [
-        ("momentum", Box::new(Momentum::new(1.0))),
-        ("rmsprop", Box::new(RmsProp::new(0.003))),
-        ("adam", Box::new(Adam::new(0.03))),
+    let optimizers = [
+        ("momentum", Optimizer::new(Momentum::new(1.0))),
+        ("rmsprop", Optimizer::new(RmsProp::new(0.003))),
+        ("adam", Optimizer::new(Adam::new(0.03))),
     ];
     println!("{} rows, {} features", objective.rows(), objective.features().len());
     for (name, mut optimizer) in optimizers {

@@ -4,9 +4,10 @@
 use clap::{Parser, ValueEnum};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
-    Optimizer, OptimizerConfig, Parallel, Params, ReduceOnPlateau, Schedule, StateDict,
+    AnyAlgorithm, Group, Optimizer, Parallel, Params, ReduceOnPlateau, Schedule, StateDict,
     kernel::Element,
     state::{Data, ElementType, Named},
+    wrap::ClipByGlobalNorm,
 };
 use rayon::ThreadPoolBuilder;
 use serde::{
@@ -70,7 +71,11 @@ enum Dtype {
 #[derive(Deserialize)]
 struct Case {
     id: String,
-    optimizer: OptimizerConfig,
+    optimizer: AnyAlgorithm,
+    #[serde(default)]
+    groups: Vec<Group>,
+    #[serde(default)]
+    clip_by_global_norm: Option<ClipByGlobalNorm>,
     params: Vec<Start>,
     grads: Vec<Vec<Vec<f64>>>,
     #[serde(default)]
@@ -371,19 +376,20 @@ fn array<A: Element>(start: &Start, values: &[f64]) -> Result<ArrayD<A>> {
     Ok(ArrayD::from_shape_vec(IxDyn(&start.shape), values).map_err(wrong)?)
 }
 
-fn build<A: Element>(case: &Case, args: &Args) -> Box<dyn Optimizer<A>> {
-    let parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
-    let mut optimizer = case.optimizer.build();
-    optimizer.set_parallel(parallel);
-    optimizer
+fn build<A: Element>(case: &Case, args: &Args) -> Result<Optimizer<A>> {
+    let mut optimizer = Optimizer::new(case.optimizer.clone());
+    optimizer.parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
+    optimizer.clip = case.clip_by_global_norm.clone();
+    case.groups.iter().try_for_each(|group| optimizer.add_group(group.clone()))?;
+    Ok(optimizer)
 }
 
 fn replay<A: Element>(case: &Case, args: &Args, place: (&Path, usize)) -> Result<Computed> {
-    let mut optimizer = build::<A>(case, args);
+    let mut optimizer = build::<A>(case, args)?;
     let mut params = case.params.iter().map(|start| array::<A>(start, &start.values)).collect::<Result<Vec<_>>>()?;
     let last = case.expect.iter().map(|point| point.step).max().unwrap_or(0);
     let stop = stop(args, last);
-    let mut expect = advance(case, &mut *optimizer, &mut params, 1..=stop.unwrap_or(last))?;
+    let mut expect = advance(case, &mut optimizer, &mut params, 1..=stop.unwrap_or(last))?;
     if stop.is_some() {
         let named = |(start, param): (&Start, ArrayD<A>)| Named { name: start.name.clone(), data: Data::from(param) };
         let saved = Saved { state: optimizer.state_dict(), params: case.params.iter().zip(params).map(named).collect() };
@@ -398,7 +404,7 @@ fn replay<A: Element>(case: &Case, args: &Args, place: (&Path, usize)) -> Result
 /// Makes these steps; the points that are asked for among them.
 fn advance<A: Element>(
     case: &Case,
-    optimizer: &mut dyn Optimizer<A>,
+    optimizer: &mut Optimizer<A>,
     params: &mut [ArrayD<A>],
     steps: RangeInclusive<usize>,
 ) -> Result<Vec<Point>> {
@@ -487,7 +493,7 @@ type Later = Vec<(usize, Vec<Vec<u64>>)>;
 /// The steps after the interruption.
 fn resume<A: Element>(case: &Case, args: &Args, saved: &[u8]) -> Result<String> {
     let saved = Saved::read(saved, args.format)?;
-    let mut optimizer = build::<A>(case, args);
+    let mut optimizer = build::<A>(case, args)?;
     optimizer.load_state_dict(saved.state)?;
     let find = |start: &Start| {
         let named = saved.params.iter().find(|named| named.name == start.name);
@@ -496,7 +502,7 @@ fn resume<A: Element>(case: &Case, args: &Args, saved: &[u8]) -> Result<String> 
     let mut params = case.params.iter().map(find).collect::<Result<Vec<_>>>()?;
     let last = case.expect.iter().map(|point| point.step).max().unwrap_or(0);
     let first = usize::try_from(args.interrupt.unwrap_or(1))? + 1;
-    let points = advance(case, &mut *optimizer, &mut params, first..=last)?;
+    let points = advance(case, &mut optimizer, &mut params, first..=last)?;
     let bits = |params: Vec<Vec<f64>>| params.into_iter().map(|p| p.into_iter().map(f64::to_bits).collect()).collect();
     let later: Later = points.into_iter().map(|point| (point.step, bits(point.params))).collect();
     Ok(serde_json::to_string(&later)?)

@@ -65,8 +65,8 @@ def from_torch(optimizer, saved, names):
             raise ValueError(f"group {i} is not one of {optimizer}: {group}")
         group_name = f"group{i}" if i > 0 else None
         group_states.append({
-            "name": group_name, "config": {"name": optimizer, **{field: plain(group[field]) for field in fields}},
-            "params": sorted(name_of[number] for number in group["params"]) if i > 0 else [],
+            "name": group_name, "params": sorted(name_of[number] for number in group["params"]) if i > 0 else [],
+            "optimizer": optimizer, "algorithm": {"name": optimizer, **{field: plain(group[field]) for field in fields}},
             "frozen": False, "scalars": None, "steps": 0,
         })
         arrays = [array for array, condition in all_arrays.items() if condition is None or group[condition]]
@@ -98,37 +98,53 @@ def from_torch(optimizer, saved, names):
     for array in (array for param in param_states for array in param["arrays"]):
         array["data"]["element"] = element
     state = {
-        "version": 1, "element": element, "optimizer": optimizer, "non_finite": "propagate",
-        "limits": {"norm": None, "skipped": None}, "skipped": 0,
-        "groups": group_states, "params": param_states, "rounds": [],
+        "version": 1, "element": element, "non_finite": "propagate",
+        "limits": {"norm": None, "skipped": None}, "clip": None, "skipped": 0,
+        "groups": group_states, "params": param_states, "accumulation": None,
     }
     tensors = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     return tensors, {KEY: json.dumps(state), "torch": str(torch.__version__)}
 
 
+def selected(select, tensors, arrays):
+    """The parameters in the file whose names begin with a prefix, or which have so many axes."""
+    names = [name for name in tensors if name not in arrays]
+    if "prefix" in select:
+        return [name for name in names if name.startswith(select["prefix"])]
+    return [name for name in names if tensors[name].dim() == select["rank"]]
+
+
 def to_torch(tensors, state, names):
     """What `torch.save` is to write."""
-    if state["rounds"] or any(group["frozen"] for group in state["groups"]):
-        raise ValueError("torch's optimizers have no unfinished rounds and no frozen groups")
+    if state["accumulation"] or state["clip"] or any(group["frozen"] for group in state["groups"]):
+        raise ValueError("torch's optimizers accumulate and clip no gradients and have no frozen groups")
     params = {param["name"]: param for param in state["params"]}
-    group_of = {name: group["name"] for group in state["groups"] for name in group["params"]}
+    arrays = {f"{name}.{array['name']}" for name, param in params.items() for array in param["arrays"]}
+    group_of = {
+        name: group["name"]
+        for group in state["groups"]
+        for name in (group["params"] if isinstance(group["params"], list) else selected(group["params"], tensors, arrays))
+    }
+    group_of.update({name: param["group"] for name, param in params.items()})  # they may have been moved
     names = names or list(params)
     left = (set(params) | set(group_of)) - set(names)
     if left:
         raise ValueError(f"give all names, in the order of torch's parameters: {sorted(left)} have no place in {names}")
-    model, states, groups, number = dict(tensors), {}, [], 0
+    model, states, groups, kinds, number = dict(tensors), {}, [], set(), 0
     for group in state["groups"]:
-        config = dict(group["config"])
-        optimizer = config.pop("name")
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"`{state['optimizer']}` has no counterpart here")
-        fields, _ = OPTIMIZERS[optimizer]
-        unknown = [field for field, value in config.items() if value and field not in fields]
-        if unknown:
-            raise ValueError(f"torch's {optimizer} has no {unknown}")
         members = [name for name in names if group_of.get(name) == group["name"]]
         if group["name"] is None and not members and group_of:
             continue  # all are in groups
+        optimizer, config = group["optimizer"], dict(group["algorithm"] or {})
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"`{optimizer}` has no counterpart here")
+        kinds.add(optimizer)
+        if len(kinds) > 1:
+            raise ValueError(f"torch has one optimizer for all groups, not {sorted(kinds)}")
+        fields, _ = OPTIMIZERS[config.pop("name")]
+        unknown = [field for field, value in config.items() if value and field not in fields]
+        if unknown:
+            raise ValueError(f"torch's {optimizer} has no {unknown}")
         first = number
         for number, name in enumerate(members, first):
             param = params.get(name, {"steps": 0, "begun": False, "arrays": []})

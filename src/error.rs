@@ -1,4 +1,4 @@
-use crate::state::Difference;
+use crate::difference::{Difference, list};
 use thiserror::Error;
 
 /// Why a step, or a change of an optimizer, was refused.
@@ -123,10 +123,10 @@ pub enum Error {
     UnknownField {
         /// The name that was asked for.
         field: String,
-        /// The configuration type of the optimizer.
-        optimizer: &'static str,
+        /// The algorithm, with its wrappers.
+        optimizer: String,
     },
-    /// A parameter is named by two groups, or twice by one.
+    /// A parameter is selected by two groups, or named twice by one.
     #[error("parameter `{name}` is in group `{first}` and again in group `{second}`")]
     GroupedTwice {
         /// Name of the parameter.
@@ -136,15 +136,19 @@ pub enum Error {
         /// The group that asked for it too.
         second: String,
     },
-    /// A group's hyper-parameters are those of another optimizer.
-    #[error("group `{group}` is for `{given}`, but the optimizer is {optimizer}")]
-    OtherOptimizer {
-        /// Name of the group.
-        group: String,
-        /// The optimizer of the group.
-        given: &'static str,
-        /// The configuration type of the optimizer it was added to.
-        optimizer: &'static str,
+    /// No parameter has this name.
+    #[error("there is no parameter `{name}`")]
+    UnknownParameter {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The algorithm cannot do what was asked for.
+    #[error("{optimizer} cannot {what}")]
+    Unsupported {
+        /// The algorithm, with its wrappers.
+        optimizer: String,
+        /// What it cannot do.
+        what: &'static str,
     },
     /// An option that decides which state is kept (`amsgrad`, `centered`, a `momentum` of 0) changed after the first step.
     #[error(
@@ -191,7 +195,7 @@ pub enum Error {
         rows: usize,
     },
     /// A state does not fit the optimizer it is loaded into.
-    #[error("the state does not fit:{}", crate::state::list(.0))]
+    #[error("the state does not fit:{}", list(.0))]
     State(
         /// Everything that does not.
         Vec<Difference>,

@@ -1,5 +1,9 @@
 //! The diagonal of a Hessian from products with vectors.
-use crate::{Error, error::check, kernel::Element, random::nth};
+use crate::{
+    array::Element,
+    error::{Error, check},
+    random::nth,
+};
 use ndarray::{Array, ArrayView, Dimension, Zip};
 
 /// An estimate of the diagonal of the Hessian `H` at `at`, from products with vectors of random signs:

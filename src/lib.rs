@@ -1,15 +1,17 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
-//! Optimizers for parameters held in plain [`ndarray`] arrays: Momentum, RMSProp, Adam and their family, as fused kernels that
-//! read and write every array once a step, on as many threads as the step is worth.
+//! Optimizers for parameters held in plain [`ndarray`] arrays: Momentum, RMSProp, Adam and their family, as fused kernels
+//! that read and write every array once a step, on as many threads as the step is worth.
 //!
-//! Keep your own arrays, compute gradients however you like, and call [`update`](Optimizer::update) for one array:
+//! There is one optimizer type, [`Optimizer`]: it holds an algorithm, a plain struct of hyper-parameters such as [`Adam`], and
+//! the state of every parameter. Keep your own arrays, compute gradients however you like, and call
+//! [`update`](Optimizer::update) for one array:
 //!
 //! ```
 //! use ndarray::array;
 //! use ndarray_optim::{Adam, Optimizer};
 //!
-//! let mut adam = Adam::new(0.1);
+//! let mut adam = Optimizer::new(Adam::new(0.1));
 //! let mut theta = array![1.0, -2.0];
 //! for _ in 0..300 {
 //!     let grad = 2.0 * (&theta - 3.0);            // of |theta - 3|^2
@@ -19,72 +21,91 @@
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
 //!
-//! or lend many arrays of different rank, by name, for one [`step`](Optimizer::step): see [`Params`]. Some of them can have
-//! hyper-parameters of their own: see [`ParamGroup`]. [`OptimizerConfig`] describes any optimizer in a file. What goes around an
-//! optimizer, from clipping to averages of the parameters, is in [`wrap`], learning rates that change in [`schedule`].
+//! or lend many arrays of different rank, by name, for one [`step`](Optimizer::step): see [`Params`]. Each [`Group`] of
+//! parameters can have another algorithm:
 //!
-//! # Optimizers
+//! ```
+//! use ndarray::array;
+//! use ndarray_optim::{AdamW, Group, Muon, Optimizer, Params, Select, wrap::ClipByGlobalNorm};
 //!
-//! | optimizer | what it is |
+//! let mut optimizer = Optimizer::new(AdamW::new(1e-3));
+//! optimizer.add_group(Group::new("matrices", Select::rank(2), Muon::new(0.02)))?;
+//! optimizer.clip = Some(ClipByGlobalNorm { max_norm: 1.0, ..Default::default() }); // of all gradients together
+//!
+//! let (mut w, mut b) = (array![[1.0, 2.0], [3.0, 4.0]], array![0.0, 0.0]);
+//! let (dw, db) = (array![[0.1, 0.2], [0.3, 0.4]], array![0.5, 0.5]);
+//! let mut params = Params::new();
+//! params.add("weight", &mut w, &dw)?.add("bias", &mut b, &db)?;
+//! optimizer.step(params)?;
+//! # Ok::<(), ndarray_optim::Error>(())
+//! ```
+//!
+//! Wrappers around an algorithm, from clipping to averages of the parameters, are in [`wrap`]; learning-rate schedules are in
+//! [`schedule`]. [`AnyAlgorithm`] is any algorithm of the crate as a value that files describe. An algorithm of your own is an
+//! element-wise [`Rule`](kernel::Rule) with an [`Algorithm`] that makes it from hyper-parameters: see [`algorithm`].
+//!
+//! # Algorithms
+//!
+//! | algorithm | what it is |
 //! |---|---|
-//! | [`Sgd`] | Gradient descent, with torch's momentum, dampening and Nesterov form |
-//! | [`Momentum`] | Gradient descent along an exponential average of the gradients |
-//! | [`RmsProp`] | The gradient over the root of the average of its squares |
-//! | [`Adam`] | Averages of the gradient and of its squares, bias-corrected |
-//! | [`AdamW`] | Adam with weight decay decoupled from the gradient |
-//! | [`Adamax`] | Adam with the largest gradient, slowly forgotten, in place of the root of squares |
-//! | [`NAdam`] | Adam with Nesterov momentum and a momentum that grows |
-//! | [`RAdam`] | Adam that waits with its denominator until the average of squares can be trusted |
+//! | [`Sgd`] | Stochastic gradient descent with torch's momentum, dampening and Nesterov options |
+//! | [`Momentum`] | Gradient descent along a running average of the gradients |
+//! | [`RmsProp`] | The gradient over the root of a running average of its square |
+//! | [`Adam`] | Bias-corrected running averages of the gradient and of its square |
+//! | [`AdamW`] | Adam with decoupled weight decay |
+//! | [`Adamax`] | Adam with the infinity norm in the denominator |
+//! | [`NAdam`] | Adam with Nesterov momentum and a momentum schedule |
+//! | [`RAdam`] | Adam with a rectified denominator: plain momentum in the first steps |
 //! | [`Adagrad`] | The gradient over the root of the sum of all its squares |
-//! | [`Adadelta`] | RMSProp whose steps have the size of earlier steps: no learning rate to tune |
-//! | [`Rprop`] | Steps of its own size for each coordinate, by the sign of the gradient alone |
-//! | [`Asgd`] | Gradient descent with the average of its iterates kept aside |
-//! | [`AdaBelief`] | Adam that divides by how far gradients are from their average |
-//! | [`Yogi`] | Adam whose average of squares changes by steps of controlled size |
-//! | [`Lion`] | The sign of an average of gradients: one array of state, steps of one size |
-//! | [`Adan`] | Adam with an average of gradient differences: Nesterov momentum without a second gradient |
-//! | [`SignSgd`] | Steps of the size lr along the sign of the gradient |
-//! | [`OptimisticGradientDescent`] | Gradient descent that predicts the next gradient: for games |
-//! | [`AdEMAMix`] | AdamW with a second, very slow average of the gradient |
-//! | [`Adopt`] | Adam that divides before it averages, by the squares of before: converges with any beta2 |
-//! | [`AcProp`] | The raw gradient over the root of an earlier variance |
+//! | [`Adadelta`] | RMSProp scaled by a running average of past steps: no learning rate to tune |
+//! | [`Rprop`] | Element-wise step sizes adapted by the sign of the gradient |
+//! | [`Asgd`] | Averaged SGD: gradient descent with the average of its iterates |
+//! | [`AdaBelief`] | Adam that divides by the deviation of gradients from their running average |
+//! | [`Yogi`] | Adam with additive updates of the second moment |
+//! | [`Lion`] | The sign of a running average of gradients: one state array |
+//! | [`Adan`] | Adam with an average of gradient differences, for Nesterov momentum |
+//! | [`SignSgd`] | Steps of size lr along the sign of the gradient |
+//! | [`OptimisticGradientDescent`] | Gradient descent with a predicted next gradient, for games |
+//! | [`AdEMAMix`] | AdamW with a second, very slow running average of the gradient |
+//! | [`Adopt`] | Adam that normalises by the previous second moment, then averages: converges for any beta2 |
+//! | [`AcProp`] | The gradient over the root of the previous variance |
 //! | [`Madgrad`] | Dual averaging with the cube root of the sum of squares |
-//! | [`Cocob`] | Coin betting: no learning rate at all |
-//! | [`AggMo`] | Several momentum buffers with different memories, averaged |
-//! | [`Qhm`] | A mixture of plain gradient descent and momentum |
-//! | [`Tiger`] | The sign of the average gradient, with decay |
-//! | [`Signum`] | The sign of the average gradient |
+//! | [`Cocob`] | Coin betting: no learning rate |
+//! | [`AggMo`] | Aggregated momentum: the mean of several momentum buffers |
+//! | [`Qhm`] | Quasi-hyperbolic momentum: a mixture of SGD and momentum |
+//! | [`Tiger`] | Lion with a single beta |
+//! | [`Signum`] | SignSGD with momentum |
 //! | [`Padam`] | Adam with a partial power of the denominator: between SGD and Adam |
-//! | [`Grams`] | The size of Adam's step with the sign of the gradient |
+//! | [`Grams`] | The magnitude of Adam's update with the sign of the gradient |
 //! | [`Ftrl`] | Follow the regularised leader: exact zeros under an L1 penalty |
-//! | [`LaProp`] | Adam that normalises first and averages afterwards |
-//! | [`QHAdam`] | Adam with mixtures of the gradient and its averages in both places |
-//! | [`DiffGrad`] | Adam that slows down where the gradient hardly changes |
-//! | [`AdaBound`] | Adam that turns into SGD: its rates are clipped ever closer to one |
-//! | [`ScheduleFreeSgd`] | SGD that averages instead of lowering its learning rate |
-//! | [`ScheduleFreeAdamW`] | AdamW that averages instead of lowering its learning rate |
-//! | [`NovoGrad`] | Gradients normalised by the average norm of their whole array, then momentum |
-//! | [`Lamb`] | AdamW with steps in proportion to the norm of each array: for very large batches |
-//! | [`Lars`] | SGD with momentum and steps in proportion to the norm of each array |
-//! | [`Fromage`] | Steps in proportion to the norm of each array, which they keep from growing |
-//! | [`PolyakSgd`] | The step that would reach the optimum, if its value is known |
-//! | [`Momo`] | Momentum with the step that a model of the objective allows |
-//! | [`MomoAdam`] | Adam with the step that a model of the objective allows |
-//! | [`Prodigy`] | AdamW that estimates its own learning rate |
-//! | [`DAdaptAdamW`] | AdamW that estimates its own learning rate, by D-Adaptation |
-//! | [`Dog`] | SGD whose rate is the distance travelled over the root of all squared gradients |
-//! | [`Dowg`] | SGD whose rate is the distance travelled over the root of weighted squared gradients |
-//! | [`Adafactor`] | Adam with its average of squares kept by rows and columns: next to no memory |
-//! | [`Sm3`] | Adagrad with its sums kept by rows and columns: next to no memory |
-//! | [`Muon`] | Momentum with steps made orthogonal, for the matrices of networks |
-//! | `Shampoo` | Adagrad with a matrix for each axis in place of a number for each element (feature `linalg`) |
-//! | `Soap` | Adam in the slowly turning eigenbasis of Shampoo's matrices (feature `linalg`) |
-//! | [`Mars`] | AdamW on gradients with their variance reduced |
-//! | [`Sophia`] | An average of gradients over estimates of the curvature, clipped |
+//! | [`LaProp`] | Adam that normalises before it averages |
+//! | [`QHAdam`] | Quasi-hyperbolic Adam: the current gradient mixed into both moments |
+//! | [`DiffGrad`] | Adam with smaller steps where the gradient hardly changes |
+//! | [`AdaBound`] | Adam with learning rates clipped to bounds that converge to SGD's |
+//! | [`ScheduleFreeSgd`] | SGD with averaging in place of a schedule |
+//! | [`ScheduleFreeAdamW`] | AdamW with averaging in place of a schedule |
+//! | [`NovoGrad`] | Momentum on gradients normalised by a running average of their layer-wise norm |
+//! | [`Lamb`] | AdamW with layer-wise trust ratios, for large batches |
+//! | [`Lars`] | SGD with momentum and layer-wise trust ratios, for large batches |
+//! | [`Fromage`] | Steps proportional to the norm of each array, with bounded norms |
+//! | [`PolyakSgd`] | The Polyak step size, for objectives with a known optimal value |
+//! | [`Momo`] | Momentum with a model-based adaptive learning rate |
+//! | [`MomoAdam`] | Adam with a model-based adaptive learning rate |
+//! | [`Prodigy`] | AdamW that estimates its learning rate |
+//! | [`DAdaptAdamW`] | AdamW that estimates its learning rate, by D-Adaptation |
+//! | [`Dog`] | SGD with distance over gradients as its learning rate |
+//! | [`Dowg`] | SGD with distance over weighted gradients as its learning rate |
+//! | [`Adafactor`] | Adam with factored second moments: sublinear memory |
+//! | [`Sm3`] | Adagrad with accumulators for rows and columns: sublinear memory |
+//! | [`Muon`] | Momentum with orthogonalised updates, for the matrices of networks |
+//! | `Shampoo` | Adagrad with a full-matrix preconditioner for each axis (feature `linalg`) |
+//! | `Soap` | Adam in the eigenbasis of Shampoo's preconditioners (feature `linalg`) |
+//! | [`Mars`] | AdamW on variance-reduced gradients |
+//! | [`Sophia`] | A running average of gradients over one of Hessian estimates, clipped |
 //!
-//! Hyper-parameters are public fields of a plain struct ([`AdamConfig`], ...) in torch's names and with torch's defaults, where
-//! torch has the optimizer; `optimizer.config` may change between steps. Where a name means other numbers elsewhere, a function
-//! of the struct sets them: [`AdamConfig::keras`], [`RmsPropConfig::optax`], [`AdanConfig::paper`], ...
+//! Hyper-parameters are public fields with torch's names and defaults, where torch has the algorithm. They may change between
+//! steps: [`Optimizer::algorithm_mut`] lends them. Where a name means other numbers elsewhere, a function of the struct sets
+//! them: [`Adam::keras`], [`RmsProp::optax`], [`Adan::paper`], ...
 //!
 //! # What can be relied on
 //!
@@ -100,40 +121,44 @@
 //! # Features
 //!
 //! - `rayon` (default): steps of about 100 us or more use rayon's current pool; see [`Parallel`].
-//! - `serde`: hyper-parameters, [`OptimizerConfig`], [`Schedule`], [`ReduceOnPlateau`], [`ParamGroup`] and [`Parallel`] can be
+//! - `serde`: hyper-parameters, [`AnyAlgorithm`], [`Schedule`], [`ReduceOnPlateau`], [`Group`] and [`Parallel`] can be
 //!   read and written; [`StateDict`] too, in any format, and as bytes.
 //! - `safetensors` (with `serde`): [`StateDict`] in files of safetensors, which other languages open.
 //! - `checkpoint`: the `checkpoint` module, which keeps runs in files that survive crashes; checksums by crc32fast.
 //! - `linalg`: `Shampoo` and `Soap`, which need eigenvalues and orthogonal decompositions of matrices: those of nalgebra.
 
+pub mod algorithm;
+mod array;
+mod catalogue;
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
+mod difference;
 mod error;
-mod fields;
-mod fused;
 mod hutchinson;
 pub mod kernel;
 mod optim;
 mod optimizer;
 mod params;
+mod policy;
 mod random;
 pub mod schedule;
+mod select;
 pub mod state;
 pub mod wrap;
 
+pub use algorithm::{Algorithm, HyperParameters};
+pub use catalogue::{AnyAlgorithm, AnyWrap, ComposedConfig, LookaheadConfig};
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 pub use error::Error;
-pub use fields::Fields;
-pub use fused::{Config, Factor, Fused, GroupReport, HyperParameters, Lane, Now, RowWise, Scalars, Whole};
 pub use hutchinson::hutchinson;
 pub use kernel::Parallel;
 pub use optim::*;
-pub use optimizer::{
-    ComposedConfig, Limits, LookaheadConfig, NonFinite, Optimizer, OptimizerConfig, Outcome, ParamGroup, Visit,
-};
-pub use params::{Lending, Params};
+pub use optimizer::{Ascended, Evaluating, Group, GroupReport, Optimizer, Outcome, Sam};
+pub use params::Params;
+pub use policy::{Limits, NonFinite};
 pub use schedule::{ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, Scheduled};
+pub use select::Select;
 pub use state::StateDict;
 pub use wrap::Compose;
 

@@ -1,9 +1,8 @@
+//! What is lent for one step.
 use crate::{
-    Error,
-    kernel::{
-        Element,
-        plan::{Lent, Strided, Unfit},
-    },
+    array::Element,
+    error::Error,
+    kernel::plan::{Lent, Strided, Unfit},
 };
 use ndarray::{ArrayView, ArrayViewMut, Dimension};
 use std::borrow::Cow;
@@ -20,7 +19,7 @@ use std::borrow::Cow;
 /// let (mut w, mut b) = (array![[1.0, 2.0], [3.0, 4.0]], arr0(5.0));
 /// let (dw, db) = (array![[1.0, 0.0], [0.0, 1.0]], arr0(2.0));
 ///
-/// let mut sgd = Sgd::new(0.5);
+/// let mut sgd = Optimizer::new(Sgd::new(0.5));
 /// let mut params = Params::new();
 /// params.add("weight", &mut w, &dw)?.add("bias", &mut b, &db)?;
 /// sgd.step(params)?;
@@ -35,11 +34,11 @@ pub struct Params<'a, A> {
     loss: Option<f64>,
 }
 
-/// What is lent for one step, as [`Optimizer::run`](crate::Optimizer::run) takes it.
-pub struct Lending<'s, 'a, A> {
-    pub(crate) params: &'s mut [Param<'a, A>],
-    pub(crate) strided: &'s mut [Option<Strided<'a, A>>],
-    pub(crate) loss: Option<f64>,
+/// What is lent for one step, as the optimizer takes it.
+pub(crate) struct Lending<'s, 'a, A> {
+    pub params: &'s mut [Param<'a, A>],
+    pub strided: &'s mut [Option<Strided<'a, A>>],
+    pub loss: Option<f64>,
 }
 
 /// One parameter and its gradient.
@@ -146,9 +145,9 @@ impl<'a, A: Element> Params<'a, A> {
         Ok(self)
     }
 
-    /// What [`Optimizer::run`](crate::Optimizer::run) takes.
+    /// What the optimizer takes.
     #[inline]
-    pub fn lend(&mut self) -> Lending<'_, 'a, A> {
+    pub(crate) fn lend(&mut self) -> Lending<'_, 'a, A> {
         Lending { params: &mut self.list, strided: &mut self.strided, loss: self.loss }
     }
 

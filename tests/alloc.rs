@@ -1,7 +1,7 @@
 //! What a step allocates and what an optimizer holds.
 use allocation_counter::measure;
 use ndarray::{Array1, Array2, Array3, Array6, ShapeBuilder, s};
-use ndarray_optim::{Adam, AdamConfig, AdamW, Optimizer, Parallel, Params, Sgd};
+use ndarray_optim::{Adam, AdamW, AnyAlgorithm, Compose, Group, Lamb, Optimizer, Parallel, Params, Prodigy, Select, Sgd};
 
 /// Bytes still allocated after `work`, and all that were ever.
 fn bytes(work: impl FnOnce()) -> (i64, u64) {
@@ -18,7 +18,7 @@ fn a_serial_update_allocates_nothing_after_the_first_in_any_layout() {
     let mut p = Array3::<f32>::zeros((n, 4, 6));
     let mut pd = deep.clone();
     let [mut c, mut f, mut mixed, mut strided, mut six] = [(); 5].map(|()| {
-        let mut adam = Adam::new(0.1);
+        let mut adam = Optimizer::new(Adam::new(0.1));
         adam.parallel = Parallel::SERIAL;
         adam
     });
@@ -42,8 +42,8 @@ fn rules_that_measure_whole_arrays_allocate_nothing_either() {
     let grad = Array2::<f32>::from_elem((300, 40), 0.5);
     let fortran = Array2::<f32>::from_elem((300, 40).f(), 0.5);
     let (mut p, mut q) = (grad.clone(), grad.clone());
-    let mut lamb = ndarray_optim::Lamb::new(0.1);
-    let mut prodigy = ndarray_optim::Prodigy::new(1.0);
+    let mut lamb = Optimizer::new(Lamb::new(0.1));
+    let mut prodigy = Optimizer::new(Prodigy::new(1.0));
     (lamb.parallel, prodigy.parallel) = (Parallel::SERIAL, Parallel::SERIAL);
     let mut steps = |times: usize| {
         for _ in 0..times {
@@ -60,7 +60,7 @@ fn a_serial_step_allocates_nothing_beyond_the_list_of_views() {
     let grads: Vec<_> = (0..100).map(Array1::<f64>::ones).collect();
     let mut thetas = grads.clone();
     let names: Vec<_> = (0..100).map(|i| format!("theta{i}")).collect();
-    let mut adamw = AdamW::new(0.1);
+    let mut adamw = Optimizer::new(AdamW::new(0.1));
     adamw.parallel = Parallel::SERIAL;
     let mut step = || {
         let mut params = Params::with_capacity(100);
@@ -79,18 +79,42 @@ fn a_serial_step_allocates_nothing_beyond_the_list_of_views() {
 }
 
 #[test]
+fn groups_with_algorithms_of_their_own_allocate_nothing_either() {
+    let grads: Vec<_> = (1..9).map(|i| Array2::<f32>::from_elem((i, 7), 0.5)).collect();
+    let mut thetas = grads.clone();
+    let names: Vec<_> = (0..8).map(|i| format!("{}.{i}", ["embed", "head", "body", "tail"][i % 4])).collect();
+    let mut optimizer = Optimizer::new(AdamW::new(0.1).clip_by_value(0.3).ema(0.9));
+    optimizer.add_group(Group::new("embed", Select::prefix("embed."), Sgd::new(0.1))).unwrap();
+    optimizer.add_group(Group::new("head", ["head.1", "head.5"], Lamb::new(0.1))).unwrap();
+    let wrapped = AnyAlgorithm::from(Adam::new(0.1)).in_wrappers([ndarray_optim::wrap::Ema::default().into()]);
+    optimizer.add_group(Group::new("tail", Select::prefix("tail."), wrapped)).unwrap();
+    optimizer.parallel = Parallel::SERIAL;
+    let mut step = || {
+        let mut params = Params::with_capacity(8);
+        for ((name, theta), grad) in names.iter().zip(&mut thetas).zip(&grads) {
+            params.add(name, theta, grad).unwrap();
+        }
+        measure(|| optimizer.step(params).map(drop).unwrap()).count_total
+    };
+    step();
+    for _ in 0..20 {
+        assert_eq!(step(), 0);
+    }
+}
+
+#[test]
 fn an_optimizer_holds_its_state_arrays_and_less_than_a_kibibyte_for_each_parameter() {
     let count = 200;
     for n in [1, 1000] {
         let grads: Vec<_> = (0..count).map(|_| Array1::<f32>::ones(n)).collect();
         let mut thetas = grads.clone();
         let names: Vec<_> = (0..count).map(|i| format!("layer{i}.weight")).collect();
-        let mut optimizers = (Sgd::new(0.1), Adam::new(0.1), Adam::with(AdamConfig { amsgrad: true, ..Default::default() }));
+        let amsgrad = Adam { amsgrad: true, ..Default::default() };
+        let algorithms: [AnyAlgorithm; 3] = [Sgd::new(0.1).into(), Adam::new(0.1).into(), amsgrad.into()];
+        let mut optimizers = algorithms.map(Optimizer::<f32>::new);
         // Allocations of other threads are not counted.
-        optimizers.0.parallel = Parallel::SERIAL;
-        optimizers.1.parallel = Parallel::SERIAL;
-        optimizers.2.parallel = Parallel::SERIAL;
-        let mut held = |optimizer: &mut dyn Optimizer<f32>, arrays: usize| {
+        optimizers.iter_mut().for_each(|optimizer| optimizer.parallel = Parallel::SERIAL);
+        let mut held = |optimizer: &mut Optimizer<f32>, arrays: usize| {
             let (held, _) = bytes(|| {
                 let mut params = Params::new();
                 for ((name, theta), grad) in names.iter().zip(&mut thetas).zip(&grads) {
@@ -102,7 +126,8 @@ fn an_optimizer_holds_its_state_arrays_and_less_than_a_kibibyte_for_each_paramet
             assert!(beyond < 1024, "{beyond} bytes a parameter beyond its state");
             beyond
         };
-        let beyond = [held(&mut optimizers.0, 0), held(&mut optimizers.1, 2), held(&mut optimizers.2, 3)];
+        let [sgd, adam, amsgrad] = &mut optimizers;
+        let beyond = [held(sgd, 0), held(adam, 2), held(amsgrad, 3)];
         println!("{n} elements: {beyond:?} bytes a parameter beyond its state");
     }
 }
@@ -113,7 +138,7 @@ fn a_step_copies_no_array_whatever_the_layout() {
     let grad = Array2::<f64>::ones((edge, edge));
     let mut p = Array2::<f64>::ones((edge, edge).f());
     for parallel in [Parallel::SERIAL, Parallel::default()] {
-        let mut adam = Adam::new(0.1);
+        let mut adam = Optimizer::new(Adam::new(0.1));
         adam.parallel = parallel;
         adam.update(p.slice_mut(s![..;2, ..;-1]), grad.slice(s![..500, ..])).unwrap();
         let info = measure(|| adam.update(p.slice_mut(s![..;2, ..;-1]), grad.slice(s![..500, ..])).map(drop).unwrap());

@@ -605,7 +605,7 @@ fn saving_and_loading_need_one_block_beside_the_arrays() {
 
 #[test]
 fn the_arrays_of_an_optimizer_are_sections_that_are_not_copied() {
-    let mut adamw = AdamW::<f32>::new(0.1);
+    let mut adamw = Optimizer::<f32>::new(AdamW::new(0.1));
     let weight = Array2::ones((1000, 250));
     adamw.update(&mut weight.clone(), &weight).unwrap();
     let path = directory("state").join("file");
@@ -616,13 +616,13 @@ fn the_arrays_of_an_optimizer_are_sections_that_are_not_copied() {
     let array = |name: &str| (format!("optimizer/variable.{name}"), vec![1000, 250]);
     let (header, loader) = (("optimizer".into(), vec![]), ("loader".into(), vec![]));
     assert_eq!(names, [header, array("exp_avg"), array("exp_avg_sq"), loader]);
-    let mut resumed = AdamW::<f32>::new(1.0);
+    let mut resumed = Optimizer::<f32>::new(AdamW::new(1.0));
     let info = measure(|| resumed.load_state_dict(checkpoint.take_state("optimizer").unwrap()).unwrap());
     assert!(info.bytes_max < 20_000, "{}", info.bytes_max);
     assert_eq!(resumed.state_view(), adamw.state_view());
     assert_eq!(checkpoint.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["loader"]);
     // Column-major ones are brought into the order of the file, and back.
-    let mut turned = AdamW::<f32>::new(0.1);
+    let mut turned = Optimizer::<f32>::new(AdamW::new(0.1));
     let grad = Array2::from_shape_fn((3, 2).f(), |(i, j)| (i * 2 + j) as f32);
     turned.update(&mut grad.clone(), &grad).unwrap();
     let bytes = Checkpoint::new(1).state("a", turned.state_view()).unwrap().state("b", adamw.state_view()).unwrap();
@@ -634,7 +634,7 @@ fn the_arrays_of_an_optimizer_are_sections_that_are_not_copied() {
 
 #[test]
 fn a_state_that_is_not_whole_is_refused_and_stays() {
-    let mut adafactor = Adafactor::<f64>::new(0.1);
+    let mut adafactor = Optimizer::<f64>::new(Adafactor::new(0.1));
     adafactor.update(&mut array![[1.0, 2.0], [3.0, 4.0]], &array![[1.0, 2.0], [3.0, 4.0]]).unwrap();
     let whole = Checkpoint::new(1).state("optimizer", adafactor.state_view()).unwrap();
     let whole = Checkpoint::from_bytes(&whole.to_bytes().unwrap()).unwrap();

@@ -2,9 +2,8 @@
 #![cfg(all(unix, feature = "checkpoint", feature = "serde"))]
 use ndarray::Array1;
 use ndarray_optim::{
-    AdamWConfig, Checkpoint, CheckpointError, Checkpoints, Compose, Fused, Optimizer,
+    AdamW, Checkpoint, CheckpointError, Checkpoints, Compose, Optimizer,
     schedule::{CosineWarmRestarts, Schedule},
-    wrap::{ClipByGlobalNorm, Ema, Wrapped},
 };
 use std::{
     env, fs,
@@ -69,14 +68,12 @@ impl Loader {
     }
 }
 
-/// With moments, a clipped gradient and an average of the weights.
-type Adam = Fused<Wrapped<Wrapped<AdamWConfig, ClipByGlobalNorm>, Ema>, f32>;
-
 /// All that a run consists of.
 struct Training {
     step: u64,
     weights: Array1<f32>,
-    optimizer: Adam,
+    /// With moments, a clipped gradient and an average of the weights.
+    optimizer: Optimizer<f32>,
     schedule: Schedule,
     loader: Loader,
     random: Random,
@@ -87,7 +84,7 @@ impl Training {
         Training {
             step: 0,
             weights: Array1::zeros(WEIGHTS),
-            optimizer: Fused::with(AdamWConfig::default().clip_by_global_norm(1.0).ema(0.9)),
+            optimizer: Optimizer::new(AdamW::default().clip_by_global_norm(1.0).ema(0.9)),
             schedule: CosineWarmRestarts::new(0.1, 50).into(),
             loader: Loader { epoch: 0, position: 0 },
             random: Random { position: 0 },
@@ -190,7 +187,7 @@ fn killed_at_any_moment_a_run_goes_on_from_its_last_checkpoint() {
     // Trains along without ever being killed.
     let mut reference = Training::new();
     let mut delays = Random { position: u64::from(std::process::id()) << 20 };
-    let (mut last, mut while_saving, mut before_training) = (0, 0, 0);
+    let (mut last, mut files, mut while_saving, mut before_training) = (0, 0, 0, 0);
     for kill in 1..=KILLS {
         let mut child = spawn(&dir, u64::MAX);
         let pid = child.id();
@@ -207,7 +204,10 @@ fn killed_at_any_moment_a_run_goes_on_from_its_last_checkpoint() {
         let mut names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         while_saving += usize::from(names.any(|name| name.contains(&own)));
         let steps = checkpoints.steps().unwrap();
-        assert!(steps.len() <= KEEP + 1, "{steps:?}");
+        // Each kill between the rename and the cleaning leaves one more; the next save that ends cleans up.
+        let most = if said(&output, "saved ").is_empty() { files + 1 } else { KEEP + 1 };
+        assert!(steps.len() <= most, "{steps:?}");
+        files = steps.len();
         for &step in &steps {
             assert_eq!(checkpoints.load(step).unwrap().step(), step);
         }

@@ -136,7 +136,7 @@ pub fn limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6])
     traffic(arrays, p, g, Arrays(state.each_mut().map(Vec::as_mut_slice)));
 }
 
-const AT: At<'_, f32> = At { first: false, scale: 1.0, watch: None };
+const AT: At<f32> = At { first: false, scale: 1.0 };
 
 /// As [`limit`], over pieces.
 pub fn traffic(arrays: usize, p: &mut [f32], g: &[f32], state: Arrays<'_, f32>) {

@@ -7,6 +7,8 @@ use std::{error::Error, path::Path, sync::Once};
 
 pub struct Line {
     pub name: String,
+    /// 0 for the best: if there are more lines than colours, the worse ones are grey.
+    pub rank: usize,
     pub points: Vec<(f64, f64)>,
 }
 
@@ -29,6 +31,8 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(230, 159, 0),
     RGBColor(0, 0, 0),
 ];
+
+const GREY: RGBColor = RGBColor(205, 205, 205);
 
 /// Draws panels side by side, two a row.
 pub fn draw(file: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
@@ -53,7 +57,10 @@ pub fn draw(file: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
             .x_label_area_size(48)
             .y_label_area_size(84)
             .build_cartesian_2d(x.log_scale(), y.log_scale())?;
-        let number = |x: &f64| if (0.01..10_000.0).contains(x) { format!("{x}") } else { format!("{x:.0e}") };
+        let number = |x: &f64| match (x * 1e6).round() / 1e6 {
+            rounded if (0.01..10_000.0).contains(&rounded) => format!("{rounded}"),
+            _ => format!("{x:.0e}"),
+        };
         chart
             .configure_mesh()
             .light_line_style(WHITE)
@@ -64,12 +71,21 @@ pub fn draw(file: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
             .x_label_formatter(&number)
             .y_label_formatter(&number)
             .draw()?;
-        for (i, line) in panel.lines.iter().enumerate() {
-            let style = COLOURS[i % COLOURS.len()].stroke_width(2);
+        let many = panel.lines.len() > COLOURS.len();
+        let mut lines: Vec<_> = panel.lines.iter().enumerate().collect();
+        if many {
+            lines.sort_by_key(|(_, line)| std::cmp::Reverse(line.rank)); // the best on top
+        }
+        for (i, line) in lines {
+            let style = COLOURS.get(if many { line.rank } else { i }).unwrap_or(&GREY).stroke_width(2);
             let points: Vec<_> = line.points.iter().filter(shown).copied().collect();
             // Segment by segment: the joints of one long path would stick out as spikes.
             let series = chart.draw_series(points.windows(2).map(|ends| PathElement::new(ends.to_vec(), style)))?;
-            series.label(&line.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style.stroke_width(3)));
+            if style.color != GREY.to_rgba() {
+                series
+                    .label(&line.name)
+                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style.stroke_width(3)));
+            }
             if panel.dots {
                 chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, style.filled())))?;
             }

@@ -1,6 +1,6 @@
 //! Fills `corpus` from files of the repository and from states of every optimizer: `cargo run --example seeds`.
 use ndarray::array;
-use ndarray_optim::{Checkpoint, Optimizer, OptimizerConfig, ParamGroup, Params, StateDict, wrap::Accumulate};
+use ndarray_optim::{AnyAlgorithm, Checkpoint, Group, Optimizer, Params, StateDict};
 use serde_json::{Value, json};
 use std::{fs, path::Path};
 
@@ -20,10 +20,10 @@ fn main() {
         write("state", name, kind.unwrap() as u8, &fs::read(&file).unwrap());
     }
     let mut files = Vec::new();
-    for (i, config) in OptimizerConfig::all().iter().enumerate() {
-        let state = some_state(config, i % 3 == 0);
+    for (i, algorithm) in AnyAlgorithm::all().iter().enumerate() {
+        let state = some_state(algorithm, i % 3 == 0);
         let sections = Checkpoint::new(1).state("s", state.view()).unwrap();
-        files.push((config.name().to_owned(), sections.to_bytes().unwrap()));
+        files.push((algorithm.name().to_owned(), sections.to_bytes().unwrap()));
         let mut cbor = Vec::new();
         ciborium::into_writer(&state, &mut cbor).unwrap();
         let formats = [
@@ -34,9 +34,9 @@ fn main() {
             postcard::to_stdvec(&state).unwrap(),
         ];
         for (kind, bytes) in (0..).zip(formats) {
-            write("state", &format!("{}-{kind}", config.name()), kind, &bytes);
+            write("state", &format!("{}-{kind}", algorithm.name()), kind, &bytes);
         }
-        write("config", config.name(), 0, &serde_json::to_vec(config).unwrap());
+        write("config", algorithm.name(), 0, &serde_json::to_vec(algorithm).unwrap());
     }
 
     let weight = array![[1.0_f32, f32::NAN], [-0.0, 4.0]];
@@ -53,7 +53,8 @@ fn main() {
         (0..3).for_each(|kind| write("checkpoint", &format!("{name}-{kind}"), kind, &bytes));
     }
 
-    for file in golden("golden").filter(|file| file.extension().is_some_and(|extension| extension == "json")) {
+    for file in golden("fixtures/trajectories").filter(|file| file.extension().is_some_and(|extension| extension == "json"))
+    {
         for case in serde_json::from_slice::<Vec<Value>>(&fs::read(file).unwrap()).unwrap() {
             write("config", case["id"].as_str().unwrap(), 0, case["optimizer"].to_string().as_bytes());
         }
@@ -74,19 +75,21 @@ fn main() {
         let driven = json!([{"field": "lr", "schedule": schedule}, {"field": "eps", "group": "g", "schedule": schedule}]);
         write("config", &format!("driven-{i}"), 3, format!("{driven}\n12345678").as_bytes());
     }
-    let group = json!({"group": "g", "params": ["variable"], "config": {"name": "adamw", "betas": [0.9, 0.99]}});
+    let group = json!({"group": "g", "params": ["variable"], "optimizer": {"name": "adamw", "betas": [0.9, 0.99]}});
     write("config", "group", 6, group.to_string().as_bytes());
+    let matrices = json!({"group": "m", "params": {"rank": 2}, "optimizer": {"name": "muon"}});
+    write("config", "matrices", 6, matrices.to_string().as_bytes());
     let wrap = json!([{"name": "clip_by_global_norm"}, {"name": "ema"}, {"name": "lookahead", "sync_period": 2}]);
     let composed = json!({"name": "composed", "inner": {"name": "lamb"}, "wrap": wrap});
     write("config", "composed", 0, composed.to_string().as_bytes());
 }
 
 /// With a group, and if `rounds` in the middle of a round of accumulation.
-fn some_state(config: &OptimizerConfig, rounds: bool) -> StateDict {
-    let mut optimizer = fuzzing::build(config);
-    optimizer.add_group(ParamGroup::new("g", ["b"], config.clone())).unwrap();
+fn some_state(algorithm: &AnyAlgorithm, rounds: bool) -> StateDict {
+    let mut optimizer = Optimizer::<f32>::new(algorithm.clone());
+    optimizer.add_group(Group::new("g", ["b"], algorithm.clone())).unwrap();
     if rounds {
-        optimizer = Box::new(Accumulate::new(optimizer, 2));
+        optimizer.set_accumulation(2);
     }
     let (mut a, mut b) = (array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], array![[0.5]]);
     let (ga, gb) = (array![[0.1, -0.2, 0.3], [0.4, 0.5, -0.6]], array![[0.25]]);

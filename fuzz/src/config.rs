@@ -1,12 +1,12 @@
-//! Configurations and schedules from JSON, and a few steps with what they describe.
+//! Algorithms and schedules from JSON, and a few steps with what they describe.
 use crate::{
     bounded,
-    subject::{Real, any_config, bits, change, remembered},
+    subject::{Real, any_algorithm, bits, change, remembered},
 };
 use arbitrary::{Arbitrary, Unstructured};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
-    Optimizer, OptimizerConfig, ParamGroup, Params, ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, schedule::Schedules,
+    AnyAlgorithm, Group, Optimizer, Params, ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, schedule::Schedules,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -20,8 +20,8 @@ pub fn config(bytes: &[u8]) {
     let mut u = Unstructured::new(more);
     match kind % 8 {
         0 | 1 => {
-            if let Some(config) = read::<OptimizerConfig>(text) {
-                try_out(&config);
+            if let Some(algorithm) = read::<AnyAlgorithm>(text) {
+                try_out(&algorithm);
             }
         }
         2 => {
@@ -45,16 +45,16 @@ pub fn config(bytes: &[u8]) {
             }
         }
         6 => {
-            if let Some(group) = read::<ParamGroup>(text) {
-                let mut optimizer = f32::build(&group.config);
+            if let Some(group) = read::<Group>(text) {
+                let mut optimizer = Optimizer::<f32>::new(group.algorithm.clone());
                 let _ = optimizer.add_group(group);
-                steps(&mut *optimizer, &[2]);
+                steps(&mut optimizer, &[2]);
             }
         }
         _ => {
             let mut u = Unstructured::new(rest);
-            if let Ok(config) = any_config(&mut u) {
-                try_out(&config);
+            if let Ok(algorithm) = any_algorithm(&mut u) {
+                try_out(&algorithm);
             }
             let _ = any_schedule(&mut u);
         }
@@ -69,16 +69,17 @@ fn read<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(text: &[u
     Some(read)
 }
 
-fn try_out(config: &OptimizerConfig) {
-    let valid = config.validate().is_ok();
+fn try_out(algorithm: &AnyAlgorithm) {
+    let valid = algorithm.validate().is_ok();
     for shape in [&[][..], &[7], &[2, 3], &[2, 0], &[3, 1, 2]] {
-        let applied = steps(&mut *f32::build(config), shape) + steps(&mut *f64::build(config), shape);
+        let (mut f32, mut f64) = (Optimizer::<f32>::new(algorithm.clone()), Optimizer::<f64>::new(algorithm.clone()));
+        let applied = steps(&mut f32, shape) + steps(&mut f64, shape);
         assert!(valid || applied == 0, "steps with hyper-parameters that are wrong");
     }
 }
 
 /// How many of four steps are made; one that is refused changes nothing.
-fn steps<A: Real>(optimizer: &mut dyn Optimizer<A>, shape: &[usize]) -> usize {
+fn steps<A: Real>(optimizer: &mut Optimizer<A>, shape: &[usize]) -> usize {
     let mut p = ArrayD::from_elem(IxDyn(shape), A::of(0.3));
     let mut applied = 0;
     for t in 1..5 {
@@ -112,16 +113,16 @@ fn values(schedule: &Schedule, u: &mut Unstructured<'_>) {
 }
 
 fn drive(schedules: &Schedules, u: &mut Unstructured<'_>) {
-    let config = OptimizerConfig::all().swap_remove(4);
-    let mut optimizer = f64::build(&config);
+    let algorithm = AnyAlgorithm::all().swap_remove(4);
+    let mut optimizer = Optimizer::<f64>::new(algorithm.clone());
     let group = schedules.driven.iter().find_map(|driven| driven.group.clone()).unwrap_or_default();
-    optimizer.add_group(ParamGroup::new(group, ["b"], config)).expect("the first group");
+    optimizer.add_group(Group::new(group, ["b"], algorithm)).expect("the first group");
     for _ in 0..4 {
-        let before = remembered(&*optimizer);
-        if schedules.apply(&mut *optimizer, step(u)).is_err() {
-            assert!(before == remembered(&*optimizer), "schedules that do not fit have changed something");
+        let before = remembered(&optimizer);
+        if schedules.apply(&mut optimizer, step(u)).is_err() {
+            assert!(before == remembered(&optimizer), "schedules that do not fit have changed something");
         }
-        steps(&mut *optimizer, &[3]);
+        steps(&mut optimizer, &[3]);
     }
 }
 

@@ -1,14 +1,14 @@
 //! Changes of a state by hand, and loads of what comes of them.
 use crate::{
     bounded,
-    subject::{Real, any_config, go_on, load, number, summary, use_anywhere},
+    subject::{Real, any_algorithm, go_on, load, number, summary, use_anywhere},
 };
 use arbitrary::{Arbitrary, Result, Unstructured};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
-    Optimizer, ParamGroup, Params, StateDict,
-    state::{Data, ElementType, Named},
-    wrap::Accumulate,
+    Group, Optimizer, Params, Select, StateDict,
+    state::{Data, ElementType, Named, Round},
+    wrap::ClipByGlobalNorm,
 };
 
 const NAMES: [&str; 4] = ["a", "b", "c", "new"];
@@ -21,12 +21,13 @@ pub fn edit(bytes: &[u8]) {
 }
 
 /// An optimizer that has made some steps.
-fn under_way<A: Real>(u: &mut Unstructured<'_>) -> Result<Box<dyn Optimizer<A>>> {
-    let config = any_config(u)?;
-    let mut optimizer = A::build(&config);
-    let _ = optimizer.add_group(ParamGroup::new("group", ["b", "never"], config));
+fn under_way<A: Real>(u: &mut Unstructured<'_>) -> Result<Optimizer<A>> {
+    let algorithm = any_algorithm(u)?;
+    let mut optimizer = Optimizer::new(algorithm.clone());
+    let of_group = if u.ratio(1, 3)? { any_algorithm(u)? } else { algorithm };
+    let _ = optimizer.add_group(Group::new("group", ["b", "never"], of_group));
     if bool::arbitrary(u)? {
-        optimizer = Box::new(Accumulate::new(optimizer, 2));
+        optimizer.set_accumulation(2);
     }
     let shapes: [&[usize]; 3] = [&[3, 2], &[2, 2], if bool::arbitrary(u)? { &[0, 3] } else { &[4] }];
     for _ in 0..u.int_in_range(0..=3)? {
@@ -51,9 +52,9 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
     }
     // Of one under way, and of none.
     let before = optimizer.differences(&state);
-    load(&mut *optimizer, &state);
+    load(&mut optimizer, &state);
     if !before.is_empty() && optimizer.load_matching(state.view()).is_ok() {
-        go_on(&mut *optimizer);
+        go_on(&mut optimizer);
     }
     use_anywhere(&state);
     Ok(())
@@ -120,9 +121,17 @@ fn data(u: &mut Unstructured<'_>) -> Result<Data<'static>> {
     })
 }
 
+fn select(u: &mut Unstructured<'_>) -> Result<Select> {
+    Ok(match u.int_in_range(0..=2)? {
+        0 => Select::names([*u.choose(&NAMES)?]),
+        1 => Select::prefix(*u.choose(&["", "a", "ne"])?),
+        _ => Select::rank(u.int_in_range(0..=3)?),
+    })
+}
+
 /// All fields are open: anything may stand there when it is loaded.
 fn open_field(u: &mut Unstructured<'_>, state: &mut StateDict) -> Result<()> {
-    let which = u.int_in_range(0..=19)?;
+    let which = u.int_in_range(0..=20)?;
     if which < 12 && !state.params.is_empty() {
         let at = u.choose_index(state.params.len())?;
         let other = state.params[u.choose_index(state.params.len())?].clone();
@@ -151,27 +160,34 @@ fn open_field(u: &mut Unstructured<'_>, state: &mut StateDict) -> Result<()> {
         12 => state.version = u32::arbitrary(u)?,
         13 => state.element = if bool::arbitrary(u)? { ElementType::F32 } else { ElementType::F64 },
         14 => state.skipped = size(u)? as u64,
-        15 => state.rounds.extend(state.rounds.clone()),
+        15 => {
+            let round = Round { every: size(u)? as u32, calls: size(u)? as u32, loss: number(u)?, means: Vec::new() };
+            state.accumulation = if state.accumulation.is_none() { Some(round) } else { None };
+        }
         16 => {
-            for round in &mut state.rounds {
+            if let Some(round) = &mut state.accumulation {
                 (round.every, round.calls, round.loss) = (size(u)? as u32, size(u)? as u32, number(u)?);
                 for mean in &mut round.means {
                     (mean.count, mean.data) = (size(u)? as u32, data(u)?);
+                }
+                if u.ratio(1, 8)? {
+                    round.means.extend(round.means.clone());
                 }
             }
         }
         17 => state.groups.extend(state.groups.clone()),
         18 => {
-            let config = any_config(u)?;
-            state.groups.iter_mut().for_each(|group| group.config = Some(config.clone()));
+            let algorithm = any_algorithm(u)?;
+            state.groups.iter_mut().for_each(|group| group.algorithm = Some(algorithm.clone()));
         }
+        19 => state.clip = Some(ClipByGlobalNorm { max_norm: number(u)?, eps: number(u)?, ..Default::default() }),
         _ => {
             for group in &mut state.groups {
                 group.steps = size(u)? as u64;
                 group.frozen = bool::arbitrary(u)?;
                 group.scalars = Some([number(u)?, number(u)?, number(u)?, number(u)?]);
                 if bool::arbitrary(u)? {
-                    group.params = vec![(*u.choose(&NAMES)?).into()];
+                    group.params = select(u)?;
                 }
             }
         }

@@ -16,11 +16,6 @@ pub use edit::edit;
 pub use state::state;
 pub use step::step;
 
-/// An optimizer of the catalogue, for examples, which would each compile all of them.
-pub fn build(config: &ndarray_optim::OptimizerConfig) -> Box<dyn ndarray_optim::Optimizer<f32>> {
-    subject::Real::build(config)
-}
-
 /// What a target is.
 pub type Target = fn(&[u8]);
 

@@ -2,12 +2,12 @@
 use crate::{
     bounded,
     layout::{BESIDE, Layout, shape, values},
-    subject::{Real, any_config, bits, number, remembered, summary},
+    subject::{Real, any_algorithm, bits, number, remembered, summary},
 };
 use arbitrary::{Arbitrary, Result, Unstructured};
 use ndarray::{ArrayD, ArrayViewMutD, IxDyn};
 use ndarray_optim::{
-    Error, Limits, NonFinite, Optimizer, OptimizerConfig, Outcome, Parallel, ParamGroup, Params, wrap::Accumulate,
+    AnyAlgorithm, Error, Group, Limits, NonFinite, Optimizer, Outcome, Parallel, Params, Select, wrap::ClipByGlobalNorm,
 };
 
 /// Names with which a step may lend a parameter twice, or one of a group.
@@ -28,44 +28,49 @@ pub fn step(bytes: &[u8]) {
 }
 
 struct Settings {
-    config: OptimizerConfig,
-    group: Option<ParamGroup>,
-    every: Option<u32>,
+    algorithm: AnyAlgorithm,
+    group: Option<Group>,
+    every: u32,
     non_finite: NonFinite,
     limits: Limits,
+    clip: Option<ClipByGlobalNorm>,
 }
 
 impl Settings {
     fn new(u: &mut Unstructured<'_>) -> Result<Settings> {
-        let config = any_config(u)?;
-        let group = match u.int_in_range(0..=3)? {
-            0 => Some(ParamGroup::new("group", ["b", "other"], config.clone())),
-            1 => Some(ParamGroup::new("group", ["a"], any_config(u)?)),
+        let algorithm = any_algorithm(u)?;
+        let group = match u.int_in_range(0..=5)? {
+            0 => Some(Group::new("group", ["b", "other"], algorithm.clone())),
+            1 => Some(Group::new("group", ["a"], any_algorithm(u)?)),
+            2 => Some(Group::new("group", Select::rank(u.int_in_range(0..=4)?), any_algorithm(u)?)),
+            3 => Some(Group::new("group", Select::prefix(*u.choose(&["", "param", "b"])?), any_algorithm(u)?)),
             _ => None,
         };
-        let every = if u.ratio(1, 6)? { Some(u.int_in_range(0..=3)?) } else { None };
+        let every = if u.ratio(1, 6)? { u.int_in_range(0..=3)? } else { 1 };
         let non_finite = *u.choose(&[NonFinite::Propagate, NonFinite::Skip, NonFinite::Error])?;
         let limits = if u.ratio(1, 4)? {
             Limits { norm: Some(number(u)?), skipped: Some(u.int_in_range(0..=2)?) }
         } else {
             Limits::default()
         };
-        Ok(Settings { config, group, every, non_finite, limits })
+        let clip = if u.ratio(1, 4)? {
+            Some(ClipByGlobalNorm { max_norm: number(u)?, eps: number(u)?, ..Default::default() })
+        } else {
+            None
+        };
+        Ok(Settings { algorithm, group, every, non_finite, limits, clip })
     }
 
-    fn build<A: Real>(&self, parallel: Parallel) -> Box<dyn Optimizer<A>> {
-        let mut optimizer = A::build(&self.config);
+    fn build<A: Real>(&self, parallel: Parallel) -> Optimizer<A> {
+        let mut optimizer = Optimizer::new(self.algorithm.clone());
         if let Some(group) = &self.group {
-            // Refused if it is for another optimizer, which changes nothing.
+            // Refused if its hyper-parameters are wrong, which changes nothing.
             let _ = optimizer.add_group(group.clone());
         }
-        optimizer.set_non_finite(self.non_finite);
-        optimizer.set_limits(self.limits);
-        optimizer.set_parallel(parallel);
-        match self.every {
-            Some(every) => Box::new(Accumulate::new(optimizer, every)),
-            None => optimizer,
-        }
+        (optimizer.non_finite, optimizer.limits, optimizer.parallel) = (self.non_finite, self.limits, parallel);
+        optimizer.clip = self.clip.clone();
+        optimizer.set_accumulation(self.every);
+        optimizer
     }
 }
 
@@ -91,7 +96,10 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
             let at = u.choose_index(params.len())?;
             params[at].value = values(u, &shape)?;
         }
-        one(u, &mut *optimizer, &mut *plain, &mut params)?;
+        if u.ratio(1, 8)? {
+            members(u, &mut optimizer, &mut plain)?;
+        }
+        one(u, &mut optimizer, &mut plain, &mut params)?;
     }
     for Param { name, value } in &mut params {
         let points = [&optimizer, &plain].map(|optimizer| bits(optimizer.evaluation(name, value.view()).view()));
@@ -101,6 +109,22 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
         assert_eq!(swapped.0, swapped.1);
         assert_eq!(bits(value.view()), bits(other.view()), "average");
     }
+    Ok(())
+}
+
+/// A parameter begins anew, is forgotten or changes its group.
+fn members<A: Real>(u: &mut Unstructured<'_>, optimizer: &mut Optimizer<A>, plain: &mut Optimizer<A>) -> Result<()> {
+    let (name, which) = (*u.choose(&NAMES)?, u.int_in_range(0..=3)?);
+    let change = |optimizer: &mut Optimizer<A>| match which {
+        0 => optimizer.reset(name),
+        1 => optimizer.remove(name),
+        2 => optimizer.move_to_group(name, None),
+        _ => optimizer.move_to_group(name, Some("group")),
+    };
+    let before = remembered(optimizer);
+    let outcome = change(optimizer);
+    assert_eq!(format!("{outcome:?}"), format!("{:?}", change(plain)));
+    assert!(outcome.is_ok() || before == remembered(optimizer), "a refused change has changed something");
     Ok(())
 }
 
@@ -166,8 +190,8 @@ impl<A: Real> Lent<A> {
 /// One step of both optimizers: of views in any layout, and of row-major copies on one thread.
 fn one<A: Real>(
     u: &mut Unstructured<'_>,
-    optimizer: &mut dyn Optimizer<A>,
-    plain: &mut dyn Optimizer<A>,
+    optimizer: &mut Optimizer<A>,
+    plain: &mut Optimizer<A>,
     params: &mut [Param<A>],
 ) -> Result<()> {
     let loss = if u.ratio(3, 4)? { Some(number(u)?) } else { None };
@@ -197,12 +221,12 @@ fn one<A: Real>(
             param.value = lent.plain;
         }
     }
-    assert!(same_state(&*optimizer, &*plain), "another layout, another state");
+    assert!(same_state(optimizer, plain), "another layout, another state");
     Ok(())
 }
 
 fn lend<A: Real>(
-    optimizer: &mut dyn Optimizer<A>,
+    optimizer: &mut Optimizer<A>,
     all: &mut [Lent<A>],
     loss: Option<f64>,
     plain: bool,
@@ -216,7 +240,7 @@ fn lend<A: Real>(
 }
 
 /// The states of both, whatever their order in memory.
-fn same_state<A: Real>(a: &dyn Optimizer<A>, b: &dyn Optimizer<A>) -> bool {
+fn same_state<A: Real>(a: &Optimizer<A>, b: &Optimizer<A>) -> bool {
     let [a, b] = [a, b].map(|optimizer| {
         let mut state = optimizer.state_dict();
         for param in &mut state.params {

@@ -2,20 +2,18 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use ndarray_optim::{
-    Optimizer, OptimizerConfig, StateDict,
+    AnyAlgorithm, AnyWrap, Optimizer, StateDict,
     kernel::Element,
     state::{Data, ElementType},
 };
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// `f32` or `f64`. What has the catalogue in it is not generic here, so that it is compiled once for each.
+/// `f32` or `f64`.
 pub trait Real: Element {
     fn of_bits(bits: u64) -> Self;
     /// The bits, with one NaN for all: which one comes of arithmetic is not promised by the language.
     fn bits(self) -> u64;
-    fn build(config: &OptimizerConfig) -> Box<dyn Optimizer<Self>>;
-    fn resume(state: &StateDict) -> std::result::Result<Box<dyn Optimizer<Self>>, ndarray_optim::Error>;
 }
 
 macro_rules! real {
@@ -26,12 +24,6 @@ macro_rules! real {
             }
             fn bits(self) -> u64 {
                 if self.is_nan() { u64::MAX } else { self.to_bits().into() }
-            }
-            fn build(config: &OptimizerConfig) -> Box<dyn Optimizer<Self>> {
-                config.build::<$float>()
-            }
-            fn resume(state: &StateDict) -> std::result::Result<Box<dyn Optimizer<Self>>, ndarray_optim::Error> {
-                state.view().build::<$float>()
             }
         }
     )*};
@@ -44,7 +36,7 @@ pub fn bits<A: Real>(array: ArrayViewD<'_, A>) -> Vec<u64> {
 }
 
 /// Everything that is remembered, comparable; NaNs are one.
-pub fn remembered<A: Real>(optimizer: &dyn Optimizer<A>) -> Vec<u8> {
+pub fn remembered<A: Real>(optimizer: &Optimizer<A>) -> Vec<u8> {
     summary(optimizer.state_dict())
 }
 
@@ -61,8 +53,12 @@ pub fn summary(mut state: StateDict) -> Vec<u8> {
         param.arrays.iter_mut().chain(&mut param.factors).for_each(|named| one_nan(&mut named.data));
         param.scalars.iter_mut().for_each(number);
     }
+    if let Some(clip) = &mut state.clip {
+        number(&mut clip.max_norm);
+        number(&mut clip.eps);
+    }
     state.groups.iter_mut().flat_map(|group| &mut group.scalars).flatten().for_each(number);
-    for round in &mut state.rounds {
+    if let Some(round) = &mut state.accumulation {
         number(&mut round.loss);
         round.means.iter_mut().for_each(|mean| one_nan(&mut mean.data));
     }
@@ -70,7 +66,7 @@ pub fn summary(mut state: StateDict) -> Vec<u8> {
 }
 
 /// Loads a state, which has to say the same as `differences` and change nothing if it does not fit.
-pub fn load<A: Real>(optimizer: &mut dyn Optimizer<A>, state: &StateDict) -> bool {
+pub fn load<A: Real>(optimizer: &mut Optimizer<A>, state: &StateDict) -> bool {
     let (before, differences) = (remembered(optimizer), optimizer.differences(state));
     let loaded = optimizer.load_state_dict(state.view());
     assert_eq!(loaded.is_ok(), differences.is_empty(), "{loaded:?} {differences:?}");
@@ -80,7 +76,7 @@ pub fn load<A: Real>(optimizer: &mut dyn Optimizer<A>, state: &StateDict) -> boo
 
 /// Goes on with what has been loaded: each parameter of a size that is worth it makes two steps, and the state is one that
 /// loads again.
-pub fn go_on<A: Real>(optimizer: &mut dyn Optimizer<A>) {
+pub fn go_on<A: Real>(optimizer: &mut Optimizer<A>) {
     const MOST: usize = 200;
     let state = optimizer.state_dict();
     let small = |shape: &[usize]| shape.iter().all(|&n| n < MOST) && shape.iter().product::<usize>() < MOST;
@@ -102,13 +98,13 @@ pub fn go_on<A: Real>(optimizer: &mut dyn Optimizer<A>) {
 }
 
 /// What an optimizer says of its state builds one that says the same, through bytes.
-fn again<A: Real>(optimizer: &dyn Optimizer<A>) {
+fn again<A: Real>(optimizer: &Optimizer<A>) {
     let state = optimizer.state_dict();
     let bytes = state.to_bytes().expect("every state has bytes");
     let back = StateDict::from_bytes(&bytes).expect("bytes of a state are read");
     assert!(summary(back.clone()) == summary(state.clone()), "bytes of a state are another state");
-    let same = A::resume(&back).expect("an optimizer is built of its own state");
-    assert!(remembered(&*same) == summary(state), "an optimizer is not that of its state");
+    let same = Optimizer::<A>::from_state(back.view()).expect("an optimizer is built of its own state");
+    assert!(remembered(&same) == summary(state), "an optimizer is not that of its state");
 }
 
 /// Steps with everything that has been loaded from outside.
@@ -120,19 +116,19 @@ pub fn use_anywhere(state: &StateDict) {
 }
 
 fn use_as<A: Real>(state: &StateDict) {
-    if let Ok(mut optimizer) = A::resume(state) {
-        assert!(load(&mut *optimizer, state), "what is built of a state loads it");
-        go_on(&mut *optimizer);
+    if let Ok(mut optimizer) = Optimizer::<A>::from_state(state.view()) {
+        assert!(load(&mut optimizer, state), "what is built of a state loads it");
+        go_on(&mut optimizer);
     }
     // Into one that knows no parameters, of the same optimizer or of another.
-    let own = state.groups.first().and_then(|group| group.config.clone());
-    let other = OptimizerConfig::all().swap_remove(3);
-    for config in own.into_iter().chain([other]) {
-        let mut optimizer = A::build(&config);
-        load(&mut *optimizer, state);
-        let mut optimizer = A::build(&config);
+    let own = state.groups.first().and_then(|group| group.algorithm.clone());
+    let other = AnyAlgorithm::all().swap_remove(3);
+    for algorithm in own.into_iter().chain([other]) {
+        let mut optimizer = Optimizer::<A>::new(algorithm.clone());
+        load(&mut optimizer, state);
+        let mut optimizer = Optimizer::<A>::new(algorithm);
         if optimizer.load_matching(state.view()).is_ok() {
-            go_on(&mut *optimizer);
+            go_on(&mut optimizer);
         }
     }
 }
@@ -151,7 +147,7 @@ pub fn number(u: &mut Unstructured<'_>) -> Result<f64> {
     })
 }
 
-static ALL: LazyLock<Vec<OptimizerConfig>> = LazyLock::new(OptimizerConfig::all);
+static ALL: LazyLock<Vec<AnyAlgorithm>> = LazyLock::new(AnyAlgorithm::all);
 
 const WRAPPERS: [&str; 17] = [
     "clip_by_global_norm",
@@ -174,9 +170,9 @@ const WRAPPERS: [&str; 17] = [
 ];
 
 /// Any optimizer of the catalogue, now and then in wrappers, with some hyper-parameters that may be out of any range.
-pub fn any_config(u: &mut Unstructured<'_>) -> Result<OptimizerConfig> {
+pub fn any_algorithm(u: &mut Unstructured<'_>) -> Result<AnyAlgorithm> {
     let base = u.choose(&ALL)?;
-    let mut value = serde_json::to_value(base).expect("configurations are JSON");
+    let mut value = serde_json::to_value(base).expect("algorithms are JSON");
     let changes = u.int_in_range(0..=3)?;
     for _ in 0..changes {
         change(u, &mut value)?;
@@ -186,7 +182,7 @@ pub fn any_config(u: &mut Unstructured<'_>) -> Result<OptimizerConfig> {
         for _ in 0..u.int_in_range(1..=3)? {
             let mut wrap = json!({"name": u.choose(&WRAPPERS)?});
             if u.ratio(1, 3)?
-                && let Ok(known) = serde_json::from_value::<ndarray_optim::wrap::AnyWrap>(wrap.clone())
+                && let Ok(known) = serde_json::from_value::<AnyWrap>(wrap.clone())
             {
                 wrap = serde_json::to_value(known).expect("wrappers are JSON");
                 change(u, &mut wrap)?;

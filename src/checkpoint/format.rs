@@ -1,6 +1,6 @@
 //! The bytes of a checkpoint, as `docs/checkpoints.md` describes them.
 use super::{Checkpoint, Kind, Problem, Section};
-use crate::kernel::{Data, Element, ElementType, either, try_row_major};
+use crate::array::{Data, Element, ElementType, either, try_row_major};
 use crc32fast::Hasher;
 use ndarray::{ArrayD, IxDyn};
 use std::{

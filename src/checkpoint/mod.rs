@@ -37,7 +37,7 @@ pub use directory::{Checkpoints, Latest};
 pub use error::{CheckpointError, Problem};
 pub use format::VERSION as FORMAT_VERSION;
 
-use crate::kernel::{Data, Element, ElementType};
+use crate::array::{Data, Element, ElementType};
 use ndarray::{
     Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, CowArray, Dimension, OwnedRepr, RawData, ViewRepr,
 };

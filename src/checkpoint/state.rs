@@ -16,14 +16,14 @@ impl<'a> Checkpoint<'a> {
     /// use ndarray::array;
     /// use ndarray_optim::{AdamW, Checkpoint, Optimizer};
     ///
-    /// let (mut adamw, mut weight) = (AdamW::new(0.1), array![1.0, 2.0]);
+    /// let (mut adamw, mut weight) = (Optimizer::new(AdamW::new(0.1)), array![1.0, 2.0]);
     /// adamw.update(&mut weight, &array![0.5, -0.5])?;
     /// let checkpoint = Checkpoint::new(1).section("weight", &weight).state("optimizer", adamw.state_view())?;
     /// let file = checkpoint.to_bytes()?;
     ///
     /// let mut checkpoint = Checkpoint::from_bytes(&file)?;
     /// assert_eq!(checkpoint.array::<f64>("optimizer/variable.exp_avg")?.len(), 2);
-    /// let mut resumed = AdamW::<f64>::new(0.1);
+    /// let mut resumed = Optimizer::<f64>::new(AdamW::new(0.1));
     /// resumed.load_state_dict(checkpoint.take_state("optimizer")?)?;
     /// assert_eq!(resumed.state_view(), adamw.state_view());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

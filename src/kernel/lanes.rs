@@ -1,5 +1,5 @@
 //! The state of one element, and the memory it lives in.
-use super::Element;
+use crate::array::Element;
 use std::ops::Range;
 
 /// The largest number of state arrays a rule and its wrappers can have together.

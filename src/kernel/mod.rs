@@ -5,27 +5,35 @@
 //! is drained by the calling thread and, where the work is worth it, by rayon's pool; and every piece is run by one
 //! multiversioned loop.
 
-mod data;
-mod element;
+/// Compiles a function for AVX-512, for AVX2 and for what every processor has; the machine decides at run time. The bits do
+/// not depend on it. Each further set would add a fifth to the time the crate takes to compile.
+macro_rules! for_each_instruction_set {
+    ($($function:tt)*) => {
+        #[multiversion::multiversion(targets(
+            "x86_64+avx+avx2+avx512bw+avx512cd+avx512dq+avx512f+avx512vl+bmi1+bmi2+fma+lzcnt+movbe+popcnt",
+            "x86_64+avx+avx2+bmi1+bmi2+fma+lzcnt+movbe+popcnt",
+        ))]
+        $($function)*
+    };
+}
+pub(crate) use for_each_instruction_set;
+
 mod lanes;
-pub(crate) mod layout;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub mod reduce;
 mod rule;
+mod run;
 mod sweep;
 pub(crate) mod walk;
 pub(crate) mod watch;
-mod wrap;
+mod wrapper;
 
-#[cfg(any(feature = "checkpoint", feature = "serde"))]
-pub(crate) use data::try_row_major;
-pub use data::{Data, ElementType};
-pub(crate) use data::{either, row_major};
-pub use element::Element;
+pub use crate::array::Element;
 pub use lanes::{Arrays, Lanes, MAX_STATES, Untouched, View};
 pub use pool::Parallel;
-pub use rule::{At, Either, Kernel, MAX_TERMS, Rule};
-pub use watch::Totals;
-pub use wrap::{CoupledDecay, DecoupledDecay, Pass, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled, decoupled};
+pub use rule::{MAX_TERMS, Rule};
+pub use run::{At, Either, Kernel, WithCoupled, WithDecoupled, coupled, decoupled};
+pub(crate) use watch::Totals;
+pub use wrapper::{CoupledDecay, DecoupledDecay, Pass, Trace, With, Wrapper};

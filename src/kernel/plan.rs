@@ -1,10 +1,13 @@
 //! From the views a caller lends to the tasks that are run.
 use super::{
-    Arrays, Element,
-    layout::{AXES, Order, Shape, same_lengths, six_axes, trimmed},
-    walk::walk,
+    Arrays,
+    walk::{Piece, halve, walk},
 };
-use ndarray::{ArrayView, ArrayView6, ArrayViewD, ArrayViewMut, ArrayViewMut6, ArrayViewMutD, Axis, Dimension};
+use crate::array::{
+    Element,
+    layout::{AXES, Order, Shape, nothing, same_lengths, six_axes, trimmed},
+};
+use ndarray::{ArrayView, ArrayView6, ArrayViewD, ArrayViewMut, ArrayViewMut6, ArrayViewMutD, Dimension};
 
 /// One parameter and its gradient as they were lent: what is slow to find out for an array of unknown dimension is found
 /// out here, where the dimension is still a type.
@@ -21,6 +24,8 @@ enum Memory<'a, A> {
     Strided(usize),
     /// This step has no gradient for this parameter, whose view lies at this place of the list.
     NoGrad(usize),
+    /// The gradient has been taken out of the step.
+    Frozen,
 }
 
 /// A parameter and its gradient that are not slices.
@@ -75,37 +80,41 @@ impl<'a, A: Element> Lent<'a, A> {
         Ok(Lent { shape, order: Order::C, memory: Memory::NoGrad(place) })
     }
 
-    /// The parameter and its gradient with their own axes.
+    /// The parameter and its gradient with their own axes, if there is a gradient.
     pub fn dynamic<'t>(
         &'t mut self,
         strided: &'t mut [Option<Strided<'a, A>>],
     ) -> Option<(ArrayViewMutD<'t, A>, ArrayViewD<'t, A>)> {
         let ndim = self.shape.as_slice().len();
-        let (p, g) = self.views(Order::C, strided)?;
-        Some((trimmed(p, ndim), trimmed(g, ndim)))
+        self.has_grad().then(|| self.views(Order::C, strided)).map(|(p, g)| (trimmed(p, ndim), trimmed(g, ndim)))
     }
 
     /// The parameter with its own axes, whether it has a gradient or not.
-    pub fn parameter<'t>(&'t mut self, strided: &'t mut [Option<Strided<'a, A>>]) -> Option<ArrayViewMutD<'t, A>> {
-        if let Memory::NoGrad(place) = self.memory {
-            return Some(trimmed(strided.get_mut(place)?.as_mut()?.0.view_mut(), self.shape.as_slice().len()));
-        }
-        self.dynamic(strided).map(|(p, _)| p)
+    pub fn parameter<'t>(&'t mut self, strided: &'t mut [Option<Strided<'a, A>>]) -> ArrayViewMutD<'t, A> {
+        let ndim = self.shape.as_slice().len();
+        let p = match self.memory {
+            Memory::NoGrad(place) => match strided.get_mut(place) {
+                Some(Some((p, _))) => p.view_mut(),
+                _ => lost().0,
+            },
+            _ => self.views(Order::C, strided).0,
+        };
+        trimmed(p, ndim)
     }
 
     /// As [`Lent::parameter`], taken out of the list, so that several can be lent at once.
-    pub fn take_parameter(&mut self, strided: &mut [Option<Strided<'a, A>>]) -> Option<ArrayViewMutD<'_, A>> {
+    pub fn take_parameter(&mut self, strided: &mut [Option<Strided<'a, A>>]) -> ArrayViewMutD<'_, A> {
         let ndim = self.shape.as_slice().len();
-        if let Memory::NoGrad(place) = self.memory {
-            return Some(trimmed(strided.get_mut(place)?.take()?.0, ndim));
-        }
-        Some(trimmed(self.take_views(Order::C, strided)?.0, ndim))
+        let p = match self.memory {
+            Memory::NoGrad(place) => strided.get_mut(place).and_then(Option::take).unwrap_or_else(lost).0,
+            _ => self.take_views(Order::C, strided).0,
+        };
+        trimmed(p, ndim)
     }
 
     /// Takes the gradient out of the step.
     pub fn freeze(&mut self) {
-        // The view is not needed any more.
-        self.memory = Memory::NoGrad(usize::MAX);
+        self.memory = Memory::Frozen;
     }
 
     /// The number of elements to work on.
@@ -114,13 +123,13 @@ impl<'a, A: Element> Lent<'a, A> {
         match &self.memory {
             Memory::Flat(p, _) => p.len(),
             Memory::Strided(_) => self.shape.size(),
-            Memory::NoGrad(_) => 0,
+            Memory::NoGrad(_) | Memory::Frozen => 0,
         }
     }
 
     #[inline]
     pub fn has_grad(&self) -> bool {
-        !matches!(self.memory, Memory::NoGrad(_))
+        !matches!(self.memory, Memory::NoGrad(_) | Memory::Frozen)
     }
 
     /// The gradient in the order of its memory, if that has no gaps.
@@ -144,8 +153,12 @@ impl<'a, A: Element> Lent<'a, A> {
         match &self.memory {
             Memory::Flat(_, g) => super::reduce::non_finite(g),
             Memory::Strided(place) => strided.get(*place)?.as_ref()?.1.iter().copied().find(|g| !g.is_finite()),
-            Memory::NoGrad(_) => None,
+            Memory::NoGrad(_) | Memory::Frozen => None,
         }
+    }
+
+    fn is_flat(&self, order: Order) -> bool {
+        matches!(self.memory, Memory::Flat(..)) && order == self.order
     }
 
     /// The parameter and its gradient as slices, if their memory order is that of the state.
@@ -157,29 +170,60 @@ impl<'a, A: Element> Lent<'a, A> {
         }
     }
 
+    /// Does `work` on slices of the parameter, its gradient and its state, which lies in memory in `order`. There must be a
+    /// gradient.
+    #[inline]
+    pub fn walk(
+        &mut self,
+        order: Order,
+        strided: &mut [Option<Strided<'a, A>>],
+        state: Arrays<'_, A>,
+        work: &mut impl FnMut(&mut [A], &[A], Arrays<'_, A>),
+    ) {
+        if let Some((p, g)) = self.flat(order) {
+            return work(p, g, state);
+        }
+        let (p, g) = self.views(order, strided);
+        walk(work, p, g, state);
+    }
+
     /// What else the parameter and its gradient are: views so arranged that their rows follow the memory order of the state.
-    pub fn views<'t>(&'t mut self, order: Order, strided: &'t mut [Option<Strided<'a, A>>]) -> Option<Strided<'t, A>> {
+    /// There must be a gradient.
+    pub fn views<'t>(&'t mut self, order: Order, strided: &'t mut [Option<Strided<'a, A>>]) -> Strided<'t, A> {
         let (p, g) = match &mut self.memory {
-            Memory::Flat(p, g) => (self.order.view_mut(&self.shape, p)?, self.order.view(&self.shape, g)?),
-            Memory::Strided(place) => {
-                let (p, g) = strided.get_mut(*place)?.as_mut()?;
-                (p.view_mut(), g.view())
-            }
-            Memory::NoGrad(_) => return None,
+            Memory::Strided(place) => match strided.get_mut(*place) {
+                Some(Some((p, g))) => (p.view_mut(), g.view()),
+                _ => lost(),
+            },
+            memory => memory.flat_views(self.order, &self.shape),
         };
-        Some((order.arrange(p), order.arrange(g)))
+        (order.arrange(p), order.arrange(g))
     }
 
     /// As [`Lent::views`]; what lies in `strided` is taken out of it, so that several parameters can be lent at once.
-    fn take_views<'t>(&'t mut self, order: Order, strided: &mut [Option<Strided<'a, A>>]) -> Option<Strided<'t, A>> {
-        match &self.memory {
-            Memory::Strided(place) => {
-                let (p, g) = strided.get_mut(*place)?.take()?;
-                Some((order.arrange(p), order.arrange(g)))
-            }
-            _ => self.views(order, &mut []),
+    fn take_views<'t>(&'t mut self, order: Order, strided: &mut [Option<Strided<'a, A>>]) -> Strided<'t, A> {
+        let (p, g) = match &mut self.memory {
+            Memory::Strided(place) => strided.get_mut(*place).and_then(Option::take).unwrap_or_else(lost),
+            memory => memory.flat_views(self.order, &self.shape),
+        };
+        (order.arrange(p), order.arrange(g))
+    }
+}
+
+impl<A> Memory<'_, A> {
+    /// The slices as views.
+    fn flat_views(&mut self, order: Order, shape: &Shape) -> Strided<'_, A> {
+        match self {
+            Memory::Flat(p, g) => (order.view_mut(shape, p), order.view(shape, g)),
+            _ => lost(),
         }
     }
+}
+
+/// In the place of views that were asked for twice, or without a gradient.
+fn lost<'a, A>() -> Strided<'a, A> {
+    debug_assert!(false, "there are no such views");
+    (nothing(ArrayViewMut::from(&mut [])), nothing(ArrayView::from(&[])))
 }
 
 /// A parameter or a part of it, with gradient and state.
@@ -190,34 +234,42 @@ pub(crate) enum Task<'a, A> {
 }
 
 impl<'t, A: Element> Task<'t, A> {
+    fn flat(memory: &'t mut Memory<'_, A>, state: Arrays<'t, A>) -> Self {
+        match memory {
+            Memory::Flat(p, g) => Task::Flat(p, g, state),
+            _ => {
+                let (p, g) = lost();
+                Task::Strided(Box::new((p, g, state)))
+            }
+        }
+    }
+
     /// As [`Task::new`], to be used up before another parameter is lent.
     pub fn borrow<'a>(
         lent: &'t mut Lent<'a, A>,
         order: Order,
         strided: &'t mut [Option<Strided<'a, A>>],
         state: Arrays<'t, A>,
-    ) -> Option<Self> {
-        if lent.flat(order).is_none() {
-            let (p, g) = lent.views(order, strided)?;
-            return Some(Task::Strided(Box::new((p, g, state))));
+    ) -> Self {
+        if lent.is_flat(order) {
+            return Task::flat(&mut lent.memory, state);
         }
-        let (p, g) = lent.flat(order)?;
-        Some(Task::Flat(p, g, state))
+        let (p, g) = lent.views(order, strided);
+        Task::Strided(Box::new((p, g, state)))
     }
 
-    /// A whole parameter, with state that lies in memory in `order`.
+    /// A whole parameter, with state that lies in memory in `order`. There must be a gradient.
     pub fn new<'a>(
         lent: &'t mut Lent<'a, A>,
         order: Order,
         strided: &mut [Option<Strided<'a, A>>],
         state: Arrays<'t, A>,
-    ) -> Option<Self> {
-        if lent.flat(order).is_none() {
-            let (p, g) = lent.take_views(order, strided)?;
-            return Some(Task::Strided(Box::new((p, g, state))));
+    ) -> Self {
+        if lent.is_flat(order) {
+            return Task::flat(&mut lent.memory, state);
         }
-        let (p, g) = lent.flat(order)?;
-        Some(Task::Flat(p, g, state))
+        let (p, g) = lent.take_views(order, strided);
+        Task::Strided(Box::new((p, g, state)))
     }
 
     #[inline]
@@ -266,19 +318,4 @@ pub(crate) fn pieces<'t, A: Element, X: Copy>(
         }
         Some((task, with))
     })
-}
-
-pub(super) type Piece<'a, A> = (ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>);
-
-/// Two halves along the slowest axis, so that the state of each half stays contiguous. There must be two elements.
-pub(super) fn halve<'a, A>(
-    p: ArrayViewMut6<'a, A>,
-    g: ArrayView6<'a, A>,
-    state: Arrays<'a, A>,
-) -> (Piece<'a, A>, Piece<'a, A>) {
-    let axis = (0..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
-    let at = p.shape()[axis] / 2;
-    let ((p, p1), (g, g1)) = (p.split_at(Axis(axis), at), g.split_at(Axis(axis), at));
-    let (s, s1) = state.split_at(p.len());
-    ((p, g, s), (p1, g1, s1))
 }

@@ -1,5 +1,6 @@
 //! Matrix products on as many threads as they are worth.
-use super::{Element, Parallel, pool::drain};
+use super::{Parallel, pool::drain};
+use crate::array::Element;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul};
 
 /// Rows of the result in a task. Fixed, so that the bits do not depend on the number of threads.

@@ -14,11 +14,10 @@
 //! assert_eq!(reduce::max_abs(&g), 4.0 * scale);
 //! ```
 use super::{
-    Element, Parallel,
+    Parallel,
     pool::{drain, lock},
 };
-use crate::wrap::Norm;
-use multiversion::multiversion;
+use crate::array::Element;
 use ndarray::{ArrayRef, Dimension};
 use std::sync::Mutex;
 
@@ -122,24 +121,25 @@ impl Sum {
     }
 }
 
-/// How many of each quantum there are in the terms of these elements together, largest quantum first, if none is too large for
-/// that; and the bits of the largest absolute value, with NaN above everything.
-#[multiversion(targets = "simd")]
-fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> ([i64; KEPT], i64) {
-    // Adding 1.5 2^52 quanta rounds to a multiple of the quantum, and counts it in the last bits of the sum: bits are integers,
-    // whose sums are exact in any order, so that this loop vectorises.
-    let [r0, r1] = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
-    let (mut n0, mut n1, mut max) = (0_u64, 0_u64, 0_i64);
-    for &a in a {
-        let x = term(a);
-        max = max.max(x.abs().to_bits() as i64);
-        let high = x + r0;
-        let low = (x - (high - r0)) + r1;
-        n0 = n0.wrapping_add(high.to_bits());
-        n1 = n1.wrapping_add(low.to_bits());
+for_each_instruction_set! {
+    /// How many of each quantum there are in the terms of these elements together, largest quantum first, if none is too large for
+    /// that; and the bits of the largest absolute value, with NaN above everything.
+    fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> ([i64; KEPT], i64) {
+        // Adding 1.5 2^52 quanta rounds to a multiple of the quantum, and counts it in the last bits of the sum: bits are integers,
+        // whose sums are exact in any order, so that this loop vectorises.
+        let [r0, r1] = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
+        let (mut n0, mut n1, mut max) = (0_u64, 0_u64, 0_i64);
+        for &a in a {
+            let x = term(a);
+            max = max.max(x.abs().to_bits() as i64);
+            let high = x + r0;
+            let low = (x - (high - r0)) + r1;
+            n0 = n0.wrapping_add(high.to_bits());
+            n1 = n1.wrapping_add(low.to_bits());
+        }
+        let count = |n: u64, r: f64| n.wrapping_sub(r.to_bits().wrapping_mul(a.len() as u64)) as i64;
+        ([count(n0, r0), count(n1, r1)], max)
     }
-    let count = |n: u64, r: f64| n.wrapping_sub(r.to_bits().wrapping_mul(a.len() as u64)) as i64;
-    ([count(n0, r0), count(n1, r1)], max)
 }
 
 /// The sum of the squares of all elements.
@@ -174,16 +174,17 @@ fn larger<A: Element>(max: A, x: A) -> A {
     if max >= x || max.is_nan() { max } else { x }
 }
 
-#[multiversion(targets = "simd")]
-fn max_abs_slice<A: Element>(a: &[A]) -> A {
-    let mut max = [A::ZERO; LANES];
-    let (blocks, tail) = a.as_chunks::<LANES>();
-    for block in blocks {
-        for (max, x) in max.iter_mut().zip(block) {
-            *max = larger(*max, x.abs());
+for_each_instruction_set! {
+    fn max_abs_slice<A: Element>(a: &[A]) -> A {
+        let mut max = [A::ZERO; LANES];
+        let (blocks, tail) = a.as_chunks::<LANES>();
+        for block in blocks {
+            for (max, x) in max.iter_mut().zip(block) {
+                *max = larger(*max, x.abs());
+            }
         }
+        tail.iter().map(|x| x.abs()).chain(max).fold(A::ZERO, larger)
     }
-    tail.iter().map(|x| x.abs()).chain(max).fold(A::ZERO, larger)
 }
 
 /// The first element that is infinite or NaN.
@@ -192,10 +193,24 @@ pub(crate) fn non_finite<A: Element>(a: &[A]) -> Option<A> {
     bad.iter().copied().find(|x| !x.is_finite())
 }
 
-#[multiversion(targets = "simd")]
-fn all_finite<A: Element>(a: &[A]) -> bool {
-    // `x * 0` is 0 for a finite x and NaN otherwise; no early exit, so that the loop vectorises.
-    a.iter().fold(true, |finite, &x| finite & (x * A::ZERO == A::ZERO))
+for_each_instruction_set! {
+    fn all_finite<A: Element>(a: &[A]) -> bool {
+        // `x * 0` is 0 for a finite x and NaN otherwise; no early exit, so that the loop vectorises.
+        a.iter().fold(true, |finite, &x| finite & (x * A::ZERO == A::ZERO))
+    }
+}
+
+/// Which norm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Norm {
+    /// The sum of absolute values.
+    L1,
+    /// The root of the sum of squares.
+    #[default]
+    L2,
+    /// The largest absolute value.
+    Max,
 }
 
 /// A norm of several arrays together.
@@ -270,11 +285,12 @@ fn square<A: Element>(x: A) -> f64 {
     x.f64() * x.f64()
 }
 
-/// The products of corresponding elements, a tile at a time.
-#[multiversion(targets = "simd")]
-fn products<A: Element>(a: &[A], b: &[A], out: &mut [f64; TILE]) {
-    for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
-        *out = a.f64() * b.f64();
+for_each_instruction_set! {
+    /// The products of corresponding elements, a tile at a time.
+    fn products<A: Element>(a: &[A], b: &[A], out: &mut [f64; TILE]) {
+        for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
+            *out = a.f64() * b.f64();
+        }
     }
 }
 

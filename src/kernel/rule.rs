@@ -1,11 +1,6 @@
 //! What an optimizer does to one element.
-use super::{
-    Arrays, Element, Lanes, MAX_STATES, Totals, View, With, Wrapper,
-    reduce::Sum,
-    sweep::{measure, sweep},
-    watch::sweep_watched,
-};
-use std::sync::Mutex;
+use super::Lanes;
+use crate::array::Element;
 
 /// The largest number of sums a rule can ask for.
 pub const MAX_TERMS: usize = 4;
@@ -33,6 +28,27 @@ pub const MAX_TERMS: usize = 4;
 ///         (self.lr * v, [v])
 ///     }
 /// }
+/// ```
+///
+/// A rule whose state has arrays without a name does not compile:
+///
+/// ```compile_fail,E0080
+/// use ndarray_optim::kernel::{Arrays, At, Kernel, Rule};
+///
+/// #[derive(Clone, Copy)]
+/// struct Forgetful;
+///
+/// impl Rule for Forgetful {
+///     type Elem = f32;
+///     type State = [f32; 1];
+///     const STATE: &'static [&'static str] = &[];
+///     const COST: u64 = 1;
+///     fn delta(&self, _p: f32, g: f32, state: [f32; 1]) -> (f32, [f32; 1]) {
+///         (g, state)
+///     }
+/// }
+///
+/// Forgetful.run(&At { first: false, scale: 1.0 }, &mut [], &[], Arrays(Default::default()));
 /// ```
 pub trait Rule: Copy + Send + Sync {
     /// `f32` or `f64`.
@@ -69,165 +85,12 @@ pub trait Rule: Copy + Send + Sync {
         [0.0; MAX_TERMS]
     }
 
+    /// How many names [`names`](Rule::names) appends: as many as there are arrays, or the rule does not compile.
+    #[doc(hidden)]
+    const NAMES: usize = Self::STATE.len();
+
     /// Appends the names of all state arrays; a wrapper's come after those of what it wraps.
     fn names(names: &mut Vec<&'static str>) {
         names.extend(Self::STATE);
-    }
-}
-
-/// What the driver runs over a piece of memory: one [`Rule`], or one of several that hyper-parameters choose between.
-pub trait Kernel<A: Element>: Copy + Send + Sync {
-    /// This kernel with a wrapper around each of its rules.
-    type With<W: Wrapper<A>>: Kernel<A>;
-
-    /// Puts a wrapper around each rule.
-    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W>;
-
-    /// As in [`Rule::COST`], of the rule that is chosen.
-    fn cost(&self) -> u64;
-
-    /// Appends the names of the state arrays of the rule that is chosen.
-    fn names(&self, names: &mut Vec<&'static str>);
-
-    /// As in [`Rule::TERMS`], of the rule that is chosen.
-    fn terms(&self) -> usize;
-
-    /// Adds what these elements contribute to the sums.
-    fn measure(&self, at: &At<'_, A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
-
-    /// Updates `p` with the gradient `g` of the same length.
-    fn run(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
-
-    /// As [`Kernel::run`], and adds what the step does to `totals`.
-    fn run_watched(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>, totals: &mut Totals);
-}
-
-/// What a kernel is told about the array it runs over.
-#[derive(Clone, Copy, Debug)]
-pub struct At<'a, A> {
-    /// Whether the state of the array begins here.
-    pub first: bool,
-    /// What the gradient is multiplied with: -1 to climb, and the factor of clipping by a norm.
-    pub scale: A,
-    /// Where to add up what the step does, if that is asked for.
-    pub watch: Option<&'a Mutex<Totals>>,
-}
-
-impl<R: Rule> Kernel<R::Elem> for R {
-    type With<W: Wrapper<R::Elem>> = With<R, W>;
-    #[inline(always)]
-    fn with<W: Wrapper<R::Elem>>(self, wrapper: W) -> With<R, W> {
-        With { rule: self, wrapper }
-    }
-    #[inline]
-    fn cost(&self) -> u64 {
-        R::COST
-    }
-    fn names(&self, names: &mut Vec<&'static str>) {
-        R::names(names);
-    }
-    fn terms(&self) -> usize {
-        R::TERMS
-    }
-    fn measure(
-        &self,
-        at: &At<'_, R::Elem>,
-        p: &[R::Elem],
-        g: &[R::Elem],
-        mut state: Arrays<'_, R::Elem>,
-        sums: &mut [Sum; MAX_TERMS],
-    ) {
-        let mut state = R::State::take(&mut state, 0);
-        if at.first {
-            begin(self, at.scale, p, g, &mut state);
-        }
-        measure(self, at.scale, p, g, &state, sums);
-    }
-    #[inline]
-    fn run(&self, at: &At<'_, R::Elem>, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
-        const { assert!(R::State::N <= MAX_STATES, "a rule and its wrappers have six state arrays at most") };
-        let mut state = R::State::take(&mut state, 0);
-        if at.first {
-            begin(self, at.scale, p, g, &mut state);
-        }
-        sweep(self, at.scale, p, g, state);
-    }
-    fn run_watched(
-        &self,
-        at: &At<'_, R::Elem>,
-        p: &mut [R::Elem],
-        g: &[R::Elem],
-        mut state: Arrays<'_, R::Elem>,
-        totals: &mut Totals,
-    ) {
-        let mut state = R::State::take(&mut state, 0);
-        if at.first {
-            begin(self, at.scale, p, g, &mut state);
-        }
-        sweep_watched(self, at.scale, p, g, state, totals);
-    }
-}
-
-fn begin<R: Rule>(rule: &R, scale: R::Elem, p: &[R::Elem], g: &[R::Elem], state: &mut impl View<R::State>) {
-    for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
-        state.store(i, rule.begin(p, scale * g));
-    }
-}
-
-/// One of two kernels, chosen by a hyper-parameter (`amsgrad`, `nesterov`, ...) once for each step, never for each element.
-#[derive(Clone, Copy, Debug)]
-pub enum Either<X, Y> {
-    /// The first.
-    X(X),
-    /// The second.
-    Y(Y),
-}
-
-impl<A: Element, X: Kernel<A>, Y: Kernel<A>> Kernel<A> for Either<X, Y> {
-    type With<W: Wrapper<A>> = Either<X::With<W>, Y::With<W>>;
-    #[inline(always)]
-    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W> {
-        match self {
-            Either::X(x) => Either::X(x.with(wrapper)),
-            Either::Y(y) => Either::Y(y.with(wrapper)),
-        }
-    }
-    #[inline]
-    fn cost(&self) -> u64 {
-        match self {
-            Either::X(x) => x.cost(),
-            Either::Y(y) => y.cost(),
-        }
-    }
-    fn names(&self, names: &mut Vec<&'static str>) {
-        match self {
-            Either::X(x) => x.names(names),
-            Either::Y(y) => y.names(names),
-        }
-    }
-    fn terms(&self) -> usize {
-        match self {
-            Either::X(x) => x.terms(),
-            Either::Y(y) => y.terms(),
-        }
-    }
-    fn measure(&self, at: &At<'_, A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
-        match self {
-            Either::X(x) => x.measure(at, p, g, state, sums),
-            Either::Y(y) => y.measure(at, p, g, state, sums),
-        }
-    }
-    #[inline]
-    fn run(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
-        match self {
-            Either::X(x) => x.run(at, p, g, state),
-            Either::Y(y) => y.run(at, p, g, state),
-        }
-    }
-    fn run_watched(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>, totals: &mut Totals) {
-        match self {
-            Either::X(x) => x.run_watched(at, p, g, state, totals),
-            Either::Y(y) => y.run_watched(at, p, g, state, totals),
-        }
     }
 }

@@ -3,7 +3,8 @@
 //! The state is contiguous and the views are arranged to follow it, so a row of a view meets a slice of the state. Rows that
 //! are slices are swept where they are. Other elements pass through a tile on the stack and are swept there: a rule runs
 //! in the same vectorised loop whatever the layout, which is faster than a scalar loop over strides and the same bits.
-use super::{Arrays, Element, layout::AXES, plan::halve};
+use super::Arrays;
+use crate::array::{Element, layout::AXES};
 use ndarray::{ArrayView6, ArrayViewMut, ArrayViewMut6, Axis};
 
 /// Elements in a tile.
@@ -145,6 +146,21 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
             }
         }
     }
+}
+
+pub(super) type Piece<'a, A> = (ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>);
+
+/// Two halves along the slowest axis, so that the state of each half stays contiguous. There must be two elements.
+pub(super) fn halve<'a, A>(
+    p: ArrayViewMut6<'a, A>,
+    g: ArrayView6<'a, A>,
+    state: Arrays<'a, A>,
+) -> (Piece<'a, A>, Piece<'a, A>) {
+    let axis = (0..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
+    let at = p.shape()[axis] / 2;
+    let ((p, p1), (g, g1)) = (p.split_at(Axis(axis), at), g.split_at(Axis(axis), at));
+    let (s, s1) = state.split_at(p.len());
+    ((p, g, s), (p1, g1, s1))
 }
 
 /// Copies a view row by row into the front of `tile`, in the order that reads along `axis`.

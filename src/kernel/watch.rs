@@ -1,6 +1,5 @@
 //! What a step did, gathered while it is made.
-use super::{Element, Rule, View};
-use multiversion::multiversion;
+use crate::array::Element;
 use std::ops::AddAssign;
 
 /// Sums of squares over the elements of a step.
@@ -26,123 +25,57 @@ impl AddAssign for Totals {
 }
 
 /// Sums of this many elements stay in registers.
-const LANES: usize = 32;
-/// After so many elements lanes of `f32` are emptied into `f64`: each has added 128 squares then.
-const PAGE: usize = 4096;
+const LANES: usize = 16;
+/// So many elements are stepped and then compared: few enough to stay in the first cache, and for lanes of `f32` to add no more
+/// than 64 squares before they are emptied into `f64`.
+pub(crate) const PAGE: usize = 1024;
 
-/// Sums in `f64`, lane by lane.
-struct Lanes([[f64; LANES]; 3]);
+/// Squares of gradients, updates and parameters, lane by lane.
+struct Squares<A>([[A; LANES]; 3]);
 
-impl Lanes {
+impl<A: Element> Squares<A> {
     #[inline(always)]
-    fn add<A: Element>(&mut self, g: [A; LANES], u: [A; LANES], p: [A; LANES]) {
-        for (into, from) in self.0.iter_mut().zip([g, u, p]) {
-            for i in 0..LANES {
-                into[i] += from[i].f64();
-            }
-        }
+    fn add(&mut self, i: usize, old: A, new: A, g: A) {
+        let Squares([gradients, updates, params]) = self;
+        let update = old - new;
+        gradients[i] += g * g;
+        updates[i] += update * update;
+        params[i] += new * new;
     }
 
-    fn totals(self) -> Totals {
-        let [gradient, update, parameter] = self.0.map(|lanes| lanes.iter().sum::<f64>());
+    fn totals(&self) -> Totals {
+        let [gradient, update, parameter] = self.0.map(|lanes| lanes.iter().map(|x| x.f64()).sum());
         Totals { gradient, update, parameter, non_finite: 0 }
     }
 }
 
-/// As [`sweep`](super::sweep::sweep), and adds what it did to `totals`.
-#[multiversion(targets = "simd")]
-pub(crate) fn sweep_watched<R: Rule, V: View<R::State>>(
-    rule: &R,
-    scale: R::Elem,
-    p: &mut [R::Elem],
-    g: &[R::Elem],
-    state: V,
-    totals: &mut Totals,
-) {
-    let rule = &{ *rule };
-    let (mut state, _) = state.split_at(p.len());
-    let (gradients, mut all) = (g, Lanes([[0.0; LANES]; 3]));
-    for (p, g) in p.chunks_mut(PAGE).zip(g.chunks(PAGE)) {
-        let (mut page, rest) = state.split_at(p.len());
-        state = rest;
-        let (mut sg, mut su, mut sp) = ([R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES]);
-        let mut at = 0;
-        while at + LANES <= p.len() {
-            let (p, g) = (&mut p[at..at + LANES], &g[at..at + LANES]);
-            let (mut now, rest) = page.split_at(LANES);
+for_each_instruction_set! {
+    fn squares<A: Element>(old: &[A], new: &[A], g: &[A]) -> Squares<A> {
+        let mut sums = Squares([[A::ZERO; LANES]; 3]);
+        let [(old, old_tail), (new, new_tail), (g, g_tail)] = [old, new, g].map(|all| all.as_chunks::<LANES>());
+        for ((old, new), g) in old.iter().zip(new).zip(g) {
             for i in 0..LANES {
-                let (update, new) = each(rule, scale, &mut p[i], g[i], &mut now, i);
-                sg[i] += g[i] * g[i];
-                su[i] += update * update;
-                sp[i] += new * new;
+                sums.add(i, old[i], new[i], g[i]);
             }
-            page = rest;
-            at += LANES;
         }
-        all.add(sg, su, sp);
-        // The tail has lanes of its own: an index that is not constant would keep the sums out of registers.
-        if at < p.len() {
-            let (mut sg, mut su, mut sp) = ([R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES], [R::Elem::ZERO; LANES]);
-            for (i, (p, &g)) in p[at..].iter_mut().zip(&g[at..]).enumerate() {
-                let (update, new) = each(rule, scale, p, g, &mut page, i);
-                (sg[i], su[i], sp[i]) = (g * g, update * update, new * new);
-            }
-            all.add(sg, su, sp);
+        // In sums of their own: an index that is not constant would keep the others out of registers.
+        let mut tail = Squares([[A::ZERO; LANES]; 3]);
+        for (i, ((&old, &new), &g)) in old_tail.iter().zip(new_tail).zip(g_tail).enumerate() {
+            tail.add(i, old, new, g);
         }
+        for (sums, tail) in sums.0.iter_mut().flatten().zip(tail.0.as_flattened()) {
+            *sums += *tail;
+        }
+        sums
     }
-    add_up(all, gradients, totals);
 }
 
-/// A gradient that is not finite shows in the sum, so only then is it worth looking again.
-fn add_up<A: Element>(all: Lanes, g: &[A], totals: &mut Totals) {
-    let mut found = all.totals();
+/// Adds what a step of at most [`PAGE`] elements from `old` to `new` did.
+pub(crate) fn compare<A: Element>(old: &[A], new: &[A], g: &[A], totals: &mut Totals) {
+    let mut found = squares(old, new, g).totals();
+    // A gradient that is not finite shows in the sum, so only then is it worth looking again.
     if !found.gradient.is_finite() {
         found.non_finite = g.iter().filter(|g| !g.is_finite()).count() as u64;
     }
     *totals += found;
-}
-
-/// One element: what was taken away, and the new parameter.
-#[inline(always)]
-fn each<R: Rule, V: View<R::State>>(
-    rule: &R,
-    scale: R::Elem,
-    p: &mut R::Elem,
-    g: R::Elem,
-    state: &mut V,
-    i: usize,
-) -> (R::Elem, R::Elem) {
-    let old = *p;
-    let (delta, lanes) = rule.delta(old, scale * g, state.load(i));
-    let (new, lanes) = rule.land(old, delta, lanes);
-    *p = new;
-    state.store(i, lanes);
-    (old - new, new)
-}
-
-/// What a step from `old` to `new` did, after it was made.
-#[multiversion(targets = "simd")]
-pub(crate) fn compare<A: Element>(old: &[A], new: &[A], g: &[A], totals: &mut Totals) {
-    let n = new.len();
-    let (old, g) = (&old[..n], &g[..n]);
-    let mut at = 0;
-    let (mut sg, mut su, mut sp) = ([A::ZERO; LANES], [A::ZERO; LANES], [A::ZERO; LANES]);
-    while at + LANES <= n {
-        for i in 0..LANES {
-            let (update, g, new) = (old[at + i] - new[at + i], g[at + i], new[at + i]);
-            sg[i] += g * g;
-            su[i] += update * update;
-            sp[i] += new * new;
-        }
-        at += LANES;
-    }
-    let mut all = Lanes([[0.0; LANES]; 3]);
-    all.add(sg, su, sp);
-    let (mut sg, mut su, mut sp) = ([A::ZERO; LANES], [A::ZERO; LANES], [A::ZERO; LANES]);
-    for (i, at) in (at..n).enumerate() {
-        let (update, g, new) = (old[at] - new[at], g[at], new[at]);
-        (sg[i], su[i], sp[i]) = (g * g, update * update, new * new);
-    }
-    all.add(sg, su, sp);
-    add_up(all, g, totals);
 }

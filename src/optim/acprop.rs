@@ -1,42 +1,39 @@
 use super::*;
 
-/// The gradient of this step divided by the variance as it was before this step: numerator and denominator do not depend on
-/// each other, as in ADOPT.
-///
-/// ```text
-/// D = 1 at t = 1, later s / (1 - beta2^(t-1))            with the s before this step
-/// p <- p - lr (g / (sqrt(D) + eps) + weight_decay p)
-/// s <- beta2 s + (1 - beta2) (g - m)^2 + eps_root        with the old m
-/// m <- beta1 m + (1 - beta1) g                           both from 0
-/// ```
-///
-/// This is `optax.contrib.acprop`.
-/// Source: J. Zhuang et al., arXiv:2110.05454. State: `exp_avg`, `exp_avg_var`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{AcProp, Optimizer};
-///
-/// let mut optimizer = AcProp::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type AcProp<A> = Fused<AcPropConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`AcProp`].
-    AcPropConfig {
+    /// The gradient divided by the root of its variance as estimated before this step, so that numerator and denominator are
+    /// independent, as in ADOPT.
+    ///
+    /// ```text
+    /// D = 1 at t = 1, later s / (1 - beta2^(t-1))            with the s before this step
+    /// p <- p - lr (g / (sqrt(D) + eps) + weight_decay p)
+    /// s <- beta2 s + (1 - beta2) (g - m)^2 + eps_root        with the old m
+    /// m <- beta1 m + (1 - beta1) g                           both from 0
+    /// ```
+    ///
+    /// This is `optax.contrib.acprop`.
+    /// Source: J. Zhuang et al., arXiv:2110.05454. State: `exp_avg`, `exp_avg_var`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{AcProp, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(AcProp::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "acprop" AcProp {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-16,
-        /// Added to the variance at every step, >= 0.
+        /// Added to the running variance at every step, >= 0.
         eps_root: f64 = 1e-16,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
@@ -67,7 +64,7 @@ impl<A: Element> Rule for Asynchronous<A> {
     }
 }
 
-impl Config for AcPropConfig {
+impl Algorithm for AcProp {
     type Kernel<A: Element> = WithDecoupled<Asynchronous<A>>;
 
     fn validate(&self) -> Result<(), Error> {

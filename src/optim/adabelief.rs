@@ -1,39 +1,36 @@
 use super::*;
 
-/// Adam with the variance of the gradient around its average in the denominator: long steps where the gradient is steady, short
-/// ones where it surprises.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g                               from m = 0
-/// s <- beta2 s + (1 - beta2) (g - m)^2 + eps_root            from s = 0, with the new m
-/// p <- p - lr m' / (sqrt(s') + eps)                          with m' = m / (1 - beta1^t), s' = s / (1 - beta2^t)
-/// ```
-///
-/// This is `optax.adabelief`: eps_root is stored in s, where it accumulates.
-/// Source: J. Zhuang et al., arXiv:2010.07468. State: `exp_avg`, `exp_avg_var`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{AdaBelief, Optimizer};
-///
-/// let mut optimizer = AdaBelief::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.888889).abs() < 1e-5 && (theta[1] + 1.888889).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type AdaBelief<A> = Fused<AdaBeliefConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`AdaBelief`].
-    AdaBeliefConfig {
+    /// Adam with the variance of the gradient around its running average as second moment: large steps where the gradient is
+    /// steady, small ones where it fluctuates.
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g                               from m = 0
+    /// s <- beta2 s + (1 - beta2) (g - m)^2 + eps_root            from s = 0, with the new m
+    /// p <- p - lr m' / (sqrt(s') + eps)                          with m' = m / (1 - beta1^t), s' = s / (1 - beta2^t)
+    /// ```
+    ///
+    /// This is `optax.adabelief`: eps_root is stored in s, where it accumulates.
+    /// Source: J. Zhuang et al., arXiv:2010.07468. State: `exp_avg`, `exp_avg_var`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{AdaBelief, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(AdaBelief::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.888889).abs() < 1e-5 && (theta[1] + 1.888889).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adabelief" AdaBelief {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-16,
-        /// Added to the variance at every step, >= 0.
+        /// Added to the running variance at every step, >= 0.
         eps_root: f64 = 1e-16,
     }
 }
@@ -61,7 +58,7 @@ impl<A: Element> Rule for Belief<A> {
     }
 }
 
-impl Config for AdaBeliefConfig {
+impl Algorithm for AdaBelief {
     type Kernel<A: Element> = Belief<A>;
 
     fn validate(&self) -> Result<(), Error> {

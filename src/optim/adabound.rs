@@ -1,40 +1,37 @@
 use super::*;
 
-/// Adam with the rate of each coordinate clipped between bounds that close in on final_lr: Adam at first, SGD at the end.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-/// lo = final_lr (1 - 1 / (gamma t + 1)),  hi = final_lr (1 + 1 / (gamma t))
-/// p <- p - clamp(lr sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps), lo, hi) m
-/// ```
-///
-/// The paper's formula; final_lr does not follow changes of lr.
-/// Source: L. Luo et al., arXiv:1902.09843. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{AdaBound, Optimizer};
-///
-/// let mut optimizer = AdaBound::new(0.01);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.99).abs() < 1e-4 && (theta[1] + 1.99).abs() < 1e-4);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type AdaBound<A> = Fused<AdaBoundConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`AdaBound`].
-    AdaBoundConfig {
+    /// Adam with element-wise learning rates clipped to bounds that converge to final_lr: Adam at first, SGD at the end.
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+    /// lo = final_lr (1 - 1 / (gamma t + 1)),  hi = final_lr (1 + 1 / (gamma t))
+    /// p <- p - clamp(lr sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps), lo, hi) m
+    /// ```
+    ///
+    /// The paper's formula; final_lr does not follow changes of lr.
+    /// Source: L. Luo et al., arXiv:1902.09843. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{AdaBound, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(AdaBound::new(0.01));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.99).abs() < 1e-4 && (theta[1] + 1.99).abs() < 1e-4);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adabound" AdaBound {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Where all rates end, >= 0.
+        /// The learning rate that the bounds converge to, >= 0.
         final_lr: f64 = 0.1,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// How fast the bounds close, > 0.
+        /// Convergence speed of the bounds, > 0.
         gamma: f64 = 1e-3,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
     }
 }
@@ -65,7 +62,7 @@ impl<A: Element> Rule for Bounded<A> {
     }
 }
 
-impl Config for AdaBoundConfig {
+impl Algorithm for AdaBound {
     type Kernel<A: Element> = Bounded<A>;
 
     fn validate(&self) -> Result<(), Error> {

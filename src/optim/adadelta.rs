@@ -1,48 +1,45 @@
 use super::*;
 
-/// The gradient divided by the root of the average of its squares and multiplied by that of the steps: units are right and
-/// `lr` can stay 1. Starts slowly, since steps grow from eps.
-///
-/// ```text
-/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
-/// v <- rho v + (1 - rho) g^2                     from v = 0
-/// d = sqrt(D + eps) / sqrt(v + eps) g            with the old D
-/// D <- rho D + (1 - rho) d^2                     from D = 0
-/// p <- p - lr d
-/// ```
-///
-/// This is `torch.optim.Adadelta`, `optax.adadelta` and `keras.optimizers.Adadelta`, with other defaults in keras.
-/// Source: M. D. Zeiler, arXiv:1212.5701. State: `square_avg`, `acc_delta`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Adadelta, Optimizer};
-///
-/// let mut optimizer = Adadelta::new(1.0);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.996838).abs() < 1e-5 && (theta[1] + 1.996838).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Adadelta<A> = Fused<AdadeltaConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Adadelta`].
-    AdadeltaConfig {
+    /// The gradient divided by the root mean square of past gradients and multiplied by that of past steps: steps have the
+    /// units of the parameter, and `lr` can stay 1. Starts slowly, since steps grow from eps.
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
+    /// v <- rho v + (1 - rho) g^2                     from v = 0
+    /// d = sqrt(D + eps) / sqrt(v + eps) g            with the old D
+    /// D <- rho D + (1 - rho) d^2                     from D = 0
+    /// p <- p - lr d
+    /// ```
+    ///
+    /// This is `torch.optim.Adadelta`, `optax.adadelta` and `keras.optimizers.Adadelta`, with other defaults in keras.
+    /// Source: M. D. Zeiler, arXiv:1212.5701. State: `square_avg`, `acc_delta`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adadelta, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Adadelta::new(1.0));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.996838).abs() < 1e-5 && (theta[1] + 1.996838).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adadelta" Adadelta {
         /// Learning rate, >= 0.
         lr: f64 = 1.0,
-        /// Share of the averages that is kept, in [0, 1).
+        /// Decay rate of the running averages, in [0, 1).
         rho: f64 = 0.9,
-        /// Keeps the division from zero, >= 0.
+        /// Added to both running averages under the root, >= 0.
         eps: f64 = 1e-6,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl AdadeltaConfig {
+impl Adadelta {
     /// `torch.optim.Adadelta`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -55,12 +52,12 @@ impl AdadeltaConfig {
 
     /// `keras.optimizers.Adadelta`.
     pub fn keras() -> Self {
-        AdadeltaConfig { lr: 1e-3, rho: 0.95, eps: 1e-7, ..Self::default() }
+        Adadelta { lr: 1e-3, rho: 0.95, eps: 1e-7, ..Self::default() }
     }
 
-    /// What the paper's experiments settle on.
+    /// The values that the paper's experiments settle on.
     pub fn paper() -> Self {
-        AdadeltaConfig { rho: 0.95, ..Self::default() }
+        Adadelta { rho: 0.95, ..Self::default() }
     }
 }
 
@@ -85,7 +82,7 @@ impl<A: Element> Rule for Ratio<A> {
     }
 }
 
-impl Config for AdadeltaConfig {
+impl Algorithm for Adadelta {
     type Kernel<A: Element> = WithCoupled<Ratio<A>>;
 
     fn validate(&self) -> Result<(), Error> {

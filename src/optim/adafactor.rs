@@ -2,61 +2,58 @@ use super::{sgd::Descent, *};
 use crate::kernel::reduce::sum_squares;
 use ndarray::{ArrayD, ArrayViewMut2};
 
-/// Adam without its memory: the average of squares is kept as one number for each row and each column, there is no momentum,
-/// and the step is relative to the size of the parameters. For models whose optimizer state would not fit.
-///
-/// ```text
-/// With g the gradient, negated if `maximize`, n the number of elements, rms(x) = |x| / sqrt(n):
-/// w = t^beta2_decay
-/// two or more axes:  R <- R + w (mean of g^2 over the last axis - R),  C <- C + w (mean of g^2 over the last but one - C)
-///                    v = R C / max(mean of R, eps_0)        the axes before the last two are a batch of matrices
-/// one or no axis:    v <- v + w (g^2 - v)
-/// u = g / sqrt(max(v, eps_0^2))
-/// p <- p - max(eps_1, rms(p)) min(lr, 1 / sqrt(t)) / max(1, rms(u) / d) u - lr weight_decay p
-/// ```
-///
-/// This is `torch.optim.Adafactor`; optax adds 1e-30 to g^2 instead of a floor for v, and factors only large arrays.
-/// Source: N. Shazeer, M. Stern, arXiv:1804.04235. State: `row_var` and `col_var`, or `variance`.
-///
-/// ```
-/// use ndarray::Array2;
-/// use ndarray_optim::{Adafactor, Optimizer};
-///
-/// let mut optimizer = Adafactor::new(0.1);
-/// let mut theta = Array2::<f64>::ones((300, 200));
-/// optimizer.update(&mut theta, &Array2::from_elem((300, 200), 1e-3))?;
-/// assert!((theta[[7, 7]] - 0.9).abs() < 1e-6);
-/// assert_eq!(optimizer.state("variable").iter().map(|(_, a)| a.len()).sum::<usize>(), 300 + 200);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Adafactor<A> = Fused<AdafactorConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Adafactor`].
-    AdafactorConfig {
-        /// Largest step relative to the parameters, >= 0.
+    /// Adam with a factored second moment, kept as one number for each row and column, without a first moment, and with
+    /// steps relative to the scale of the parameters: sublinear memory.
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`, n the number of elements, rms(x) = |x| / sqrt(n):
+    /// w = t^beta2_decay
+    /// two or more axes:  R <- R + w (mean of g^2 over the last axis - R),  C <- C + w (mean of g^2 over the last but one - C)
+    ///                    v = R C / max(mean of R, eps_0)        the axes before the last two are a batch of matrices
+    /// one or no axis:    v <- v + w (g^2 - v)
+    /// u = g / sqrt(max(v, eps_0^2))
+    /// p <- p - max(eps_1, rms(p)) min(lr, 1 / sqrt(t)) / max(1, rms(u) / d) u - lr weight_decay p
+    /// ```
+    ///
+    /// This is `torch.optim.Adafactor`; optax adds 1e-30 to g^2 instead of a floor for v, and factors only large arrays.
+    /// Source: N. Shazeer, M. Stern, arXiv:1804.04235. State: `row_var` and `col_var`, or `variance`.
+    ///
+    /// ```
+    /// use ndarray::Array2;
+    /// use ndarray_optim::{Adafactor, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Adafactor::new(0.1));
+    /// let mut theta = Array2::<f64>::ones((300, 200));
+    /// optimizer.update(&mut theta, &Array2::from_elem((300, 200), 1e-3))?;
+    /// assert!((theta[[7, 7]] - 0.9).abs() < 1e-6);
+    /// assert_eq!(optimizer.state("variable").iter().map(|(_, a)| a.len()).sum::<usize>(), 300 + 200);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adafactor" Adafactor {
+        /// Largest step relative to the scale of the parameters, >= 0.
         lr: f64 = 1e-2,
-        /// Power of t in the weight of new squares, <= 0.
+        /// Exponent of t in the weight of new squares, <= 0.
         beta2_decay: f64 = -0.8,
-        /// Floor of the root of v, `None` for the machine epsilon of the element type, and floor of rms(p); >= 0.
+        /// Lower bound of sqrt(v), `None` for the machine epsilon of the element type, and lower bound of rms(p); >= 0.
         eps: (Option<f64>, f64) = (None, 1e-3),
         /// Largest root mean square of an update, >= 1.
         d: f64 = 1.0,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl AdafactorConfig {
+impl Adafactor {
     /// The form and the defaults of `torch.optim.Adafactor`: the defaults.
     pub fn torch() -> Self {
         Self::default()
     }
 }
 
-impl Config for AdafactorConfig {
+impl Algorithm for Adafactor {
     type Kernel<A: Element> = WithDecoupled<Descent<A>>;
 
     fn validate(&self) -> Result<(), Error> {
@@ -85,7 +82,7 @@ impl Config for AdafactorConfig {
         })
     }
 
-    /// The rate.
+    /// The learning rate of this step.
     fn direct<A: Element>(&self, now: &Now, Whole { p, mut g, factors, .. }: Whole<'_, A>) -> Scalars {
         let weight = A::of((now.t as f64).powf(self.beta2_decay));
         let eps = self.eps.0.map_or(A::epsilon(), A::of);
@@ -138,7 +135,7 @@ fn for_each_matrix<A: Element>(
     }
 }
 
-/// Moves the averages of rows and columns towards the means of squares.
+/// Updates the running averages of rows and columns.
 fn average_squares<A: Element>(g: ArrayViewMut2<'_, A>, rows: &mut [A], columns: &mut [A], weight: A) {
     let mut sums = vec![0.0; columns.len()];
     for (g, row) in g.rows().into_iter().zip(&mut *rows) {
@@ -150,32 +147,35 @@ fn average_squares<A: Element>(g: ArrayViewMut2<'_, A>, rows: &mut [A], columns:
     }
 }
 
-/// Divides a row by the root of v.
-#[multiversion::multiversion(targets = "simd")]
-fn normalize<A: Element>(g: &mut [A], row: A, columns: &[A], floor: A) {
-    for (g, &column) in g.iter_mut().zip(columns) {
-        let v = row * column;
-        *g = *g / (if v < floor { floor } else { v }).sqrt();
+crate::kernel::for_each_instruction_set! {
+    /// Divides a row by the root of v.
+    fn normalize<A: Element>(g: &mut [A], row: A, columns: &[A], floor: A) {
+        for (g, &column) in g.iter_mut().zip(columns) {
+            let v = row * column;
+            *g = *g / (if v < floor { floor } else { v }).sqrt();
+        }
     }
 }
 
-/// The sum of the squares of a row, which are also added to the sums of the columns. The lanes fix the order of addition.
-#[multiversion::multiversion(targets = "simd")]
-fn add_squares<A: Element>(g: &[A], columns: &mut [f64]) -> f64 {
-    let mut lanes = [0.0; 16];
-    let (blocks, tail) = g.as_chunks::<16>();
-    let (sums, sums_tail) = columns[..g.len()].as_chunks_mut::<16>();
-    for (g, sums) in blocks.iter().zip(sums) {
-        for i in 0..16 {
-            let square = g[i].f64() * g[i].f64();
-            lanes[i] += square;
-            sums[i] += square;
+crate::kernel::for_each_instruction_set! {
+    /// The sum of the squares of a row, which are also added to the sums of the columns. The lanes fix the order of
+    /// addition.
+    fn add_squares<A: Element>(g: &[A], columns: &mut [f64]) -> f64 {
+        let mut lanes = [0.0; 16];
+        let (blocks, tail) = g.as_chunks::<16>();
+        let (sums, sums_tail) = columns[..g.len()].as_chunks_mut::<16>();
+        for (g, sums) in blocks.iter().zip(sums) {
+            for i in 0..16 {
+                let square = g[i].f64() * g[i].f64();
+                lanes[i] += square;
+                sums[i] += square;
+            }
         }
+        for ((g, sum), lane) in tail.iter().zip(sums_tail).zip(&mut lanes) {
+            let square = g.f64() * g.f64();
+            *lane += square;
+            *sum += square;
+        }
+        lanes.iter().sum()
     }
-    for ((g, sum), lane) in tail.iter().zip(sums_tail).zip(&mut lanes) {
-        let square = g.f64() * g.f64();
-        *lane += square;
-        *sum += square;
-    }
-    lanes.iter().sum()
 }

@@ -1,51 +1,48 @@
 use super::*;
 
-/// The gradient divided by the root of the sum of all its squares so far: steps shrink by themselves, fast where gradients were
-/// large. Good for sparse features and convex problems.
-///
-/// ```text
-/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
-/// s <- s + g^2                                              from s = initial_accumulator_value
-/// p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
-/// eps_inside_sqrt:  sqrt(s + eps) in place of sqrt(s) + eps
-/// ```
-///
-/// This is `torch.optim.Adagrad`; with [`AdagradConfig::optax`] it is `optax.adagrad`, which starts s at 0.1.
-/// Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12, 2011. State: `sum`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Adagrad, Optimizer};
-///
-/// let mut optimizer = Adagrad::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Adagrad<A> = Fused<AdagradConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Adagrad`].
-    AdagradConfig {
+    /// The gradient divided by the root of the sum of all its past squares: the effective learning rate decays, fastest
+    /// where gradients were large. For sparse features and convex problems.
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
+    /// s <- s + g^2                                              from s = initial_accumulator_value
+    /// p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+    /// eps_inside_sqrt:  sqrt(s + eps) in place of sqrt(s) + eps
+    /// ```
+    ///
+    /// This is `torch.optim.Adagrad`; with [`Adagrad::optax`] it is `optax.adagrad`, which starts s at 0.1.
+    /// Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12, 2011. State: `sum`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adagrad, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Adagrad::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adagrad" Adagrad {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
         /// The learning rate is divided by 1 + (t - 1) lr_decay, >= 0.
         lr_decay: f64 = 0.0,
-        /// What s starts from, >= 0.
+        /// Initial value of s, >= 0.
         initial_accumulator_value: f64 = 0.0,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-10,
-        /// optax's and keras' form: eps under the root.
+        /// Adds eps under the root, as optax and keras do.
         eps_inside_sqrt: bool = false,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl AdagradConfig {
+impl Adagrad {
     /// `torch.optim.Adagrad`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -53,12 +50,12 @@ impl AdagradConfig {
 
     /// `optax.adagrad`.
     pub fn optax() -> Self {
-        AdagradConfig { initial_accumulator_value: 0.1, eps: 1e-7, eps_inside_sqrt: true, ..Self::default() }
+        Adagrad { initial_accumulator_value: 0.1, eps: 1e-7, eps_inside_sqrt: true, ..Self::default() }
     }
 
     /// `keras.optimizers.Adagrad`.
     pub fn keras() -> Self {
-        AdagradConfig { lr: 1e-3, ..Self::optax() }
+        Adagrad { lr: 1e-3, ..Self::optax() }
     }
 }
 
@@ -87,8 +84,9 @@ impl<A: Element> Rule for SumOfSquares<A> {
     }
 }
 
-impl Config for AdagradConfig {
+impl Algorithm for Adagrad {
     type Kernel<A: Element> = WithCoupled<SumOfSquares<A>>;
+    const ROW_WISE: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;

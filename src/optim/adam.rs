@@ -1,59 +1,56 @@
 use super::*;
 
-/// Averages of the gradient and of its squares, bias-corrected: the default choice when nothing is known about scales.
-///
-/// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g         from m = 0
-/// v <- beta2 v + (1 - beta2) g^2       from v = 0
-/// p <- p - lr m' / (sqrt(v') + eps)    with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
-/// amsgrad:            v' = max over all steps so far of v, / (1 - beta2^t)
-/// amsgrad_corrected:  v' = max over all steps so far of v / (1 - beta2^t)
-/// eps_uncorrected:    eps / sqrt(1 - beta2^t) in place of eps
-/// ```
-///
-/// This is `torch.optim.Adam`. `amsgrad_corrected` is the order of optax; `eps_uncorrected` puts eps next to the root before
-/// its bias correction, as keras and the "epsilon hat" of the paper do. Decay passes through the moments;
-/// [`AdamW`](crate::AdamW) decouples it. Sources: D. P. Kingma, J. Ba, arXiv:1412.6980; AMSGrad: S. J. Reddi et al.,
-/// arXiv:1904.09237. State: `exp_avg`, `exp_avg_sq`, with AMSGrad `max_exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Adam, AdamConfig, Optimizer};
-///
-/// let mut adam = Adam::with(AdamConfig { lr: 0.1, betas: (0.9, 0.99), ..Default::default() });
-/// let mut theta = array![1.0, -2.0];
-/// adam.update(&mut theta, &array![1e-3, 1e3])?;
-/// // The first step is lr in the direction of the sign, at any scale.
-/// assert!((theta[0] - 0.9_f64).abs() < 1e-5 && (theta[1] + 2.1).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Adam<A> = Fused<AdamConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Adam`].
-    AdamConfig {
+    /// Bias-corrected running averages of the gradient and of its square.
+    ///
+    /// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g         from m = 0
+    /// v <- beta2 v + (1 - beta2) g^2       from v = 0
+    /// p <- p - lr m' / (sqrt(v') + eps)    with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+    /// amsgrad:            v' = max over all steps so far of v, / (1 - beta2^t)
+    /// amsgrad_corrected:  v' = max over all steps so far of v / (1 - beta2^t)
+    /// eps_uncorrected:    eps / sqrt(1 - beta2^t) in place of eps
+    /// ```
+    ///
+    /// This is `torch.optim.Adam`. `amsgrad_corrected` is the order of optax; `eps_uncorrected` puts eps next to the root
+    /// before its bias correction, as keras and the "epsilon hat" of the paper do. Weight decay passes through the moments;
+    /// [`AdamW`](crate::AdamW) decouples it. Sources: D. P. Kingma, J. Ba, arXiv:1412.6980; AMSGrad: S. J. Reddi et al.,
+    /// arXiv:1904.09237. State: `exp_avg`, `exp_avg_sq`, with AMSGrad `max_exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adam, Optimizer};
+    ///
+    /// let mut adam = Optimizer::new(Adam { lr: 0.1, betas: (0.9, 0.99), ..Default::default() });
+    /// let mut theta = array![1.0, -2.0];
+    /// adam.update(&mut theta, &array![1e-3, 1e3])?;
+    /// // The first step is lr in the direction of the sign, at any scale.
+    /// assert!((theta[0] - 0.9_f64).abs() < 1e-5 && (theta[1] + 2.1).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adam" Adam {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Add eps to the root before its bias correction.
+        /// Adds eps to the root before its bias correction.
         eps_uncorrected: bool = false,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Divide by the largest average of squares so far.
+        /// Divides by the maximum of the second moments so far (AMSGrad).
         amsgrad: bool = false,
-        /// With `amsgrad`: the largest after bias correction, not before.
+        /// With `amsgrad`: the maximum of bias-corrected second moments.
         amsgrad_corrected: bool = false,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl AdamConfig {
+impl Adam {
     /// `torch.optim.Adam`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -61,12 +58,12 @@ impl AdamConfig {
 
     /// `optax.adam`, and with `amsgrad` `optax.amsgrad`.
     pub fn optax() -> Self {
-        AdamConfig { amsgrad_corrected: true, ..Self::default() }
+        Adam { amsgrad_corrected: true, ..Self::default() }
     }
 
     /// `keras.optimizers.Adam`.
     pub fn keras() -> Self {
-        AdamConfig { eps: 1e-7, eps_uncorrected: true, ..Self::default() }
+        Adam { eps: 1e-7, eps_uncorrected: true, ..Self::default() }
     }
 
     /// Algorithm 1 of the paper: the defaults.
@@ -161,8 +158,9 @@ impl<A: Element> Rule for AmsGrad<A> {
     }
 }
 
-impl Config for AdamConfig {
+impl Algorithm for Adam {
     type Kernel<A: Element> = Either<WithCoupled<Moments<A>>, WithCoupled<AmsGrad<A>>>;
+    const ROW_WISE: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
         check::averages(self.lr, self.betas, self.eps)?;

@@ -1,50 +1,46 @@
 use super::*;
 
-/// Adam with the infinity norm: divides by the largest gradient so far, which decays slowly. Less sensitive to single large
-/// gradients' squares, and needs no correction of the denominator.
-///
-/// ```text
-/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
-/// m <- beta1 m + (1 - beta1) g            from m = 0
-/// u <- max(beta2 u, |g| + eps)            from u = 0
-/// p <- p - lr / (1 - beta1^t) m / u
-/// eps_outside_max:  u <- max(beta2 u, |g|),  p <- p - lr / (1 - beta1^t) m / (u + eps)
-/// ```
-///
-/// This is `torch.optim.Adamax` and `optax.adamax`: eps is inside the maximum. It is outside in keras; the paper has none.
-/// Source: D. P. Kingma, J. Ba, arXiv:1412.6980, section 7. State: `exp_avg`, `exp_inf`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Adamax, Optimizer};
-///
-/// let mut optimizer = Adamax::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Adamax<A> = Fused<AdamaxConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Adamax`].
-    AdamaxConfig {
+    /// Adam with the infinity norm: divides by an exponentially decaying maximum of |g|, which needs no bias correction.
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
+    /// m <- beta1 m + (1 - beta1) g            from m = 0
+    /// u <- max(beta2 u, |g| + eps)            from u = 0
+    /// p <- p - lr / (1 - beta1^t) m / u
+    /// eps_outside_max:  u <- max(beta2 u, |g|),  p <- p - lr / (1 - beta1^t) m / (u + eps)
+    /// ```
+    ///
+    /// This is `torch.optim.Adamax` and `optax.adamax`: eps is inside the maximum. It is outside in keras; the paper has
+    /// none. Source: D. P. Kingma, J. Ba, arXiv:1412.6980, section 7. State: `exp_avg`, `exp_inf`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adamax, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Adamax::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adamax" Adamax {
         /// Learning rate, >= 0.
         lr: f64 = 2e-3,
-        /// Share of the average of g that is kept, and of the largest |g|, each in [0, 1).
+        /// Decay rates of the running average of g and of the maximum of |g|, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to |g| for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// keras' form: eps is added to the maximum, not to |g|.
+        /// Adds eps to the maximum instead of |g|, as keras does.
         eps_outside_max: bool = false,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl AdamaxConfig {
+impl Adamax {
     /// `torch.optim.Adamax`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -57,12 +53,12 @@ impl AdamaxConfig {
 
     /// `keras.optimizers.Adamax`.
     pub fn keras() -> Self {
-        AdamaxConfig { lr: 1e-3, eps: 1e-7, eps_outside_max: true, ..Self::default() }
+        Adamax { lr: 1e-3, eps: 1e-7, eps_outside_max: true, ..Self::default() }
     }
 
     /// Algorithm 2 of the paper.
     pub fn paper() -> Self {
-        AdamaxConfig { eps: 0.0, ..Self::default() }
+        Adamax { eps: 0.0, ..Self::default() }
     }
 }
 
@@ -90,7 +86,7 @@ impl<A: Element> Rule for Largest<A> {
     }
 }
 
-impl Config for AdamaxConfig {
+impl Algorithm for Adamax {
     type Kernel<A: Element> = WithCoupled<Largest<A>>;
 
     fn validate(&self) -> Result<(), Error> {

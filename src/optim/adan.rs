@@ -1,55 +1,52 @@
 use super::*;
 
-/// Averages of the gradient, of its changes and of the square of both: Nesterov momentum, reformulated so that one gradient a
-/// step is enough.
-///
-/// ```text
-/// d = g - g_old                                          0 at the first step
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) d
-/// n <- beta3 n + (1 - beta3) (g + (1 - beta2) d)^2       all from 0
-/// p <- p - lr (u + weight_decay p)                       u = (m' + (1 - beta2) v') / (sqrt(n' + eps_root) + eps),
-///                                                        each ' divided by its 1 - beta^t
-/// look_ahead_by_beta2:  beta2 in place of 1 - beta2 in n and u
-/// proximal_decay:       p <- (p - lr u) / (1 + lr weight_decay)
-/// ```
-///
-/// This is `optax.adan`. [`AdanConfig::paper`] is the form of the paper and of its authors' code: the paper calls 1 - beta what
-/// is called beta here, so its 1 - beta2 is beta2.
-/// Source: X. Xie et al., arXiv:2208.06677. State: `exp_avg`, `exp_avg_diff`, `exp_avg_sq`, `prev`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Adan, Optimizer};
-///
-/// let mut optimizer = Adan::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-4 && (theta[1] + 1.9).abs() < 1e-4);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Adan<A> = Fused<AdanConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Adan`].
-    AdanConfig {
+    /// Running averages of the gradient, of its differences and of the square of both: Nesterov momentum reformulated to
+    /// need one gradient a step.
+    ///
+    /// ```text
+    /// d = g - g_old                                          0 at the first step
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) d
+    /// n <- beta3 n + (1 - beta3) (g + (1 - beta2) d)^2       all from 0
+    /// p <- p - lr (u + weight_decay p)                       u = (m' + (1 - beta2) v') / (sqrt(n' + eps_root) + eps),
+    ///                                                        each ' divided by its 1 - beta^t
+    /// look_ahead_by_beta2:  beta2 in place of 1 - beta2 in n and u
+    /// proximal_decay:       p <- (p - lr u) / (1 + lr weight_decay)
+    /// ```
+    ///
+    /// This is `optax.adan`. [`Adan::paper`] is the form of the paper and of its authors' code: the paper calls 1 - beta
+    /// what is called beta here, so its 1 - beta2 is beta2. Source: X. Xie et al., arXiv:2208.06677. State: `exp_avg`,
+    /// `exp_avg_diff`, `exp_avg_sq`, `prev`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adan, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Adan::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-4 && (theta[1] + 1.9).abs() < 1e-4);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adan" Adan {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the three averages that are kept, each in [0, 1).
+        /// Decay rates of the three running averages, each in [0, 1).
         betas: (f64, f64, f64) = (0.98, 0.92, 0.99),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// The same under the root, >= 0.
+        /// Added under the root for numerical stability, >= 0.
         eps_root: f64 = 1e-8,
-        /// The paper's form: weigh changes of the gradient with beta2, not 1 - beta2.
+        /// Weighs gradient differences with beta2, not 1 - beta2, as the paper does.
         look_ahead_by_beta2: bool = false,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
-        /// The paper's form: divide by 1 + lr weight_decay instead.
+        /// Proximal weight decay, as in the paper: divides by 1 + lr weight_decay.
         proximal_decay: bool = false,
     }
 }
 
-impl AdanConfig {
+impl Adan {
     /// `optax.adan`: the defaults.
     pub fn optax() -> Self {
         Self::default()
@@ -57,7 +54,7 @@ impl AdanConfig {
 
     /// The paper's form, with the defaults of its authors' code.
     pub fn paper() -> Self {
-        AdanConfig { eps_root: 0.0, look_ahead_by_beta2: true, proximal_decay: true, ..Self::default() }
+        Adan { eps_root: 0.0, look_ahead_by_beta2: true, proximal_decay: true, ..Self::default() }
     }
 }
 
@@ -93,7 +90,7 @@ impl<A: Element> Rule for Differences<A> {
     }
 }
 
-impl Config for AdanConfig {
+impl Algorithm for Adan {
     type Kernel<A: Element> = WithDecoupled<Differences<A>>;
 
     fn validate(&self) -> Result<(), Error> {

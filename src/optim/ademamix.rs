@@ -1,40 +1,36 @@
 use super::*;
 
-/// AdamW with a mixture of two averages of the gradient, a fast and a very slow one: old gradients stay useful for tens of
-/// thousands of steps.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g,  n <- beta3 n + (1 - beta3) g,  v <- beta2 v + (1 - beta2) g^2
-/// p <- p - lr ((m' + alpha n) / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected, n not
-/// ```
-///
-/// This is `optax.contrib.ademamix` with constant alpha and beta3, without their warm-ups.
-/// Source: M. Pagliardini, P. Ablin, D. Grangier, arXiv:2409.03137. State: `exp_avg`, `exp_avg_sq`, `exp_avg_slow`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{AdEMAMix, Optimizer};
-///
-/// let mut optimizer = AdEMAMix::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-3 && (theta[1] + 1.9).abs() < 1e-3);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type AdEMAMix<A> = Fused<AdEMAMixConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`AdEMAMix`].
-    AdEMAMixConfig {
+    /// AdamW with a mixture of two running averages of the gradient, a fast and a very slow one.
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g,  n <- beta3 n + (1 - beta3) g,  v <- beta2 v + (1 - beta2) g^2
+    /// p <- p - lr ((m' + alpha n) / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected, n not
+    /// ```
+    ///
+    /// This is `optax.contrib.ademamix` with constant alpha and beta3, without their warm-ups.
+    /// Source: M. Pagliardini, P. Ablin, D. Grangier, arXiv:2409.03137. State: `exp_avg`, `exp_avg_sq`, `exp_avg_slow`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{AdEMAMix, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(AdEMAMix::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-3 && (theta[1] + 1.9).abs() < 1e-3);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "ademamix" AdEMAMix {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the fast average, of the average of squares and of the slow average that are kept, each in [0, 1).
+        /// Decay rates of the fast average, the second moment and the slow average, each in [0, 1).
         betas: (f64, f64, f64) = (0.9, 0.999, 0.9999),
         /// Weight of the slow average, >= 0.
         alpha: f64 = 5.0,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
@@ -63,7 +59,7 @@ impl<A: Element> Rule for Mixture<A> {
     }
 }
 
-impl Config for AdEMAMixConfig {
+impl Algorithm for AdEMAMix {
     type Kernel<A: Element> = WithDecoupled<Mixture<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,41 +1,38 @@
 use super::*;
 
-/// Adam with two things swapped: the gradient is divided by the root of the average of earlier squares, then averaged. Converges
-/// for every beta2; the first step only looks.
-///
-/// ```text
-/// t = 1:  v <- g^2, nothing moves
-/// else:   u = g / max(sqrt(v), eps) with the old v,  clipped to +-(t - 1)^0.25 if `clip`
-///         m <- beta1 m + (1 - beta1) u,  p <- p - lr m,  v <- beta2 v + (1 - beta2) g^2
-/// ```
-///
-/// This is `optax.contrib.adopt`.
-/// Source: S. Taniguchi et al., arXiv:2411.02853. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Adopt, Optimizer};
-///
-/// let mut optimizer = Adopt::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert_eq!(theta, array![1.0, -2.0]);
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.99).abs() < 1e-6 && (theta[1] + 1.99).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Adopt<A> = Fused<AdoptConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Adopt`].
-    AdoptConfig {
+    /// Adam in another order: the gradient is normalised by the second moment of the steps before, then averaged. Converges
+    /// for any beta2. The first step only initialises the second moment.
+    ///
+    /// ```text
+    /// t = 1:  v <- g^2, nothing moves
+    /// else:   u = g / max(sqrt(v), eps) with the old v,  clipped to +-(t - 1)^0.25 if `clip`
+    ///         m <- beta1 m + (1 - beta1) u,  p <- p - lr m,  v <- beta2 v + (1 - beta2) g^2
+    /// ```
+    ///
+    /// This is `optax.contrib.adopt`.
+    /// Source: S. Taniguchi et al., arXiv:2411.02853. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adopt, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Adopt::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert_eq!(theta, array![1.0, -2.0]);
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.99).abs() < 1e-6 && (theta[1] + 1.99).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "adopt" Adopt {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.9999),
-        /// Keeps the division from zero, >= 0.
+        /// Lower bound of the denominator, >= 0.
         eps: f64 = 1e-6,
-        /// Clip the normalised gradient, ever more loosely.
+        /// Clips the normalised gradient to +-(t - 1)^0.25.
         clip: bool = true,
     }
 }
@@ -80,7 +77,7 @@ impl<A: Element> Rule for Look<A> {
     }
 }
 
-impl Config for AdoptConfig {
+impl Algorithm for Adopt {
     type Kernel<A: Element> = Either<Delayed<A>, Look<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,8 +1,8 @@
 use super::*;
 use crate::kernel::Lanes;
 
-/// The mean of several momentum buffers: the fast ones damp the oscillations of the slow ones, so a momentum of 0.99 or 0.999
-/// becomes usable.
+/// Aggregated momentum: the mean of several momentum buffers. The fast ones damp the oscillations of the slow ones, so betas
+/// close to 1 become usable.
 ///
 /// ```text
 /// With g <- g + weight_decay p, for each of K betas:
@@ -17,33 +17,30 @@ use crate::kernel::Lanes;
 /// use ndarray::array;
 /// use ndarray_optim::{AggMo, Optimizer};
 ///
-/// let mut optimizer = AggMo::new(0.1);
+/// let mut optimizer = Optimizer::new(AggMo::new(0.1));
 /// let mut theta = array![1.0_f64, -2.0];
 /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
 /// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
-pub type AggMo<A> = Fused<AggMoConfig, A>;
-
-/// Hyper-parameters of [`AggMo`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-pub struct AggMoConfig {
+pub struct AggMo {
     /// Learning rate, >= 0. Default 1e-3.
     pub lr: f64,
-    /// Share of each buffer that is kept, each in [0, 1); one to six. Default [0, 0.9, 0.99].
+    /// Momentum factors, each in [0, 1); one to six. Default [0, 0.9, 0.99].
     pub betas: Vec<f64>,
-    /// Coupled decay (L2), >= 0. Default 0.
+    /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient. Default 0.
     pub weight_decay: f64,
 }
 
-impl Default for AggMoConfig {
+impl Default for AggMo {
     fn default() -> Self {
-        AggMoConfig { lr: 1e-3, betas: vec![0.0, 0.9, 0.99], weight_decay: 0.0 }
+        AggMo { lr: 1e-3, betas: vec![0.0, 0.9, 0.99], weight_decay: 0.0 }
     }
 }
 
-learning_rate!(AggMoConfig, lr betas weight_decay);
+catalogued!("aggmo" AggMo, lr betas weight_decay);
 
 const NAMES: [&str; 6] = [
     "momentum_buffer_0",
@@ -82,7 +79,7 @@ where
 type Few<A> = Either<WithCoupled<Buffers<A, 1>>, Either<WithCoupled<Buffers<A, 2>>, WithCoupled<Buffers<A, 3>>>>;
 type Many<A> = Either<WithCoupled<Buffers<A, 4>>, Either<WithCoupled<Buffers<A, 5>>, WithCoupled<Buffers<A, 6>>>>;
 
-impl AggMoConfig {
+impl AggMo {
     #[inline(always)]
     fn rule<A: Element, const K: usize>(&self) -> WithCoupled<Buffers<A, K>>
     where
@@ -93,7 +90,7 @@ impl AggMoConfig {
     }
 }
 
-impl Config for AggMoConfig {
+impl Algorithm for AggMo {
     type Kernel<A: Element> = Either<Few<A>, Many<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,44 +1,41 @@
 use super::*;
 
-/// Gradient descent with a decaying rate and the average of the parameters from step t0 on, which has the lower error on noisy
-/// problems. The average is state `ax`; see [`Fused::state`].
-///
-/// ```text
-/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
-/// eta = lr / (1 + lambd lr (t - 1))^alpha,  mu = 1 / max(1, t - 1 - t0)
-/// p  <- p (1 - lambd eta) - eta g
-/// ax <- p if mu = 1, else ax + mu (p - ax)
-/// ```
-///
-/// This is `torch.optim.ASGD`, whose eta lags behind changes of `lr`; here it follows at once.
-/// Source: B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30, 1992. State: `ax`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Asgd, Optimizer};
-///
-/// let mut optimizer = Asgd::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.94999).abs() < 1e-5 && (theta[1] + 1.97498).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Asgd<A> = Fused<AsgdConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Asgd`].
-    AsgdConfig {
+    /// Averaged SGD: gradient descent with a decaying learning rate, and the average of the parameters from step t0 on. The
+    /// average is state `ax`; see [`Optimizer::state`](crate::Optimizer::state).
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
+    /// eta = lr / (1 + lambd lr (t - 1))^alpha,  mu = 1 / max(1, t - 1 - t0)
+    /// p  <- p (1 - lambd eta) - eta g
+    /// ax <- p if mu = 1, else ax + mu (p - ax)
+    /// ```
+    ///
+    /// This is `torch.optim.ASGD`, whose eta lags behind changes of `lr`; here it follows at once.
+    /// Source: B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30, 1992. State: `ax`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Asgd, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Asgd::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.94999).abs() < 1e-5 && (theta[1] + 1.97498).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "asgd" Asgd {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
-        /// Decay, >= 0.
+        /// Decay term, >= 0.
         lambd: f64 = 1e-4,
-        /// Power of the decay of the rate, >= 0.
+        /// Exponent of the learning-rate decay, >= 0.
         alpha: f64 = 0.75,
         /// The step after which averaging starts, >= 0.
         t0: f64 = 1e6,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
@@ -65,7 +62,7 @@ impl<A: Element> Rule for Averaged<A> {
     }
 }
 
-impl Config for AsgdConfig {
+impl Algorithm for Asgd {
     type Kernel<A: Element> = WithCoupled<Averaged<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,6 +1,9 @@
 //! What [`Shampoo`](crate::Shampoo) and [`Soap`](crate::Soap) share: products along one axis of an array, and decompositions
 //! of symmetric matrices. Decompositions compute in `f64` for both element types, on one thread.
-use crate::kernel::{Element, Parallel, product::product};
+use crate::{
+    array::Element,
+    kernel::{Parallel, product::product},
+};
 use nalgebra::{DMatrix, SymmetricEigen, linalg::QR};
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, ArrayViewD, Axis, CowArray, Ix2};
 

@@ -1,39 +1,36 @@
 use super::*;
 
-/// Each coordinate bets on the sign of its next gradient with what earlier bets have won. Has no learning rate: `lr` only scales
-/// gradients.
-///
-/// ```text
-/// g <- lr (g + weight_decay p);  x0 the initial p, L from eps, the others from 0
-/// L <- max(L, |g|),  G <- G + |g|,  R <- max(R - g (p - x0), 0),  T <- T - g
-/// p <- x0 + T / (L max(G + L, alpha L)) (L + R)
-/// ```
-///
-/// This is `optax.contrib.cocob`.
-/// Source: F. Orabona, T. Tommasi, arXiv:1705.07795. State: `x0`, `largest`, `grad_sum_abs`, `reward`, `grad_sum`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Cocob, Optimizer};
-///
-/// let mut optimizer = Cocob::new(1.0);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.99).abs() < 1e-3 && (theta[1] + 1.99).abs() < 1e-3);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Cocob<A> = Fused<CocobConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Cocob`].
-    CocobConfig {
+    /// Coin betting: each element bets on the sign of its next gradient with what earlier bets have won. There is no
+    /// learning rate: `lr` only scales gradients.
+    ///
+    /// ```text
+    /// g <- lr (g + weight_decay p);  x0 the initial p, L from eps, the others from 0
+    /// L <- max(L, |g|),  G <- G + |g|,  R <- max(R - g (p - x0), 0),  T <- T - g
+    /// p <- x0 + T / (L max(G + L, alpha L)) (L + R)
+    /// ```
+    ///
+    /// This is `optax.contrib.cocob`.
+    /// Source: F. Orabona, T. Tommasi, arXiv:1705.07795. State: `x0`, `largest`, `grad_sum_abs`, `reward`, `grad_sum`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Cocob, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Cocob::new(1.0));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.99).abs() < 1e-3 && (theta[1] + 1.99).abs() < 1e-3);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "cocob" Cocob {
         /// Learning rate, >= 0.
         lr: f64 = 1.0,
         /// Bounds the first bets, > 0.
         alpha: f64 = 100.0,
-        /// Keeps the division from zero, >= 0.
+        /// Initial value of L, for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
     }
 }
@@ -69,7 +66,7 @@ impl<A: Element> Rule for Bet<A> {
     }
 }
 
-impl Config for CocobConfig {
+impl Algorithm for Cocob {
     type Kernel<A: Element> = WithCoupled<Bet<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,44 +1,41 @@
 use super::{prodigy::rate, *};
 
-/// AdamW with a lower bound d of the distance to the solution as its learning rate: leave lr at 1. The predecessor of
-/// `Prodigy`.
-///
-/// ```text
-/// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2); sums over all arrays of a group
-/// q = <g, s / (sqrt(v) + eps)>                                       with the old s and v
-/// m <- beta1 m + (1 - beta1) L g,  v <- beta2 v + (1 - beta2) g^2
-/// s <- beta3 s + (1 - beta3) L g,  r <- beta3 r + (1 - beta3) L q
-/// d <- max(d, r / ((1 - beta3) sum |s|))
-/// p <- p - m / (sqrt(v) + eps) - weight_decay L p
-/// ```
-///
-/// This is `optax.contrib.dadapt_adamw`.
-/// Source: A. Defazio, K. Mishchenko, arXiv:2301.07733. State: `exp_avg`, `exp_avg_sq`, `s`, and d, r.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{DAdaptAdamW, Optimizer};
-///
-/// let mut optimizer = DAdaptAdamW::new(1.0);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.999999).abs() < 1e-8 && (theta[1] + 1.999999).abs() < 1e-8);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type DAdaptAdamW<A> = Fused<DAdaptAdamWConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`DAdaptAdamW`].
-    DAdaptAdamWConfig {
+    /// AdamW with an estimate d, a lower bound on the distance to the solution, as its learning rate: leave lr at 1. The
+    /// predecessor of `Prodigy`.
+    ///
+    /// ```text
+    /// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2); sums over all arrays of a group
+    /// q = <g, s / (sqrt(v) + eps)>                                       with the old s and v
+    /// m <- beta1 m + (1 - beta1) L g,  v <- beta2 v + (1 - beta2) g^2
+    /// s <- beta3 s + (1 - beta3) L g,  r <- beta3 r + (1 - beta3) L q
+    /// d <- max(d, r / ((1 - beta3) sum |s|))
+    /// p <- p - m / (sqrt(v) + eps) - weight_decay L p
+    /// ```
+    ///
+    /// This is `optax.contrib.dadapt_adamw`.
+    /// Source: A. Defazio, K. Mishchenko, arXiv:2301.07733. State: `exp_avg`, `exp_avg_sq`, `s`, and d, r.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{DAdaptAdamW, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(DAdaptAdamW::new(1.0));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.999999).abs() < 1e-8 && (theta[1] + 1.999999).abs() < 1e-8);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "dadapt_adamw" DAdaptAdamW {
         /// Learning rate, >= 0.
         lr: f64 = 1.0,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// The first estimate, > 0.
+        /// The initial estimate of d, > 0.
         d0: f64 = 1e-6,
-        /// Decoupled decay, >= 0.
+        /// Decoupled weight decay, >= 0.
         weight_decay: f64 = 0.0,
     }
 }
@@ -74,7 +71,7 @@ impl<A: Element> Rule for Estimated<A> {
     }
 }
 
-impl Config for DAdaptAdamWConfig {
+impl Algorithm for DAdaptAdamW {
     type Kernel<A: Element> = Estimated<A>;
     const GLOBAL: bool = true;
 

@@ -1,39 +1,36 @@
 use super::{adam::Moments, *};
 
-/// Adam with a friction between 1/2 and 1 that grows with the change of the gradient: slow where it stays the same, near an
-/// optimum, fast where it changes.
-///
-/// ```text
-/// x = 1 / (1 + exp(-|g_old - g|))                        g_old = 0 at first
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-/// p <- p - lr (x m' / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected
-/// ```
-///
-/// The paper's formula.
-/// Source: S. R. Dubey et al., arXiv:1909.11015. State: `exp_avg`, `exp_avg_sq`, `prev`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{DiffGrad, Optimizer};
-///
-/// let mut optimizer = DiffGrad::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.937754).abs() < 1e-5 && (theta[1] + 1.943782).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type DiffGrad<A> = Fused<DiffGradConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`DiffGrad`].
-    DiffGradConfig {
+    /// Adam with a friction coefficient between 1/2 and 1 that grows with the change of the gradient: small steps where it
+    /// hardly changes, as near an optimum.
+    ///
+    /// ```text
+    /// x = 1 / (1 + exp(-|g_old - g|))                        g_old = 0 at first
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+    /// p <- p - lr (x m' / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected
+    /// ```
+    ///
+    /// The paper's formula.
+    /// Source: S. R. Dubey et al., arXiv:1909.11015. State: `exp_avg`, `exp_avg_sq`, `prev`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{DiffGrad, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(DiffGrad::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.937754).abs() < 1e-5 && (theta[1] + 1.943782).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "diffgrad" DiffGrad {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
@@ -55,7 +52,7 @@ impl<A: Element> Rule for Friction<A> {
     }
 }
 
-impl Config for DiffGradConfig {
+impl Algorithm for DiffGrad {
     type Kernel<A: Element> = WithDecoupled<Friction<A>>;
 
     fn validate(&self) -> Result<(), Error> {

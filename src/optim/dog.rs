@@ -1,39 +1,37 @@
 use super::*;
 
-/// Gradient descent with the distance from the start over the norm of all gradients as its rate: leave lr at 1.
-///
-/// ```text
-/// With g <- g + weight_decay p and sums over all arrays of a group, x0 the initial p:
-/// r <- max(r, |p - x0|)                  from reps_rel (1 + |x0|)
-/// N <- N + |g|^2                         from 0
-/// p <- p - lr r / sqrt(N + eps) g
-/// ```
-///
-/// This is `optax.contrib.dog`, with p - x0 kept as the sum of all steps.
-/// Source: M. Ivgi, O. Hinder, Y. Carmon, arXiv:2302.12022. State: `displacement`, and the two sums.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Dog, Optimizer};
-///
-/// let mut optimizer = Dog::new(1.0);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 1.0).abs() < 1e-5 && (theta[1] + 2.0).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Dog<A> = Fused<DogConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Dog`].
-    DogConfig {
+    /// Distance over gradients: SGD whose learning rate is the distance from the initial point over the root of the summed
+    /// squared gradient norms. Leave lr at 1.
+    ///
+    /// ```text
+    /// With g <- g + weight_decay p and sums over all arrays of a group, x0 the initial p:
+    /// r <- max(r, |p - x0|)                  from reps_rel (1 + |x0|)
+    /// N <- N + |g|^2                         from 0
+    /// p <- p - lr r / sqrt(N + eps) g
+    /// ```
+    ///
+    /// This is `optax.contrib.dog`, with p - x0 kept as the sum of all steps.
+    /// Source: M. Ivgi, O. Hinder, Y. Carmon, arXiv:2302.12022. State: `displacement`, and the two sums.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Dog, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Dog::new(1.0));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 1.0).abs() < 1e-5 && (theta[1] + 2.0).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "dog" Dog {
         /// Learning rate, >= 0.
         lr: f64 = 1.0,
-        /// The first step relative to the parameters, > 0.
+        /// Initial step relative to the norm of the parameters, > 0.
         reps_rel: f64 = 1e-6,
-        /// Inside the root, >= 0.
+        /// Added under the root for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
     }
 }
@@ -69,7 +67,7 @@ impl<A: Element> Rule for Travelled<A> {
     }
 }
 
-impl Config for DogConfig {
+impl Algorithm for Dog {
     type Kernel<A: Element> = WithCoupled<Travelled<A>>;
     const GLOBAL: bool = true;
 
@@ -80,7 +78,7 @@ impl Config for DogConfig {
         check::non_negative("weight_decay", self.weight_decay)
     }
 
-    /// r, N and the rate.
+    /// r, N and the learning rate.
     fn absorb(&self, now: &Now, &[moved, g, start, _]: &[f64; MAX_TERMS]) -> Scalars {
         let [r, n, ..] = now.scalars;
         let r = if now.t == 1 { self.reps_rel * (1.0 + start.sqrt()) } else { r.max(moved.sqrt()) };

@@ -1,34 +1,31 @@
 use super::*;
 
-/// Moves each array by lr times its own norm, whatever the size of the gradient, and shrinks it so that norms stay. The same lr
-/// works across tasks.
-///
-/// ```text
-/// r = max(|p|, min_norm) / max(|g|, min_norm)              norms of the whole array; 1 if one is still 0
-/// p <- (p - lr r g) / sqrt(1 + lr^2)
-/// ```
-///
-/// This is `optax.fromage`.
-/// Source: J. Bernstein et al., arXiv:2002.03432. State: none.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Fromage, Optimizer};
-///
-/// let mut optimizer = Fromage::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.6, -0.8])?;
-/// assert!((theta[0] - 0.86154).abs() < 1e-4 && (theta[1] + 1.81208).abs() < 1e-4);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Fromage<A> = Fused<FromageConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Fromage`].
-    FromageConfig {
+    /// Steps of lr times the norm of each array, whatever the norm of its gradient, then divided by sqrt(1 + lr^2) to keep
+    /// norms bounded.
+    ///
+    /// ```text
+    /// r = max(|p|, min_norm) / max(|g|, min_norm)              norms of the whole array; 1 if one is still 0
+    /// p <- (p - lr r g) / sqrt(1 + lr^2)
+    /// ```
+    ///
+    /// This is `optax.fromage`.
+    /// Source: J. Bernstein et al., arXiv:2002.03432. State: none.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Fromage, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Fromage::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.6, -0.8])?;
+    /// assert!((theta[0] - 0.86154).abs() < 1e-4 && (theta[1] + 1.81208).abs() < 1e-4);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "fromage" Fromage {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
-        /// Norms below this count as this, >= 0.
+        /// Lower bound of the norms, >= 0.
         min_norm: f64 = 1e-6,
     }
 }
@@ -55,7 +52,7 @@ impl<A: Element> Rule for Relative<A> {
     }
 }
 
-impl Config for FromageConfig {
+impl Algorithm for Fromage {
     type Kernel<A: Element> = Relative<A>;
 
     fn validate(&self) -> Result<(), Error> {

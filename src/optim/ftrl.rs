@@ -1,53 +1,50 @@
 use super::*;
 
-/// Chooses p anew at each step as the minimiser of all linearised losses so far plus L1 and L2 penalties: the classic for sparse
-/// click models, with coordinates that are exactly 0.
-///
-/// ```text
-/// n2 = n + g^2,  z <- z + g - (n2^-lr_power - n^-lr_power) / lr p,  n <- n2
-///                                                from z = 0, n = initial_accumulator_value
-/// p <- 0 where |z| <= lambda_1
-///      else (sign(z) lambda_1 - z) / ((beta + sqrt(n)) / lr + lambda_2)
-/// ```
-///
-/// This is pytorch_optimizer's FTRL, with sqrt(n) in the last line whatever lr_power is; at -0.5 it is also
-/// `keras.optimizers.Ftrl`, with twice keras' L2 strength as `lambda_2`. The initial p only matters through z.
-/// Source: H. B. McMahan et al., "Ad Click Prediction: a View from the Trenches", KDD 2013. State: `z`, `n`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Ftrl, Optimizer};
-///
-/// let mut optimizer = Ftrl::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Ftrl<A> = Fused<FtrlConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Ftrl`].
-    FtrlConfig {
+    /// Follow the regularised leader: p is the minimiser of all linearised losses so far plus L1 and L2 penalties. For
+    /// sparse models: elements become exactly 0.
+    ///
+    /// ```text
+    /// n2 = n + g^2,  z <- z + g - (n2^-lr_power - n^-lr_power) / lr p,  n <- n2
+    ///                                                from z = 0, n = initial_accumulator_value
+    /// p <- 0 where |z| <= lambda_1
+    ///      else (sign(z) lambda_1 - z) / ((beta + sqrt(n)) / lr + lambda_2)
+    /// ```
+    ///
+    /// This is pytorch_optimizer's FTRL, with sqrt(n) in the last line whatever lr_power is; at -0.5 it is also
+    /// `keras.optimizers.Ftrl`, with twice keras' L2 strength as `lambda_2`. The initial p only matters through z.
+    /// Source: H. B. McMahan et al., "Ad Click Prediction: a View from the Trenches", KDD 2013. State: `z`, `n`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Ftrl, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Ftrl::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "ftrl" Ftrl {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Power of the decay of the rate, <= 0.
+        /// Exponent of the learning-rate decay, <= 0.
         lr_power: f64 = -0.5,
         /// Added to the root of n, >= 0.
         beta: f64 = 0.0,
-        /// L1 penalty, >= 0.
+        /// Strength of the L1 penalty, >= 0.
         lambda_1: f64 = 0.0,
-        /// L2 penalty, >= 0.
+        /// Strength of the L2 penalty, >= 0.
         lambda_2: f64 = 0.0,
-        /// What n starts from, >= 0.
+        /// Initial value of n, >= 0.
         initial_accumulator_value: f64 = 0.0,
     }
 }
 
-impl FtrlConfig {
+impl Ftrl {
     /// `keras.optimizers.Ftrl`.
     pub fn keras() -> Self {
-        FtrlConfig { initial_accumulator_value: 0.1, ..Self::default() }
+        Ftrl { initial_accumulator_value: 0.1, ..Self::default() }
     }
 }
 
@@ -82,7 +79,7 @@ impl<A: Element> Rule for Leader<A> {
     }
 }
 
-impl Config for FtrlConfig {
+impl Algorithm for Ftrl {
     type Kernel<A: Element> = Leader<A>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,38 +1,35 @@
 use super::{adam::Moments, *};
 
-/// AdamW that takes only the size of its step from the averages and the direction from the gradient at hand.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-/// u = m' / (sqrt(v') + eps)                                m' and v' bias-corrected
-/// p <- p - lr (|u| sign(g) + weight_decay p)
-/// ```
-///
-/// This is pytorch_optimizer's Grams.
-/// Source: Y. Cao, X. Li, Z. Song, arXiv:2412.17107. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Grams, Optimizer};
-///
-/// let mut optimizer = Grams::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-5 && (theta[1] + 1.9).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Grams<A> = Fused<GramsConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Grams`].
-    GramsConfig {
+    /// AdamW with the magnitude of Adam's update and the sign of the current gradient.
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+    /// u = m' / (sqrt(v') + eps)                                m' and v' bias-corrected
+    /// p <- p - lr (|u| sign(g) + weight_decay p)
+    /// ```
+    ///
+    /// This is pytorch_optimizer's Grams.
+    /// Source: Y. Cao, X. Li, Z. Song, arXiv:2412.17107. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Grams, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Grams::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-5 && (theta[1] + 1.9).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "grams" Grams {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-6,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
@@ -53,7 +50,7 @@ impl<A: Element> Rule for Sized<A> {
     }
 }
 
-impl Config for GramsConfig {
+impl Algorithm for Grams {
     type Kernel<A: Element> = WithDecoupled<Sized<A>>;
 
     fn validate(&self) -> Result<(), Error> {

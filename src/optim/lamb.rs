@@ -1,44 +1,40 @@
 use super::{adam::Moments, *};
 
-/// AdamW whose step in each array is rescaled to the norm of that array, so that no layer moves relatively faster than another.
-/// For very large batches.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-/// u = m' / (sqrt(v') + eps) + weight_decay p               m' and v' bias-corrected
-/// p <- p - lr |p| / |u| u                                  norms of the whole array; the ratio is 1 if either is 0
-/// ```
-///
-/// This is `optax.lamb`; keras takes its decay away outside of the ratio, which is not offered here.
-/// Source: Y. You et al., arXiv:1904.00962. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Lamb, Optimizer};
-///
-/// let mut optimizer = Lamb::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.841886).abs() < 1e-5 && (theta[1] + 1.841886).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Lamb<A> = Fused<LambConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Lamb`].
-    LambConfig {
+    /// AdamW with a trust ratio: the update of each array is rescaled to the norm of that array. For large-batch training.
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+    /// u = m' / (sqrt(v') + eps) + weight_decay p               m' and v' bias-corrected
+    /// p <- p - lr |p| / |u| u                                  norms of the whole array; the ratio is 1 if either is 0
+    /// ```
+    ///
+    /// This is `optax.lamb`; keras applies weight decay outside the trust ratio, which is not offered here.
+    /// Source: Y. You et al., arXiv:1904.00962. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Lamb, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Lamb::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.841886).abs() < 1e-5 && (theta[1] + 1.841886).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "lamb" Lamb {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-6,
-        /// Decay, added to the update before it is rescaled, >= 0.
+        /// Weight decay, added to the update before it is rescaled, >= 0.
         weight_decay: f64 = 0.0,
     }
 }
 
-impl LambConfig {
+impl Lamb {
     /// `optax.lamb`: the defaults.
     pub fn optax() -> Self {
         Self::default()
@@ -46,7 +42,7 @@ impl LambConfig {
 
     /// `keras.optimizers.Lamb` without decay.
     pub fn keras() -> Self {
-        LambConfig { eps: 1e-7, ..Self::default() }
+        Lamb { eps: 1e-7, ..Self::default() }
     }
 }
 
@@ -77,7 +73,7 @@ impl<A: Element> Rule for Trusted<A> {
     }
 }
 
-impl Config for LambConfig {
+impl Algorithm for Lamb {
     type Kernel<A: Element> = Trusted<A>;
 
     fn validate(&self) -> Result<(), Error> {

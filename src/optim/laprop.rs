@@ -1,39 +1,36 @@
 use super::*;
 
-/// Adam with normalisation and momentum untangled: the gradient is divided first and averaged afterwards, so beta1 and beta2 can
-/// be chosen freely.
-///
-/// ```text
-/// v <- beta2 v + (1 - beta2) g^2
-/// m <- beta1 m + (1 - beta1) lr g / (sqrt(v / (1 - beta2^t)) + eps)
-/// p <- p - m / (1 - beta1^t) - lr weight_decay p
-/// ```
-///
-/// The paper's formula, with lr inside m.
-/// Source: L. Ziyin, Z. T. Wang, M. Ueda, arXiv:2002.04839. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{LaProp, Optimizer};
-///
-/// let mut optimizer = LaProp::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type LaProp<A> = Fused<LaPropConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`LaProp`].
-    LaPropConfig {
+    /// Adam with normalisation and momentum decoupled: the gradient is normalised first and averaged afterwards, so beta1
+    /// and beta2 can be chosen independently.
+    ///
+    /// ```text
+    /// v <- beta2 v + (1 - beta2) g^2
+    /// m <- beta1 m + (1 - beta1) lr g / (sqrt(v / (1 - beta2^t)) + eps)
+    /// p <- p - m / (1 - beta1^t) - lr weight_decay p
+    /// ```
+    ///
+    /// The paper's formula, with lr inside m.
+    /// Source: L. Ziyin, Z. T. Wang, M. Ueda, arXiv:2002.04839. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{LaProp, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(LaProp::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "laprop" LaProp {
         /// Learning rate, >= 0.
         lr: f64 = 4e-4,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-15,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
@@ -60,7 +57,7 @@ impl<A: Element> Rule for Normalized<A> {
     }
 }
 
-impl Config for LaPropConfig {
+impl Algorithm for LaProp {
     type Kernel<A: Element> = WithDecoupled<Normalized<A>>;
 
     fn validate(&self) -> Result<(), Error> {

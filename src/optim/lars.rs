@@ -1,43 +1,41 @@
 use super::*;
 
-/// SGD with momentum whose rate in each array is the ratio of the norms of parameters and gradient. For very large batches.
-///
-/// ```text
-/// With g <- g + weight_decay p:
-/// r = trust_coefficient |p| / (|g| + eps)                  norms of the whole array; r = 1 if either is 0
-/// buf <- momentum buf + lr r g                             from 0
-/// p <- p - buf,  or with nesterov p - (lr r g + momentum buf)
-/// ```
-///
-/// This is `optax.lars`: lr enters the buffer.
-/// Source: Y. You, I. Gitman, B. Ginsburg, arXiv:1708.03888. State: `momentum_buffer`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Lars, Optimizer};
-///
-/// let mut optimizer = Lars::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.6, -0.8])?;
-/// assert!((theta[0] - 1.0).abs() < 1e-3 && (theta[1] + 2.0).abs() < 1e-3);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Lars<A> = Fused<LarsConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Lars`].
-    LarsConfig {
+    /// SGD with momentum and a trust ratio: the learning rate of each array is scaled by the norm of its parameters over
+    /// that of its gradient. For large-batch training.
+    ///
+    /// ```text
+    /// With g <- g + weight_decay p:
+    /// r = trust_coefficient |p| / (|g| + eps)                  norms of the whole array; r = 1 if either is 0
+    /// buf <- momentum buf + lr r g                             from 0
+    /// p <- p - buf,  or with nesterov p - (lr r g + momentum buf)
+    /// ```
+    ///
+    /// This is `optax.lars`: lr enters the buffer.
+    /// Source: Y. You, I. Gitman, B. Ginsburg, arXiv:1708.03888. State: `momentum_buffer`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Lars, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Lars::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.6, -0.8])?;
+    /// assert!((theta[0] - 1.0).abs() < 1e-3 && (theta[1] + 2.0).abs() < 1e-3);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "lars" Lars {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Share of the buffer that is kept, in [0, 1].
+        /// Momentum factor, in [0, 1].
         momentum: f64 = 0.9,
-        /// Step relative to the parameters, >= 0.
+        /// Trust coefficient: the step relative to the norm of the parameters, >= 0.
         trust_coefficient: f64 = 1e-3,
-        /// Keeps the ratio finite, >= 0.
+        /// Added to the denominator of the trust ratio for numerical stability, >= 0.
         eps: f64 = 0.0,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Step along the buffer as it will be.
+        /// Nesterov momentum.
         nesterov: bool = false,
     }
 }
@@ -63,7 +61,7 @@ impl<A: Element> Rule for Layer<A> {
     }
 }
 
-impl Config for LarsConfig {
+impl Algorithm for Lars {
     type Kernel<A: Element> =
         Either<WithCoupled<With<Layer<A>, Trace<A, false>>>, WithCoupled<With<Layer<A>, Trace<A, true>>>>;
 

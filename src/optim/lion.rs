@@ -1,50 +1,47 @@
 use super::*;
 
-/// Steps of the size lr along the sign of an average of gradients; half the state of Adam. Wants a learning rate three to ten
-/// times smaller than AdamW and a decay that much larger.
-///
-/// ```text
-/// u = sign(beta1 m + (1 - beta1) g)       with the old m
-/// p <- p - lr (u + weight_decay p)
-/// m <- beta2 m + (1 - beta2) g            from m = 0
-/// ```
-///
-/// This is `optax.lion` and `keras.optimizers.Lion`, each with a default of its own.
-/// Source: X. Chen et al., arXiv:2302.06675. State: `exp_avg`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Lion, Optimizer};
-///
-/// let mut optimizer = Lion::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert_eq!(theta, array![0.9, -1.9]);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Lion<A> = Fused<LionConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Lion`].
-    LionConfig {
+    /// Steps of size lr along the sign of a running average of gradients; half the state of Adam. The authors recommend a
+    /// learning rate three to ten times smaller than AdamW's and a weight decay that much larger.
+    ///
+    /// ```text
+    /// u = sign(beta1 m + (1 - beta1) g)       with the old m
+    /// p <- p - lr (u + weight_decay p)
+    /// m <- beta2 m + (1 - beta2) g            from m = 0
+    /// ```
+    ///
+    /// This is `optax.lion` and `keras.optimizers.Lion`, each with another default.
+    /// Source: X. Chen et al., arXiv:2302.06675. State: `exp_avg`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Lion, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Lion::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert_eq!(theta, array![0.9, -1.9]);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "lion" Lion {
         /// Learning rate, >= 0.
         lr: f64 = 1e-4,
-        /// Share of the average in the step, and share of the average that is kept, each in [0, 1).
+        /// Weight of the running average in the update, and decay rate of the running average, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.99),
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
 
-impl LionConfig {
+impl Lion {
     /// `optax.lion`.
     pub fn optax() -> Self {
-        LionConfig { weight_decay: 1e-3, ..Self::default() }
+        Lion { weight_decay: 1e-3, ..Self::default() }
     }
 
     /// `keras.optimizers.Lion`.
     pub fn keras() -> Self {
-        LionConfig { lr: 1e-3, ..Self::default() }
+        Lion { lr: 1e-3, ..Self::default() }
     }
 }
 
@@ -68,7 +65,7 @@ impl<A: Element> Rule for SignOfAverage<A> {
     }
 }
 
-impl Config for LionConfig {
+impl Algorithm for Lion {
     type Kernel<A: Element> = WithDecoupled<SignOfAverage<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,37 +1,34 @@
 use super::*;
 
-/// Every step starts again from the initial parameters: the weighted sum of all gradients over the cube root of the weighted sum
-/// of their squares. Generalises like SGD and adapts like Adagrad.
-///
-/// ```text
-/// l = (lr + eps) sqrt(t),  s <- s + l g,  n <- n + l g^2          x0 the initial p
-/// z = x0 - s / (cbrt(n) + eps)
-/// p <- momentum p + (1 - momentum) z
-/// ```
-///
-/// This is `optax.contrib.madgrad`, with l in f64.
-/// Source: A. Defazio, S. Jelassi, arXiv:2101.11075. State: `x0`, `grad_sum`, `grad_sum_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Madgrad, Optimizer};
-///
-/// let mut optimizer = Madgrad::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9829).abs() < 1e-3 && (theta[1] + 1.98643).abs() < 1e-3);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Madgrad<A> = Fused<MadgradConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Madgrad`].
-    MadgradConfig {
+    /// Momentumized dual averaging: every step starts from the initial parameters, with the weighted sum of all gradients
+    /// over the cube root of the weighted sum of their squares.
+    ///
+    /// ```text
+    /// l = (lr + eps) sqrt(t),  s <- s + l g,  n <- n + l g^2          x0 the initial p
+    /// z = x0 - s / (cbrt(n) + eps)
+    /// p <- momentum p + (1 - momentum) z
+    /// ```
+    ///
+    /// This is `optax.contrib.madgrad`, with l in f64.
+    /// Source: A. Defazio, S. Jelassi, arXiv:2101.11075. State: `x0`, `grad_sum`, `grad_sum_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Madgrad, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Madgrad::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9829).abs() < 1e-3 && (theta[1] + 1.98643).abs() < 1e-3);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "madgrad" Madgrad {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
-        /// Share of the old parameters that is kept, in [0, 1).
+        /// Momentum: weight of the current parameters, in [0, 1).
         momentum: f64 = 0.9,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator and to lr for numerical stability, >= 0.
         eps: f64 = 1e-6,
     }
 }
@@ -61,7 +58,7 @@ impl<A: Element> Rule for DualAverage<A> {
     }
 }
 
-impl Config for MadgradConfig {
+impl Algorithm for Madgrad {
     type Kernel<A: Element> = DualAverage<A>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,42 +1,39 @@
 use super::{adam::Moments, *};
 
-/// AdamW on a gradient corrected by its own change, which reduces its variance as control variates do; the corrected gradient of
-/// each array is clipped to norm 1.
-///
-/// ```text
-/// c = g + gamma beta1 / (1 - beta1) (g - g_old)            g_old = 0 at first
-/// c <- c / |c| if |c| > 1                                  norm of the whole array
-/// m <- beta1 m + (1 - beta1) c,  v <- beta2 v + (1 - beta2) c^2
-/// p <- p - lr (m' / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected
-/// ```
-///
-/// The paper's MARS-AdamW.
-/// Source: H. Yuan et al., arXiv:2411.10438. State: `exp_avg`, `exp_avg_sq`, `prev`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Mars, Optimizer};
-///
-/// let mut optimizer = Mars::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Mars<A> = Fused<MarsConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Mars`].
-    MarsConfig {
+    /// AdamW on variance-reduced gradients: a scaled gradient difference is added to each gradient, and the result is
+    /// clipped to norm 1 for each array.
+    ///
+    /// ```text
+    /// c = g + gamma beta1 / (1 - beta1) (g - g_old)            g_old = 0 at first
+    /// c <- c / |c| if |c| > 1                                  norm of the whole array
+    /// m <- beta1 m + (1 - beta1) c,  v <- beta2 v + (1 - beta2) c^2
+    /// p <- p - lr (m' / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected
+    /// ```
+    ///
+    /// The paper's MARS-AdamW.
+    /// Source: H. Yuan et al., arXiv:2411.10438. State: `exp_avg`, `exp_avg_sq`, `prev`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Mars, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Mars::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "mars" Mars {
         /// Learning rate, >= 0.
         lr: f64 = 3e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.95, 0.99),
-        /// Weight of the correction, >= 0.
+        /// Scale of the gradient correction, >= 0.
         gamma: f64 = 0.025,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
@@ -73,7 +70,7 @@ impl<A: Element> Rule for Reduced<A> {
     }
 }
 
-impl Config for MarsConfig {
+impl Algorithm for Mars {
     type Kernel<A: Element> = WithDecoupled<Reduced<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,14 +1,15 @@
 //! One file for each optimizer: what it is for, its formula, its hyper-parameters and its rule.
 
 use crate::{
-    Config, Error, Factor, Fused, Lane, Now, Scalars, Whole,
-    error::check,
-    kernel::{Either, Element, Kernel, MAX_TERMS, Rule, Trace, With, WithCoupled, WithDecoupled, coupled, decoupled},
+    algorithm::{Algorithm, Factor, Lane, Now, Scalars, Whole},
+    array::Element,
+    error::{Error, check},
+    kernel::{Arrays, Either, Kernel, MAX_TERMS, Rule, Trace, With, WithCoupled, WithDecoupled, coupled, decoupled},
 };
 
-/// A struct of hyper-parameters with their defaults, the learning rate first.
+/// A struct of hyper-parameters with their defaults, the learning rate first, after its name in files.
 macro_rules! hyper_parameters {
-    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+    ($(#[$about:meta])* $label:literal $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
         $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
@@ -26,20 +27,39 @@ macro_rules! hyper_parameters {
             }
         }
 
-        learning_rate!($name, $($field)*);
+        catalogued!($label $name, $($field)*);
     };
 }
 
-/// The fields of a struct by name, the learning rate first.
-macro_rules! learning_rate {
-    ($name:ident, $lr:ident $($other:ident)*) => {
-        crate::fields::fields!($name, $lr $($other)*);
-        impl crate::HyperParameters for $name {
+/// What every struct of hyper-parameters in the catalogue has: its fields by name, the learning rate first, and its engines,
+/// made by functions that are not generic, so that they are compiled in this crate.
+macro_rules! catalogued {
+    ($label:literal $name:ident, $lr:ident $($other:ident)*) => {
+        crate::algorithm::fields!($name, $lr $($other)*);
+
+        impl $name {
+            /// With this learning rate and the defaults of the other hyper-parameters. A wrong `lr` is reported by the first
+            /// step.
+            // There are algorithms with nothing but a learning rate.
+            #[allow(clippy::needless_update)]
+            pub fn new(lr: f64) -> Self {
+                $name { $lr: lr, ..Self::default() }
+            }
+        }
+
+        impl crate::algorithm::HyperParameters for $name {
+            const NAME: &'static str = $label;
             fn lr(&self) -> f64 {
                 self.$lr
             }
             fn set_lr(&mut self, lr: f64) {
                 self.$lr = lr;
+            }
+            fn recipe<A: Element>(self) -> crate::algorithm::Recipe<A> {
+                let algorithm = self;
+                crate::array::compiled_here!(A, <>, (algorithm: $name) -> crate::algorithm::Recipe<A> {
+                    crate::algorithm::Recipe::compiled_here(algorithm)
+                })
             }
         }
     };
@@ -130,59 +150,59 @@ mod sophia;
 mod tiger;
 mod yogi;
 
-pub use acprop::{AcProp, AcPropConfig};
-pub use adabelief::{AdaBelief, AdaBeliefConfig};
-pub use adabound::{AdaBound, AdaBoundConfig};
-pub use adadelta::{Adadelta, AdadeltaConfig};
-pub use adafactor::{Adafactor, AdafactorConfig};
-pub use adagrad::{Adagrad, AdagradConfig};
-pub use adam::{Adam, AdamConfig};
-pub use adamax::{Adamax, AdamaxConfig};
-pub use adamw::{AdamW, AdamWConfig};
-pub use adan::{Adan, AdanConfig};
-pub use ademamix::{AdEMAMix, AdEMAMixConfig};
-pub use adopt::{Adopt, AdoptConfig};
-pub use aggmo::{AggMo, AggMoConfig};
-pub use asgd::{Asgd, AsgdConfig};
-pub use cocob::{Cocob, CocobConfig};
-pub use dadapt_adamw::{DAdaptAdamW, DAdaptAdamWConfig};
-pub use diffgrad::{DiffGrad, DiffGradConfig};
-pub use dog::{Dog, DogConfig};
-pub use dowg::{Dowg, DowgConfig};
-pub use fromage::{Fromage, FromageConfig};
-pub use ftrl::{Ftrl, FtrlConfig};
-pub use grams::{Grams, GramsConfig};
-pub use lamb::{Lamb, LambConfig};
-pub use laprop::{LaProp, LaPropConfig};
-pub use lars::{Lars, LarsConfig};
-pub use lion::{Lion, LionConfig};
-pub use madgrad::{Madgrad, MadgradConfig};
-pub use mars::{Mars, MarsConfig};
-pub use momentum::{Momentum, MomentumConfig};
-pub use momo::{Momo, MomoConfig};
-pub use momo_adam::{MomoAdam, MomoAdamConfig};
-pub use muon::{AdjustLr, Muon, MuonConfig};
-pub use nadam::{NAdam, NAdamConfig};
-pub use novograd::{NovoGrad, NovoGradConfig};
-pub use optimistic_gradient_descent::{OptimisticGradientDescent, OptimisticGradientDescentConfig};
-pub use padam::{Padam, PadamConfig};
-pub use polyak_sgd::{PolyakSgd, PolyakSgdConfig};
-pub use prodigy::{Prodigy, ProdigyConfig};
-pub use qhadam::{QHAdam, QHAdamConfig};
-pub use qhm::{Qhm, QhmConfig};
-pub use radam::{RAdam, RAdamConfig};
-pub use rmsprop::{RmsProp, RmsPropConfig};
-pub use rprop::{Rprop, RpropConfig};
-pub use schedule_free_adamw::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig};
-pub use schedule_free_sgd::{ScheduleFreeSgd, ScheduleFreeSgdConfig};
-pub use sgd::{Sgd, SgdConfig};
+pub use acprop::AcProp;
+pub use adabelief::AdaBelief;
+pub use adabound::AdaBound;
+pub use adadelta::Adadelta;
+pub use adafactor::Adafactor;
+pub use adagrad::Adagrad;
+pub use adam::Adam;
+pub use adamax::Adamax;
+pub use adamw::AdamW;
+pub use adan::Adan;
+pub use ademamix::AdEMAMix;
+pub use adopt::Adopt;
+pub use aggmo::AggMo;
+pub use asgd::Asgd;
+pub use cocob::Cocob;
+pub use dadapt_adamw::DAdaptAdamW;
+pub use diffgrad::DiffGrad;
+pub use dog::Dog;
+pub use dowg::Dowg;
+pub use fromage::Fromage;
+pub use ftrl::Ftrl;
+pub use grams::Grams;
+pub use lamb::Lamb;
+pub use laprop::LaProp;
+pub use lars::Lars;
+pub use lion::Lion;
+pub use madgrad::Madgrad;
+pub use mars::Mars;
+pub use momentum::Momentum;
+pub use momo::Momo;
+pub use momo_adam::MomoAdam;
+pub use muon::{AdjustLr, Muon};
+pub use nadam::NAdam;
+pub use novograd::NovoGrad;
+pub use optimistic_gradient_descent::OptimisticGradientDescent;
+pub use padam::Padam;
+pub use polyak_sgd::PolyakSgd;
+pub use prodigy::Prodigy;
+pub use qhadam::QHAdam;
+pub use qhm::Qhm;
+pub use radam::RAdam;
+pub use rmsprop::RmsProp;
+pub use rprop::Rprop;
+pub use schedule_free_adamw::ScheduleFreeAdamW;
+pub use schedule_free_sgd::ScheduleFreeSgd;
+pub use sgd::Sgd;
 #[cfg(feature = "linalg")]
-pub use shampoo::{Shampoo, ShampooConfig};
-pub use sign_sgd::{SignSgd, SignSgdConfig};
-pub use signum::{Signum, SignumConfig};
-pub use sm3::{Sm3, Sm3Config};
+pub use shampoo::Shampoo;
+pub use sign_sgd::SignSgd;
+pub use signum::Signum;
+pub use sm3::Sm3;
 #[cfg(feature = "linalg")]
-pub use soap::{Soap, SoapConfig};
-pub use sophia::{Sophia, SophiaConfig};
-pub use tiger::{Tiger, TigerConfig};
-pub use yogi::{Yogi, YogiConfig};
+pub use soap::Soap;
+pub use sophia::Sophia;
+pub use tiger::Tiger;
+pub use yogi::Yogi;

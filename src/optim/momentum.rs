@@ -1,46 +1,42 @@
 use super::*;
 
-/// Gradient descent along an exponential average of the gradients: smooths noise, and keeps the step size of plain descent
-/// whatever `beta` is.
-///
-/// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
-///
-/// ```text
-/// m <- beta m + (1 - beta) g       from m = 0
-/// p <- p - lr m                    or lr m / (1 - beta^t) with bias_correction
-/// ```
-///
-/// This is `optax.chain(ema(beta, debias), scale(-lr))`. torch's momentum, [`Sgd`](crate::Sgd) here, adds the whole gradient
-/// to its buffer, so its steps are up to 1 / (1 - beta) times longer at equal `lr`. Source: B. T. Polyak, "Some methods of
-/// speeding up the convergence of iteration methods", 1964. State: `exp_avg`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Momentum, Optimizer};
-///
-/// let mut momentum = Momentum::new(0.1);
-/// let mut theta = array![1.0, -2.0];
-/// for _ in 0..500 {
-///     let grad = 2.0 * &theta;                // of |theta|^2
-///     momentum.update(&mut theta, &grad)?;
-/// }
-/// assert!(theta.iter().all(|x: &f64| x.abs() < 1e-10));
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Momentum<A> = Fused<MomentumConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Momentum`].
-    MomentumConfig {
+    /// Gradient descent along an exponential moving average of the gradients; the step size does not depend on `beta`.
+    ///
+    /// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
+    ///
+    /// ```text
+    /// m <- beta m + (1 - beta) g       from m = 0
+    /// p <- p - lr m                    or lr m / (1 - beta^t) with bias_correction
+    /// ```
+    ///
+    /// This is `optax.chain(ema(beta, debias), scale(-lr))`. torch's momentum, [`Sgd`](crate::Sgd) here, adds the whole
+    /// gradient to its buffer, so its steps are up to 1 / (1 - beta) times as large at equal `lr`. Source: B. T. Polyak,
+    /// "Some methods of speeding up the convergence of iteration methods", 1964. State: `exp_avg`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Momentum, Optimizer};
+    ///
+    /// let mut momentum = Optimizer::new(Momentum::new(0.1));
+    /// let mut theta = array![1.0, -2.0];
+    /// for _ in 0..500 {
+    ///     let grad = 2.0 * &theta;                // of |theta|^2
+    ///     momentum.update(&mut theta, &grad)?;
+    /// }
+    /// assert!(theta.iter().all(|x: &f64| x.abs() < 1e-10));
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "momentum" Momentum {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
-        /// Share of the average that is kept, in [0, 1).
+        /// Decay rate of the running average, in [0, 1).
         beta: f64 = 0.9,
-        /// Divide by 1 - beta^t, so that the first steps are as long as later ones.
+        /// Corrects the bias of the average: divides it by 1 - beta^t.
         bias_correction: bool = false,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
@@ -70,7 +66,7 @@ impl<A: Element> Rule for AlongAverage<A> {
     }
 }
 
-impl Config for MomentumConfig {
+impl Algorithm for Momentum {
     type Kernel<A: Element> = WithCoupled<AlongAverage<A>>;
 
     fn validate(&self) -> Result<(), Error> {

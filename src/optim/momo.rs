@@ -1,42 +1,39 @@
 use super::*;
 
-/// Momentum SGD with an adaptive step: a model of the objective from averaged losses and gradients says how far to go, up to lr.
-/// Robust to a learning rate that is too large.
-///
-/// ```text
-/// b = 0 at the first step, beta later; sums over all arrays of a group
-/// F <- b F + (1 - b) f,  d <- b d + (1 - b) g,  c <- b c + (1 - b) <g, p>
-/// tau = min(lr, max((1 + lr weight_decay) (F - lower_bound - c) + <d, p>, 0) / |d|^2)
-/// p <- p / (1 + lr weight_decay) - tau d
-/// ```
-///
-/// This is `optax.contrib.momo`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
-/// [`update_with_loss`](crate::Optimizer::update_with_loss).
-/// Source: F. Schaipp et al., arXiv:2305.07583. State: `exp_avg`, and F, c.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Momo, Optimizer};
-///
-/// let mut optimizer = Momo::new(1.0);
-/// let mut theta = array![3.0_f64, 4.0];
-/// let grad = theta.clone(); // of |theta|^2 / 2 = 12.5
-/// optimizer.update_with_loss(&mut theta, &grad, 12.5)?;
-/// assert_eq!(theta, array![1.5, 2.0]);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Momo<A> = Fused<MomoConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Momo`].
-    MomoConfig {
+    /// SGD with momentum and a model-based adaptive learning rate of at most lr: a lower model of the objective, from
+    /// running averages of losses and gradients, gives the step size.
+    ///
+    /// ```text
+    /// b = 0 at the first step, beta later; sums over all arrays of a group
+    /// F <- b F + (1 - b) f,  d <- b d + (1 - b) g,  c <- b c + (1 - b) <g, p>
+    /// tau = min(lr, max((1 + lr weight_decay) (F - lower_bound - c) + <d, p>, 0) / |d|^2)
+    /// p <- p / (1 + lr weight_decay) - tau d
+    /// ```
+    ///
+    /// This is `optax.contrib.momo`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
+    /// [`update_with_loss`](crate::Optimizer::update_with_loss).
+    /// Source: F. Schaipp et al., arXiv:2305.07583. State: `exp_avg`, and F, c.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Momo, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Momo::new(1.0));
+    /// let mut theta = array![3.0_f64, 4.0];
+    /// let grad = theta.clone(); // of |theta|^2 / 2 = 12.5
+    /// optimizer.update_with_loss(&mut theta, &grad, 12.5)?;
+    /// assert_eq!(theta, array![1.5, 2.0]);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "momo" Momo {
         /// Learning rate, >= 0.
         lr: f64 = 1.0,
-        /// Share of the averages that is kept, in [0, 1).
+        /// Decay rate of the running averages, in [0, 1).
         beta: f64 = 0.9,
-        /// A lower bound of the objective.
+        /// A lower bound on the objective.
         lower_bound: f64 = 0.0,
-        /// Decay, by division, >= 0.
+        /// Weight decay, >= 0: parameters are divided by 1 + lr weight_decay.
         weight_decay: f64 = 0.0,
     }
 }
@@ -67,13 +64,13 @@ impl<A: Element> Rule for Model<A> {
     }
 }
 
-impl MomoConfig {
+impl Momo {
     fn b(&self, t: u64) -> f64 {
         if t == 1 { 0.0 } else { self.beta }
     }
 }
 
-impl Config for MomoConfig {
+impl Algorithm for Momo {
     type Kernel<A: Element> = Model<A>;
     const GLOBAL: bool = true;
     const LOSS: bool = true;

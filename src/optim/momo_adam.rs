@@ -1,44 +1,41 @@
 use super::*;
 
-/// Adam with an adaptive step: a model of the objective from averaged losses and gradients says how far to go, up to lr.
-///
-/// ```text
-/// m, v as in Adam; sums over all arrays of a group
-/// F <- beta1 F + (1 - beta1) f,  c <- beta1 c + (1 - beta1) <g, p>                 from 0
-/// D = eps + sqrt(v / (1 - beta2^t)),  k = 1 - beta1^t
-/// tau = min(lr / k, max((1 + lr weight_decay) (F - k lower_bound - c) + <m, p>, 0) / <m, m / D>)
-/// p <- p / (1 + lr weight_decay) - tau m / D
-/// ```
-///
-/// This is `optax.contrib.momo_adam`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
-/// [`update_with_loss`](crate::Optimizer::update_with_loss).
-/// Source: F. Schaipp et al., arXiv:2305.07583. State: `exp_avg`, `exp_avg_sq`, and F, c.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{MomoAdam, Optimizer};
-///
-/// let mut optimizer = MomoAdam::new(0.1);
-/// let mut theta = array![3.0_f64, 4.0];
-/// let grad = theta.clone(); // of |theta|^2 / 2 = 12.5
-/// optimizer.update_with_loss(&mut theta, &grad, 12.5)?;
-/// assert!((theta[0] - 2.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type MomoAdam<A> = Fused<MomoAdamConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`MomoAdam`].
-    MomoAdamConfig {
+    /// Adam with the model-based adaptive learning rate of [`Momo`](crate::Momo), of at most lr.
+    ///
+    /// ```text
+    /// m, v as in Adam; sums over all arrays of a group
+    /// F <- beta1 F + (1 - beta1) f,  c <- beta1 c + (1 - beta1) <g, p>                 from 0
+    /// D = eps + sqrt(v / (1 - beta2^t)),  k = 1 - beta1^t
+    /// tau = min(lr / k, max((1 + lr weight_decay) (F - k lower_bound - c) + <m, p>, 0) / <m, m / D>)
+    /// p <- p / (1 + lr weight_decay) - tau m / D
+    /// ```
+    ///
+    /// This is `optax.contrib.momo_adam`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
+    /// [`update_with_loss`](crate::Optimizer::update_with_loss).
+    /// Source: F. Schaipp et al., arXiv:2305.07583. State: `exp_avg`, `exp_avg_sq`, and F, c.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{MomoAdam, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(MomoAdam::new(0.1));
+    /// let mut theta = array![3.0_f64, 4.0];
+    /// let grad = theta.clone(); // of |theta|^2 / 2 = 12.5
+    /// optimizer.update_with_loss(&mut theta, &grad, 12.5)?;
+    /// assert!((theta[0] - 2.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "momo_adam" MomoAdam {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// A lower bound of the objective.
+        /// A lower bound on the objective.
         lower_bound: f64 = 0.0,
-        /// Decay, by division, >= 0.
+        /// Weight decay, >= 0: parameters are divided by 1 + lr weight_decay.
         weight_decay: f64 = 0.0,
     }
 }
@@ -82,7 +79,7 @@ impl<A: Element> Model<A> {
     }
 }
 
-impl Config for MomoAdamConfig {
+impl Algorithm for MomoAdam {
     type Kernel<A: Element> = Model<A>;
     const GLOBAL: bool = true;
     const LOSS: bool = true;

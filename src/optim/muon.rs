@@ -2,42 +2,7 @@ use super::{sgd::Descent, *};
 use crate::kernel::{Parallel, product::product, reduce::sum_squares};
 use ndarray::{Array2, ArrayViewMut2};
 
-/// Momentum whose steps are made orthogonal, so that all directions of a matrix are learnt at one pace. For the hidden weight
-/// matrices of networks; use [`AdamW`] for everything else (embeddings, biases, the first and the last layer).
-///
-/// ```text
-/// m <- momentum m + (1 - momentum) g                                  from 0
-/// m' = m / (1 - momentum^t), or with nesterov
-///      momentum m / (1 - momentum^(t + 1)) + (1 - momentum) g / (1 - momentum^t)
-/// bias_correction off: m, or with nesterov momentum m + (1 - momentum) g
-/// X = m' / (|m'| + eps), transposed if it is higher than wide
-/// ns_steps times:  S = X X^T,  X <- a X + (b S + c S S) X              (a, b, c) = ns_coefficients: Newton-Schulz
-/// p <- p - lr (scale X + weight_decay p)
-/// ```
-///
-/// Only matrices are taken; with `row_axes` arrays of more axes are flattened: the first `row_axes` axes make the rows, the
-/// others the columns. (For another choice lend a permuted view; that costs nothing.)
-///
-/// This is `optax.contrib.muon`; [`MuonConfig::torch`] gives `torch.optim.Muon`, but for torch's matrix products in bfloat16. Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; J. Liu et al.,
-/// arXiv:2502.16982. State: `momentum_buffer`.
-///
-/// Products of matrices use fused multiply-add where the machine has it: here alone the last bits can differ between machines
-/// of different SIMD width. They do not depend on layout and threads.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Muon, Optimizer};
-///
-/// let mut optimizer = Muon::new(0.1);
-/// let mut theta = array![[1.0_f64, 0.0], [0.0, 1.0]];
-/// optimizer.update(&mut theta, &array![[1.0, 0.0], [0.0, 0.3]])?;
-/// // Both directions move by about lr, though one gradient is three times the other.
-/// assert!((theta[[0, 0]] - 0.9).abs() < 0.03 && (theta[[1, 1]] - 0.9).abs() < 0.03);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Muon<A> = Fused<MuonConfig, A>;
-
-/// What a step of [`Muon`] is multiplied with, by the shape of the matrix.
+/// Scale of a step of [`Muon`] by the shape of the matrix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum AdjustLr {
@@ -46,37 +11,73 @@ pub enum AdjustLr {
     WideUp,
     /// sqrt(max(1, rows / columns)): torch's `original`, where weights have the shape (outputs, inputs).
     Original,
-    /// 0.2 sqrt(max(rows, columns)): steps as large as AdamW's, for its learning rates.
+    /// 0.2 sqrt(max(rows, columns)): matches the RMS of AdamW's updates, so that its learning rates can be used.
     MatchRmsAdamw,
 }
 
+impl crate::algorithm::fields::Field for AdjustLr {}
+
 hyper_parameters! {
-    /// Hyper-parameters of [`Muon`].
-    MuonConfig {
+    /// Momentum with updates orthogonalised by Newton-Schulz iterations. For the hidden weight matrices of networks; give
+    /// all else (embeddings, biases, the first and the last layer) to [`AdamW`], in one optimizer: see
+    /// [`Group`](crate::Group).
+    ///
+    /// ```text
+    /// m <- momentum m + (1 - momentum) g                                  from 0
+    /// m' = m / (1 - momentum^t), or with nesterov
+    ///      momentum m / (1 - momentum^(t + 1)) + (1 - momentum) g / (1 - momentum^t)
+    /// bias_correction off: m, or with nesterov momentum m + (1 - momentum) g
+    /// X = m' / (|m'| + eps), transposed if it is higher than wide
+    /// ns_steps times:  S = X X^T,  X <- a X + (b S + c S S) X              (a, b, c) = ns_coefficients: Newton-Schulz
+    /// p <- p - lr (scale X + weight_decay p)
+    /// ```
+    ///
+    /// Only matrices are accepted; with `row_axes` arrays of more axes are flattened: the first `row_axes` axes make the
+    /// rows, the others the columns. (For another choice lend a permuted view; that costs nothing.)
+    ///
+    /// This is `optax.contrib.muon`; [`Muon::torch`] gives `torch.optim.Muon`, but for torch's matrix products in bfloat16.
+    /// Source: K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; J. Liu et al.,
+    /// arXiv:2502.16982. State: `momentum_buffer`.
+    ///
+    /// Products of matrices use fused multiply-add where the machine has it: here alone the last bits can differ between
+    /// machines of different SIMD width. They do not depend on layout and threads.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Muon, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(Muon::new(0.1));
+    /// let mut theta = array![[1.0_f64, 0.0], [0.0, 1.0]];
+    /// optimizer.update(&mut theta, &array![[1.0, 0.0], [0.0, 0.3]])?;
+    /// // Both directions move by about lr, though one gradient is three times the other.
+    /// assert!((theta[[0, 0]] - 0.9).abs() < 0.03 && (theta[[1, 1]] - 0.9).abs() < 0.03);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "muon" Muon {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Share of the average gradient that is kept, in [0, 1).
+        /// Decay rate of the running average, in [0, 1).
         momentum: f64 = 0.95,
-        /// Step along the average as it will be.
+        /// Nesterov momentum.
         nesterov: bool = true,
-        /// Divide averages by what is missing from their weights.
+        /// Corrects the bias of the running average.
         bias_correction: bool = true,
-        /// a, b and c of the iteration.
+        /// Coefficients a, b and c of the Newton-Schulz iteration.
         ns_coefficients: (f64, f64, f64) = (3.4445, -4.775, 2.0315),
-        /// Iterations, 1 to 100.
+        /// Newton-Schulz iterations, 1 to 100.
         ns_steps: u32 = 5,
-        /// Keeps the division by the norm from zero, >= 0.
+        /// Added to the norm for numerical stability, >= 0.
         eps: f64 = 1e-8,
         /// Scale of the step by the shape of the matrix.
         adjust_lr: AdjustLr = AdjustLr::WideUp,
         /// How many of the first axes make the rows; `None`: matrices only.
         row_axes: Option<usize> = None,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.0,
     }
 }
 
-impl MuonConfig {
+impl Muon {
     /// The form of `optax.contrib.muon`: the defaults.
     pub fn optax() -> Self {
         Self::default()
@@ -84,13 +85,7 @@ impl MuonConfig {
 
     /// The form and the defaults of `torch.optim.Muon`; norms below its eps of 1e-7 count as they are.
     pub fn torch() -> Self {
-        MuonConfig {
-            bias_correction: false,
-            eps: 0.0,
-            adjust_lr: AdjustLr::Original,
-            weight_decay: 0.1,
-            ..Default::default()
-        }
+        Muon { bias_correction: false, eps: 0.0, adjust_lr: AdjustLr::Original, weight_decay: 0.1, ..Default::default() }
     }
 
     /// Rows and columns of an array of this shape.
@@ -106,7 +101,7 @@ impl MuonConfig {
     }
 }
 
-impl Config for MuonConfig {
+impl Algorithm for Muon {
     type Kernel<A: Element> = WithDecoupled<Descent<A>>;
 
     fn validate(&self) -> Result<(), Error> {
@@ -170,7 +165,7 @@ impl Config for MuonConfig {
     }
 }
 
-impl MuonConfig {
+impl Muon {
     /// Brings all singular values near 1.
     fn orthogonalize<A: Element>(&self, mut matrix: ArrayViewMut2<'_, A>, parallel: &Parallel) {
         let high = matrix.nrows() > matrix.ncols();

@@ -1,53 +1,50 @@
 use super::*;
 
-/// Adam with Nesterov momentum: the step looks ahead along the average it is about to have. Often a little faster than Adam
-/// where Adam is already good.
-///
-/// ```text
-/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p unless decoupled:
-/// mu(i) = beta1 (1 - 0.96^(i momentum_decay) / 2),  M = mu(1) mu(2) ... mu(t)
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,  d = sqrt(v / (1 - beta2^t)) + eps
-/// p <- p - lr (1 - mu(t)) / (1 - M) g / d - lr mu(t+1) / (1 - M mu(t+1)) m / d
-/// decoupled_weight_decay: p <- p - lr weight_decay p as well
-/// ```
-///
-/// This is `torch.optim.NAdam`. From `momentum_decay` = 1000 on, 0.96^(i momentum_decay) is lost in rounding and mu(i) is
-/// beta1 from the first step: so [`NAdamConfig::optax`] is `optax.nadam`, which has no schedule of the momentum.
-/// Source: T. Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016. State: `exp_avg`, `exp_avg_sq`, and the product M.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{NAdam, Optimizer};
-///
-/// let mut optimizer = NAdam::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.894354).abs() < 1e-5 && (theta[1] + 1.894354).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type NAdam<A> = Fused<NAdamConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`NAdam`].
-    NAdamConfig {
+    /// Adam with Nesterov momentum and a momentum schedule mu(t).
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p unless decoupled:
+    /// mu(i) = beta1 (1 - 0.96^(i momentum_decay) / 2),  M = mu(1) mu(2) ... mu(t)
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2,  d = sqrt(v / (1 - beta2^t)) + eps
+    /// p <- p - lr (1 - mu(t)) / (1 - M) g / d - lr mu(t+1) / (1 - M mu(t+1)) m / d
+    /// decoupled_weight_decay: p <- p - lr weight_decay p as well
+    /// ```
+    ///
+    /// This is `torch.optim.NAdam`. From `momentum_decay` = 1000 on, 0.96^(i momentum_decay) is lost in rounding and mu(i)
+    /// is beta1 from the first step: so [`NAdam::optax`] is `optax.nadam`, which has no schedule of the momentum. Source: T.
+    /// Dozat, "Incorporating Nesterov Momentum into Adam", ICLR workshop 2016. State: `exp_avg`, `exp_avg_sq`, and the
+    /// product M.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{NAdam, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(NAdam::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.894354).abs() < 1e-5 && (theta[1] + 1.894354).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "nadam" NAdam {
         /// Learning rate, >= 0.
         lr: f64 = 2e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
         /// How fast the momentum grows from beta1 / 2 to beta1, >= 0; from 1000 on it is beta1 at once.
         momentum_decay: f64 = 4e-3,
-        /// Decay as AdamW does.
+        /// Decouples the weight decay, as in AdamW.
         decoupled_weight_decay: bool = false,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl NAdamConfig {
+impl NAdam {
     /// `torch.optim.NAdam`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -55,12 +52,12 @@ impl NAdamConfig {
 
     /// `optax.nadam`.
     pub fn optax() -> Self {
-        NAdamConfig { momentum_decay: 1000.0, ..Self::default() }
+        NAdam { momentum_decay: 1000.0, ..Self::default() }
     }
 
     /// `keras.optimizers.Nadam`.
     pub fn keras() -> Self {
-        NAdamConfig { lr: 1e-3, eps: 1e-7, momentum_decay: 1.0, decoupled_weight_decay: true, ..Self::default() }
+        NAdam { lr: 1e-3, eps: 1e-7, momentum_decay: 1.0, decoupled_weight_decay: true, ..Self::default() }
     }
 }
 
@@ -86,13 +83,13 @@ impl<A: Element> Rule for Nesterov<A> {
     }
 }
 
-impl NAdamConfig {
+impl NAdam {
     fn mu(&self, i: u64) -> f64 {
         self.betas.0 * (1.0 - 0.5 * 0.96_f64.powf(i as f64 * self.momentum_decay))
     }
 }
 
-impl Config for NAdamConfig {
+impl Algorithm for NAdam {
     type Kernel<A: Element> = Either<WithCoupled<Nesterov<A>>, WithDecoupled<Nesterov<A>>>;
 
     fn validate(&self) -> Result<(), Error> {

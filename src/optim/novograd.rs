@@ -1,39 +1,36 @@
 use super::*;
 
-/// Divides each array's gradient by a running average of its norm: the second moment is one number an array, so the state is half
-/// that of Adam.
-///
-/// ```text
-/// v <- |g|^2 at the first step, then beta2 v + (1 - beta2) |g|^2       one number for each array
-/// m <- beta1 m + g / (sqrt(v) + eps) + weight_decay p                  from 0
-/// p <- p - lr m
-/// ```
-///
-/// This is `optax.novograd`: no 1 - beta1 and no bias correction.
-/// Source: B. Ginsburg et al., arXiv:1905.11286. State: `exp_avg`, and v.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{NovoGrad, Optimizer};
-///
-/// let mut optimizer = NovoGrad::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.6, -0.8])?;
-/// assert!((theta[0] - 0.94).abs() < 1e-6 && (theta[1] + 1.92).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type NovoGrad<A> = Fused<NovoGradConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`NovoGrad`].
-    NovoGradConfig {
+    /// Layer-wise second moments: the gradient of each array is normalised by a running average of its squared norm, so the
+    /// state is half that of Adam.
+    ///
+    /// ```text
+    /// v <- |g|^2 at the first step, then beta2 v + (1 - beta2) |g|^2       one number for each array
+    /// m <- beta1 m + g / (sqrt(v) + eps) + weight_decay p                  from 0
+    /// p <- p - lr m
+    /// ```
+    ///
+    /// This is `optax.novograd`: no 1 - beta1 and no bias correction.
+    /// Source: B. Ginsburg et al., arXiv:1905.11286. State: `exp_avg`, and v.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{NovoGrad, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(NovoGrad::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.6, -0.8])?;
+    /// assert!((theta[0] - 0.94).abs() < 1e-6 && (theta[1] + 1.92).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "novograd" NovoGrad {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the buffer and of the average squared norm that are kept, each in [0, 1).
+        /// Decay rates of the momentum buffer and of the running average of squared norms, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.25),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-6,
-        /// Decay inside the momentum, >= 0.
+        /// Weight decay, added to the normalised gradient before momentum, >= 0.
         weight_decay: f64 = 0.0,
     }
 }
@@ -63,7 +60,7 @@ impl<A: Element> Rule for Layer<A> {
     }
 }
 
-impl Config for NovoGradConfig {
+impl Algorithm for NovoGrad {
     type Kernel<A: Element> = Layer<A>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,35 +1,32 @@
 use super::*;
 
-/// Gradient descent along a prediction of the next gradient. Converges on bilinear games and saddle points, where plain descent
-/// circles.
-///
-/// ```text
-/// p <- p - lr ((alpha + beta) g - beta g_old)       g_old = g at the first step
-/// ```
-///
-/// This is `optax.optimistic_gradient_descent`.
-/// Source: A. Mokhtari, A. Ozdaglar, S. Pattathil, arXiv:1901.08511. State: `prev`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{OptimisticGradientDescent, Optimizer};
-///
-/// let mut optimizer = OptimisticGradientDescent::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert_eq!(theta, array![0.95, -1.975]);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type OptimisticGradientDescent<A> = Fused<OptimisticGradientDescentConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`OptimisticGradientDescent`].
-    OptimisticGradientDescentConfig {
+    /// Gradient descent with a predicted next gradient. Converges on bilinear games and saddle points, where plain gradient
+    /// descent cycles.
+    ///
+    /// ```text
+    /// p <- p - lr ((alpha + beta) g - beta g_old)       g_old = g at the first step
+    /// ```
+    ///
+    /// This is `optax.optimistic_gradient_descent`.
+    /// Source: A. Mokhtari, A. Ozdaglar, S. Pattathil, arXiv:1901.08511. State: `prev`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{OptimisticGradientDescent, Optimizer};
+    ///
+    /// let mut optimizer = Optimizer::new(OptimisticGradientDescent::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert_eq!(theta, array![0.95, -1.975]);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "optimistic_gradient_descent" OptimisticGradientDescent {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Share of the gradient, >= 0.
+        /// Weight of the gradient, >= 0.
         alpha: f64 = 1.0,
-        /// Share of its change, >= 0.
+        /// Weight of the gradient difference, >= 0.
         beta: f64 = 1.0,
     }
 }
@@ -55,7 +52,7 @@ impl<A: Element> Rule for Optimistic<A> {
     }
 }
 
-impl Config for OptimisticGradientDescentConfig {
+impl Algorithm for OptimisticGradientDescent {
     type Kernel<A: Element> = Optimistic<A>;
 
     fn validate(&self) -> Result<(), Error> {

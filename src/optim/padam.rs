@@ -1,38 +1,34 @@
 use super::*;
 
-/// Adam whose denominator is raised to a power between 0 (momentum) and 1/2 (Adam), for the generalisation of the one and the
-/// speed of the other.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-/// p <- p - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps)^(2 partial)
-/// ```
-///
-/// This is pytorch_optimizer's PAdam: eps is inside the power and the correction of v outside it.
-/// Source: J. Chen et al., arXiv:1806.06763. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Padam};
-///
-/// let mut optimizer = Padam::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!(theta[0] < 1.0 && theta[1] > -2.0);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Padam<A> = Fused<PadamConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Padam`].
-    PadamConfig {
+    /// Partially adaptive Adam: the second moment is raised to a power between 0 (SGD with momentum) and 1/2 (Adam).
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+    /// p <- p - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps)^(2 partial)
+    /// ```
+    ///
+    /// This is pytorch_optimizer's PAdam: eps is inside the power and the correction of v outside it.
+    /// Source: J. Chen et al., arXiv:1806.06763. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Padam};
+    ///
+    /// let mut optimizer = Optimizer::new(Padam::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!(theta[0] < 1.0 && theta[1] > -2.0);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "padam" Padam {
         /// Learning rate, >= 0.
         lr: f64 = 0.1,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Half the power, in [0, 0.5].
+        /// Power of the second moment, in [0, 0.5]; Adam has 0.5.
         partial: f64 = 0.25,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
     }
 }
@@ -59,7 +55,7 @@ impl<A: Element> Rule for Partial<A> {
     }
 }
 
-impl Config for PadamConfig {
+impl Algorithm for Padam {
     type Kernel<A: Element> = Partial<A>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,41 +1,38 @@
 use super::*;
 
-/// Gradient descent with the step that would bring a linear objective to its optimum f_min: no rate to tune where f_min is known,
-/// as in interpolation problems.
-///
-/// ```text
-/// With g <- scaling g and the sum over all arrays of a group:
-/// s = min((f - f_min) / (sum g^2 + eps), max_lr)           0 if the divisor is not above 2.2e-16
-/// p <- p - s g
-/// ```
-///
-/// This is `optax.polyak_sgd`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
-/// [`update_with_loss`](crate::Optimizer::update_with_loss).
-/// Source: N. Loizou et al., arXiv:2002.10542. State: none.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, PolyakSgd};
-///
-/// let mut optimizer = PolyakSgd::new(1.0);
-/// let mut theta = array![3.0_f64, 4.0];
-/// let grad = theta.clone(); // of |theta|^2 / 2 = 12.5
-/// optimizer.update_with_loss(&mut theta, &grad, 12.5)?;
-/// assert_eq!(theta, array![1.5, 2.0]);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type PolyakSgd<A> = Fused<PolyakSgdConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`PolyakSgd`].
-    PolyakSgdConfig {
+    /// SGD with the Polyak step size, which would bring a linear objective to its optimum f_min: no learning rate to tune
+    /// where f_min is known, as in interpolation problems.
+    ///
+    /// ```text
+    /// With g <- scaling g and the sum over all arrays of a group:
+    /// s = min((f - f_min) / (sum g^2 + eps), max_lr)           0 if the divisor is not above 2.2e-16
+    /// p <- p - s g
+    /// ```
+    ///
+    /// This is `optax.polyak_sgd`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
+    /// [`update_with_loss`](crate::Optimizer::update_with_loss).
+    /// Source: N. Loizou et al., arXiv:2002.10542. State: none.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, PolyakSgd};
+    ///
+    /// let mut optimizer = Optimizer::new(PolyakSgd::new(1.0));
+    /// let mut theta = array![3.0_f64, 4.0];
+    /// let grad = theta.clone(); // of |theta|^2 / 2 = 12.5
+    /// optimizer.update_with_loss(&mut theta, &grad, 12.5)?;
+    /// assert_eq!(theta, array![1.5, 2.0]);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "polyak_sgd" PolyakSgd {
         /// The largest step, >= 0.
         max_lr: f64 = 1.0,
-        /// Multiplies the gradient, > 0.
+        /// Scale of the step, > 0.
         scaling: f64 = 1.0,
-        /// The least value of the objective.
+        /// The optimal value of the objective.
         f_min: f64 = 0.0,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 0.0,
     }
 }
@@ -63,7 +60,7 @@ impl<A: Element> Rule for Polyak<A> {
     }
 }
 
-impl Config for PolyakSgdConfig {
+impl Algorithm for PolyakSgd {
     type Kernel<A: Element> = Polyak<A>;
     const GLOBAL: bool = true;
     const LOSS: bool = true;

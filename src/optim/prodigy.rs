@@ -1,45 +1,43 @@
 use super::*;
 
-/// AdamW with an estimate d of the distance to the solution as its learning rate: leave lr at 1, or give it the shape of a
-/// schedule.
-///
-/// ```text
-/// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2); sums over all arrays of a group
-/// m <- beta1 m + (1 - beta1) d g,  v <- beta2 v + (1 - beta2) d^2 g^2
-/// r <- beta3 r + d / d0 L <g, x0 - p>,  s <- beta3 s + d / d0 L g
-/// d_new = max(d, d_coef r / sum |s|)
-/// p <- p - L m / (sqrt(v) + d_new eps) - weight_decay L p,  d <- d_new         x0 the initial p, d from d0
-/// ```
-///
-/// This is `optax.contrib.prodigy`, with x0 - p kept as the sum of all steps, which is exact where the difference cancels.
-/// Source: K. Mishchenko, A. Defazio, arXiv:2306.06101. State: `exp_avg`, `exp_avg_sq`, `s`, `displacement`, and d, r.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Prodigy};
-///
-/// let mut optimizer = Prodigy::new(1.0);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.999999).abs() < 1e-8 && (theta[1] + 1.999999).abs() < 1e-8);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Prodigy<A> = Fused<ProdigyConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Prodigy`].
-    ProdigyConfig {
+    /// AdamW with an estimate d of the distance to the solution as its learning rate: leave lr at 1, or drive it by a
+    /// schedule whose peak is 1.
+    ///
+    /// ```text
+    /// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2); sums over all arrays of a group
+    /// m <- beta1 m + (1 - beta1) d g,  v <- beta2 v + (1 - beta2) d^2 g^2
+    /// r <- beta3 r + d / d0 L <g, x0 - p>,  s <- beta3 s + d / d0 L g
+    /// d_new = max(d, d_coef r / sum |s|)
+    /// p <- p - L m / (sqrt(v) + d_new eps) - weight_decay L p,  d <- d_new         x0 the initial p, d from d0
+    /// ```
+    ///
+    /// This is `optax.contrib.prodigy`, with x0 - p kept as the sum of all steps, which is exact where the difference
+    /// cancels. Source: K. Mishchenko, A. Defazio, arXiv:2306.06101. State: `exp_avg`, `exp_avg_sq`, `s`, `displacement`,
+    /// and d, r.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Prodigy};
+    ///
+    /// let mut optimizer = Optimizer::new(Prodigy::new(1.0));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.999999).abs() < 1e-8 && (theta[1] + 1.999999).abs() < 1e-8);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "prodigy" Prodigy {
         /// Learning rate, >= 0.
         lr: f64 = 1.0,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// The first estimate, > 0.
+        /// The initial estimate of d, > 0.
         d0: f64 = 1e-6,
-        /// Multiplies the estimate, > 0.
+        /// Scale of the estimate, > 0.
         d_coef: f64 = 1.0,
-        /// Decoupled decay, >= 0.
+        /// Decoupled weight decay, >= 0.
         weight_decay: f64 = 0.0,
     }
 }
@@ -83,7 +81,7 @@ pub(super) fn rate(lr: f64, now: &Now, d: f64) -> f64 {
     d * lr * now.correction(1).sqrt() / now.correction(0)
 }
 
-impl Config for ProdigyConfig {
+impl Algorithm for Prodigy {
     type Kernel<A: Element> = Estimated<A>;
     const GLOBAL: bool = true;
 

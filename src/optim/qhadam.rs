@@ -1,40 +1,37 @@
 use super::*;
 
-/// Adam that mixes the gradient at hand into both averages: two more numbers, with Adam, NAdam and RMSProp among the choices.
-///
-/// ```text
-/// With g <- g + weight_decay p:
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-/// p <- p - lr ((1 - nu1) g + nu1 m') / (sqrt((1 - nu2) g^2 + nu2 v') + eps)     m' and v' bias-corrected
-/// ```
-///
-/// The paper's formula.
-/// Source: J. Ma, D. Yarats, arXiv:1810.06801. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, QHAdam};
-///
-/// let mut optimizer = QHAdam::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type QHAdam<A> = Fused<QHAdamConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`QHAdam`].
-    QHAdamConfig {
+    /// Quasi-hyperbolic Adam: the current gradient is mixed into both moments. Adam and RMSProp are special cases.
+    ///
+    /// ```text
+    /// With g <- g + weight_decay p:
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+    /// p <- p - lr ((1 - nu1) g + nu1 m') / (sqrt((1 - nu2) g^2 + nu2 v') + eps)     m' and v' bias-corrected
+    /// ```
+    ///
+    /// The paper's formula.
+    /// Source: J. Ma, D. Yarats, arXiv:1810.06801. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, QHAdam};
+    ///
+    /// let mut optimizer = Optimizer::new(QHAdam::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "qhadam" QHAdam {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.995, 0.999),
-        /// Weights of the averages, each in [0, 1].
+        /// Weights of the running averages (nu1, nu2), each in [0, 1].
         nus: (f64, f64) = (0.7, 1.0),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
     }
 }
@@ -65,7 +62,7 @@ impl<A: Element> Rule for Mixed<A> {
     }
 }
 
-impl Config for QHAdamConfig {
+impl Algorithm for QHAdam {
     type Kernel<A: Element> = WithCoupled<Mixed<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,38 +1,35 @@
 use super::*;
 
-/// Steps along a mixture of the gradient and of its average: plain descent, momentum, Nesterov and more by two numbers.
-///
-/// ```text
-/// With g <- g + weight_decay p:
-/// m <- momentum m + (1 - momentum) g        from 0
-/// p <- p - lr ((1 - nu) g + nu m)
-/// ```
-///
-/// This is pytorch_optimizer's QHM.
-/// Source: J. Ma, D. Yarats, arXiv:1810.06801. State: `exp_avg`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Qhm};
-///
-/// let mut optimizer = Qhm::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.984965).abs() < 1e-6 && (theta[1] + 1.9924825).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Qhm<A> = Fused<QhmConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Qhm`].
-    QhmConfig {
+    /// Quasi-hyperbolic momentum: a weighted mean of the gradient and its running average.
+    ///
+    /// ```text
+    /// With g <- g + weight_decay p:
+    /// m <- momentum m + (1 - momentum) g        from 0
+    /// p <- p - lr ((1 - nu) g + nu m)
+    /// ```
+    ///
+    /// This is pytorch_optimizer's QHM.
+    /// Source: J. Ma, D. Yarats, arXiv:1810.06801. State: `exp_avg`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Qhm};
+    ///
+    /// let mut optimizer = Optimizer::new(Qhm::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.984965).abs() < 1e-6 && (theta[1] + 1.9924825).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "qhm" Qhm {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Share of the average that is kept, in [0, 1).
+        /// Decay rate of the running average, in [0, 1).
         momentum: f64 = 0.999,
-        /// Weight of the average, in [0, 1].
+        /// Weight of the running average, in [0, 1].
         nu: f64 = 0.7,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
     }
 }
@@ -56,7 +53,7 @@ impl<A: Element> Rule for Mixed<A> {
     }
 }
 
-impl Config for QhmConfig {
+impl Algorithm for Qhm {
     type Kernel<A: Element> = WithCoupled<Mixed<A>>;
 
     fn validate(&self) -> Result<(), Error> {

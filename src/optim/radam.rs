@@ -1,58 +1,54 @@
 use super::*;
 
-/// Adam with the variance of its denominator rectified: the first steps, when the average of squares says little, are plain
-/// momentum. Makes a warm-up of the learning rate unnecessary.
-///
-/// ```text
-/// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p unless decoupled:
-/// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-/// n = 2 / (1 - beta2) - 1,  nt = n - 2 t beta2^t / (1 - beta2^t)
-/// nt > threshold:  r = sqrt((nt - 4)(nt - 2) n / ((n - 4)(n - 2) nt))
-///                  p <- p - lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps)
-/// else:            p <- p - lr m / (1 - beta1^t)
-/// eps_uncorrected false:   eps sqrt(1 - beta2^t) in place of eps
-/// decoupled_weight_decay:  p <- p - lr weight_decay p as well
-/// ```
-///
-/// This is `torch.optim.RAdam`; optax adds eps to the root after its bias correction; the paper has none, and a threshold
-/// of 4.
-/// Source: L. Liu et al., arXiv:1908.03265. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, RAdam};
-///
-/// let mut optimizer = RAdam::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type RAdam<A> = Fused<RAdamConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`RAdam`].
-    RAdamConfig {
+    /// Adam with a rectified adaptive learning rate: the first steps, in which the variance of the second moment is
+    /// intractable, are plain momentum. A substitute for learning-rate warm-up.
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p unless decoupled:
+    /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
+    /// n = 2 / (1 - beta2) - 1,  nt = n - 2 t beta2^t / (1 - beta2^t)
+    /// nt > threshold:  r = sqrt((nt - 4)(nt - 2) n / ((n - 4)(n - 2) nt))
+    ///                  p <- p - lr m / (1 - beta1^t) r sqrt(1 - beta2^t) / (sqrt(v) + eps)
+    /// else:            p <- p - lr m / (1 - beta1^t)
+    /// eps_uncorrected false:   eps sqrt(1 - beta2^t) in place of eps
+    /// decoupled_weight_decay:  p <- p - lr weight_decay p as well
+    /// ```
+    ///
+    /// This is `torch.optim.RAdam`; optax adds eps to the root after its bias correction; the paper has no eps, and a
+    /// threshold of 4. Source: L. Liu et al., arXiv:1908.03265. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, RAdam};
+    ///
+    /// let mut optimizer = Optimizer::new(RAdam::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "radam" RAdam {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Add eps to the root before its bias correction.
+        /// Adds eps to the root before its bias correction.
         eps_uncorrected: bool = true,
-        /// The length of the average of squares from which on it is used, >= 4.
+        /// The length of the approximated moving average above which the second moment is used, >= 4.
         threshold: f64 = 5.0,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Decay as AdamW does.
+        /// Decouples the weight decay, as in AdamW.
         decoupled_weight_decay: bool = false,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl RAdamConfig {
+impl RAdam {
     /// `torch.optim.RAdam`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -60,12 +56,12 @@ impl RAdamConfig {
 
     /// `optax.radam`.
     pub fn optax() -> Self {
-        RAdamConfig { eps_uncorrected: false, ..Self::default() }
+        RAdam { eps_uncorrected: false, ..Self::default() }
     }
 
     /// Algorithm 2 of the paper.
     pub fn paper() -> Self {
-        RAdamConfig { eps: 0.0, threshold: 4.0, ..Self::default() }
+        RAdam { eps: 0.0, threshold: 4.0, ..Self::default() }
     }
 }
 
@@ -92,7 +88,7 @@ impl<A: Element> Rule for Averages<A> {
     }
 }
 
-impl Config for RAdamConfig {
+impl Algorithm for RAdam {
     type Kernel<A: Element> = Either<WithCoupled<Averages<A>>, WithDecoupled<Averages<A>>>;
 
     fn validate(&self) -> Result<(), Error> {

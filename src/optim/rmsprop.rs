@@ -1,7 +1,6 @@
 use super::*;
 
-/// The gradient divided by the root of the average of its squares: every coordinate moves at its own scale. A robust choice
-/// for objectives that drift or are noisy.
+/// The gradient divided by the root of a running average of its square.
 ///
 /// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
 ///
@@ -27,45 +26,42 @@ use super::*;
 /// use ndarray::array;
 /// use ndarray_optim::{Optimizer, RmsProp};
 ///
-/// let mut rmsprop = RmsProp::new(0.01);
+/// let mut rmsprop = Optimizer::new(RmsProp::new(0.01));
 /// let mut theta = array![1.0, -2.0];
 /// rmsprop.update(&mut theta, &array![1e-3, 1e3])?;
 /// // Gradients a million times apart make the same first step: lr / sqrt(1 - alpha).
 /// assert!((theta[0] - 0.9_f64).abs() < 1e-5 && (theta[1] + 2.1).abs() < 1e-5);
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
-pub type RmsProp<A> = Fused<RmsPropConfig, A>;
-
-/// Hyper-parameters of [`RmsProp`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Keys"))]
-pub struct RmsPropConfig {
+pub struct RmsProp {
     /// Learning rate, >= 0. Default 1e-2.
     pub lr: f64,
-    /// Share of the averages that is kept, in [0, 1). Default 0.99; 0.9 with [`RmsPropConfig::optax`],
-    /// [`RmsPropConfig::keras`] and in files that set `eps_inside_sqrt` and no `alpha`.
+    /// Decay rate of the running averages, in [0, 1). Default 0.99; 0.9 with [`RmsProp::optax`],
+    /// [`RmsProp::keras`] and in files that set `eps_inside_sqrt` and no `alpha`.
     pub alpha: f64,
-    /// Keeps the division from zero, >= 0. Default 1e-8.
+    /// Added to the denominator for numerical stability, >= 0. Default 1e-8.
     pub eps: f64,
-    /// optax's and keras' form: eps under the root, and lr inside the momentum buffer. Default false.
+    /// Adds eps under the root and lr inside the momentum buffer, as optax and keras do. Default false.
     pub eps_inside_sqrt: bool,
-    /// What v starts from, >= 0. Default 0.
+    /// Initial value of v, >= 0. Default 0.
     pub initial_scale: f64,
-    /// Subtract the square of the average gradient: a variance. Default false.
+    /// Normalises by the variance: subtracts the square of the running average of the gradient. Default false.
     pub centered: bool,
-    /// Share of the buffer that is kept, in [0, 1]. Default 0: no buffer.
+    /// Momentum factor, in [0, 1]. Default 0, without a buffer.
     pub momentum: f64,
-    /// Step along the buffer as it will be; needs momentum > 0. Default false.
+    /// Nesterov momentum; needs momentum > 0. Default false.
     pub nesterov: bool,
-    /// Coupled decay (L2), >= 0. Default 0.
+    /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient. Default 0.
     pub weight_decay: f64,
-    /// Ascend instead of descend. Default false.
+    /// Maximize the objective instead of minimizing it. Default false.
     pub maximize: bool,
 }
 
-impl Default for RmsPropConfig {
+impl Default for RmsProp {
     fn default() -> Self {
-        RmsPropConfig {
+        RmsProp {
             lr: 1e-2,
             alpha: 0.99,
             eps: 1e-8,
@@ -80,7 +76,7 @@ impl Default for RmsPropConfig {
     }
 }
 
-impl RmsPropConfig {
+impl RmsProp {
     /// `torch.optim.RMSprop`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -88,12 +84,12 @@ impl RmsPropConfig {
 
     /// `optax.rmsprop`.
     pub fn optax() -> Self {
-        RmsPropConfig { alpha: 0.9, eps_inside_sqrt: true, ..Self::default() }
+        RmsProp { alpha: 0.9, eps_inside_sqrt: true, ..Self::default() }
     }
 
     /// `keras.optimizers.RMSprop`.
     pub fn keras() -> Self {
-        RmsPropConfig { lr: 1e-3, eps: 1e-7, ..Self::optax() }
+        RmsProp { lr: 1e-3, eps: 1e-7, ..Self::optax() }
     }
 }
 
@@ -153,7 +149,7 @@ impl<A: Element> Rule for Centered<A> {
 type WithTrace<R, const NESTEROV: bool> = WithCoupled<With<R, Trace<<R as Rule>::Elem, NESTEROV>>>;
 type WithMomentum<R> = Either<WithCoupled<R>, Either<WithTrace<R, false>, WithTrace<R, true>>>;
 
-impl RmsPropConfig {
+impl RmsProp {
     #[inline(always)]
     fn with_momentum<R: Rule>(&self, rule: R) -> WithMomentum<R> {
         let decay = self.weight_decay;
@@ -167,9 +163,9 @@ impl RmsPropConfig {
     }
 }
 
-learning_rate!(RmsPropConfig, lr alpha eps initial_scale momentum weight_decay);
+catalogued!("rmsprop" RmsProp, lr alpha eps initial_scale momentum weight_decay);
 
-impl Config for RmsPropConfig {
+impl Algorithm for RmsProp {
     type Kernel<A: Element> = Either<WithMomentum<Rms<A>>, WithMomentum<Centered<A>>>;
 
     fn validate(&self) -> Result<(), Error> {
@@ -222,40 +218,20 @@ struct Keys {
 #[cfg(feature = "serde")]
 impl Default for Keys {
     fn default() -> Self {
-        let RmsPropConfig {
-            lr,
-            eps,
-            eps_inside_sqrt,
-            initial_scale,
-            centered,
-            momentum,
-            nesterov,
-            weight_decay,
-            maximize,
-            ..
-        } = RmsPropConfig::default();
+        let RmsProp {
+            lr, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize, ..
+        } = RmsProp::default();
         Keys { lr, alpha: None, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize }
     }
 }
 
 #[cfg(feature = "serde")]
-impl From<Keys> for RmsPropConfig {
+impl From<Keys> for RmsProp {
     fn from(keys: Keys) -> Self {
         let Keys { lr, alpha, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize } =
             keys;
-        let form = if eps_inside_sqrt { RmsPropConfig::optax() } else { RmsPropConfig::default() };
+        let form = if eps_inside_sqrt { RmsProp::optax() } else { RmsProp::default() };
         let alpha = alpha.unwrap_or(form.alpha);
-        RmsPropConfig {
-            lr,
-            alpha,
-            eps,
-            eps_inside_sqrt,
-            initial_scale,
-            centered,
-            momentum,
-            nesterov,
-            weight_decay,
-            maximize,
-        }
+        RmsProp { lr, alpha, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize }
     }
 }

@@ -1,46 +1,44 @@
 use super::*;
 
-/// Every coordinate has a step of its own that grows while the sign of its gradient stays and shrinks when it turns; the size
-/// of the gradient does not matter. For full-batch problems: noise in signs defeats it.
-///
-/// ```text
-/// With g the gradient, negated if `maximize`; h from lr, q (the last gradient) from 0:
-/// s = sign(g q)
-/// h <- h etas.1 if s > 0,  h etas.0 if s < 0;  then h <- clamp(h, step_sizes.0, step_sizes.1)
-/// g <- 0 where s < 0
-/// p <- p - sign(g) h,  q <- g
-/// ```
-///
-/// This is `torch.optim.Rprop`; `optax.rprop` makes each step one call later, which is not offered here.
-/// Source: M. Riedmiller, H. Braun, "A direct adaptive method for faster backpropagation learning", ICNN 1993. State: `step_size`, `prev`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Rprop};
-///
-/// let mut optimizer = Rprop::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Rprop<A> = Fused<RpropConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Rprop`].
-    RpropConfig {
+    /// Resilient backpropagation: each element has its own step size, which grows while the sign of its gradient stays and
+    /// shrinks when it changes. Only for full-batch gradients: noisy signs defeat it.
+    ///
+    /// ```text
+    /// With g the gradient, negated if `maximize`; h from lr, q (the last gradient) from 0:
+    /// s = sign(g q)
+    /// h <- h etas.1 if s > 0,  h etas.0 if s < 0;  then h <- clamp(h, step_sizes.0, step_sizes.1)
+    /// g <- 0 where s < 0
+    /// p <- p - sign(g) h,  q <- g
+    /// ```
+    ///
+    /// This is `torch.optim.Rprop`; `optax.rprop` makes each step one call later, which is not offered here. Source: M.
+    /// Riedmiller, H. Braun, "A direct adaptive method for faster backpropagation learning", ICNN 1993. State: `step_size`,
+    /// `prev`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Rprop};
+    ///
+    /// let mut optimizer = Optimizer::new(Rprop::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "rprop" Rprop {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
-        /// Factors of a step whose gradient turned, in (0, 1), and of one whose gradient kept its sign, > 1.
+        /// Factors of the step size where the sign changed, in (0, 1), and where it stayed, > 1.
         etas: (f64, f64) = (0.5, 1.2),
-        /// The smallest and the largest step, 0 <= smallest <= largest.
+        /// Smallest and largest step size, 0 <= smallest <= largest.
         step_sizes: (f64, f64) = (1e-6, 50.0),
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl RpropConfig {
+impl Rprop {
     /// `torch.optim.Rprop`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -78,7 +76,7 @@ impl<A: Element> Rule for Resilient<A> {
     }
 }
 
-impl Config for RpropConfig {
+impl Algorithm for Rprop {
     type Kernel<A: Element> = Resilient<A>;
 
     fn validate(&self) -> Result<(), Error> {

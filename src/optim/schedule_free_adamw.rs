@@ -3,47 +3,46 @@ use super::{
     *,
 };
 
-/// AdamW without a schedule: gradients are taken at y, between the iterate z and the average x of all z. Train at y (the array
-/// you lend); use x, from [`Optimizer::evaluation`](crate::Optimizer::evaluation).
-///
-/// ```text
-/// h, w, c as in `ScheduleFreeSgd`
-/// v <- beta2 v + (1 - beta2) g^2,  e = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y
-/// y <- y + c (z - y) + h (beta1 (1 - c) - 1) e,  z <- z - h e             y = z = p at first
-/// x = z + (y - z) / beta1
-/// ```
-///
-/// This is `schedulefree.AdamWScheduleFree` of the authors.
-/// Source: A. Defazio et al., arXiv:2405.15682. State: `z`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, ScheduleFreeAdamW};
-///
-/// let mut optimizer = ScheduleFreeAdamW::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type ScheduleFreeAdamW<A> = Fused<ScheduleFreeAdamWConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`ScheduleFreeAdamW`].
-    ScheduleFreeAdamWConfig {
+    /// AdamW with averaging in place of a learning-rate schedule: gradients are taken at y, between the iterate z and the
+    /// average x of all z. Train at y (the array you lend); evaluate at x, from
+    /// [`Optimizer::evaluation`](crate::Optimizer::evaluation).
+    ///
+    /// ```text
+    /// h, w, c as in `ScheduleFreeSgd`
+    /// v <- beta2 v + (1 - beta2) g^2,  e = g / (sqrt(v / (1 - beta2^t)) + eps) + weight_decay y
+    /// y <- y + c (z - y) + h (beta1 (1 - c) - 1) e,  z <- z - h e             y = z = p at first
+    /// x = z + (y - z) / beta1
+    /// ```
+    ///
+    /// This is `schedulefree.AdamWScheduleFree` of the authors.
+    /// Source: A. Defazio et al., arXiv:2405.15682. State: `z`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, ScheduleFreeAdamW};
+    ///
+    /// let mut optimizer = Optimizer::new(ScheduleFreeAdamW::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "schedule_free_adamw" ScheduleFreeAdamW {
         /// Learning rate, >= 0.
         lr: f64 = 2.5e-3,
-        /// Share of x in y, in (0, 1), and share of the average of squares that is kept, in [0, 1).
+        /// Interpolation between z and x at which gradients are taken, in (0, 1), and decay rate of the second moment, in
+        /// [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Decay of the point where gradients are taken, >= 0.
+        /// Weight decay at the point y where gradients are taken, >= 0.
         weight_decay: f64 = 0.0,
-        /// Steps over which the rate grows to lr, >= 0.
+        /// Warm-up steps over which the learning rate grows linearly to lr, >= 0.
         warmup_steps: f64 = 0.0,
         /// Power of t in the weights of the average, >= 0.
         r: f64 = 0.0,
-        /// Power of the largest rate so far in these weights, >= 0.
+        /// Power of the largest learning rate so far in these weights, >= 0.
         weight_lr_power: f64 = 2.0,
     }
 }
@@ -75,7 +74,7 @@ impl<A: Element> Rule for Adaptive<A> {
     }
 }
 
-impl Config for ScheduleFreeAdamWConfig {
+impl Algorithm for ScheduleFreeAdamW {
     type Kernel<A: Element> = Adaptive<A>;
 
     fn validate(&self) -> Result<(), Error> {

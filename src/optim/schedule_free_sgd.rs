@@ -1,46 +1,44 @@
 use super::*;
 
-/// Gradient descent that needs no schedule and no end date: gradients are taken at y, between the iterate z and the average x of
-/// all z. Train at y (the array you lend); use x, from [`Optimizer::evaluation`](crate::Optimizer::evaluation).
-///
-/// ```text
-/// h = lr min(1, t / warmup_steps),  w = t^r (largest h so far)^weight_lr_power,  c = w / (sum of all w)
-/// e = g + weight_decay y
-/// y <- y + c (z - y) + h (momentum (1 - c) - 1) e,  z <- z - h e          y = z = p at first
-/// x = z + (y - z) / momentum
-/// ```
-///
-/// This is `schedulefree.SGDScheduleFree` of the authors.
-/// Source: A. Defazio et al., arXiv:2405.15682. State: `z`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, ScheduleFreeSgd};
-///
-/// let mut optimizer = ScheduleFreeSgd::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
-/// let x = optimizer.evaluation("variable", theta.view().into_dyn());
-/// assert!((x[0] - 0.95).abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type ScheduleFreeSgd<A> = Fused<ScheduleFreeSgdConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`ScheduleFreeSgd`].
-    ScheduleFreeSgdConfig {
+    /// SGD with averaging in place of a learning-rate schedule: gradients are taken at y, between the iterate z and the
+    /// average x of all z. Train at y (the array you lend); evaluate at x, from
+    /// [`Optimizer::evaluation`](crate::Optimizer::evaluation).
+    ///
+    /// ```text
+    /// h = lr min(1, t / warmup_steps),  w = t^r (largest h so far)^weight_lr_power,  c = w / (sum of all w)
+    /// e = g + weight_decay y
+    /// y <- y + c (z - y) + h (momentum (1 - c) - 1) e,  z <- z - h e          y = z = p at first
+    /// x = z + (y - z) / momentum
+    /// ```
+    ///
+    /// This is `schedulefree.SGDScheduleFree` of the authors.
+    /// Source: A. Defazio et al., arXiv:2405.15682. State: `z`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, ScheduleFreeSgd};
+    ///
+    /// let mut optimizer = Optimizer::new(ScheduleFreeSgd::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
+    /// let x = optimizer.evaluation("variable", theta.view().into_dyn());
+    /// assert!((x[0] - 0.95).abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "schedule_free_sgd" ScheduleFreeSgd {
         /// Learning rate, >= 0.
         lr: f64 = 1.0,
-        /// Share of x in y, in (0, 1).
+        /// Interpolation between z and x at which gradients are taken, in (0, 1).
         momentum: f64 = 0.9,
-        /// Decay of the point where gradients are taken, >= 0.
+        /// Weight decay at the point y where gradients are taken, >= 0.
         weight_decay: f64 = 0.0,
-        /// Steps over which the rate grows to lr, >= 0.
+        /// Warm-up steps over which the learning rate grows linearly to lr, >= 0.
         warmup_steps: f64 = 0.0,
         /// Power of t in the weights of the average, >= 0.
         r: f64 = 0.0,
-        /// Power of the largest rate so far in these weights, >= 0.
+        /// Power of the largest learning rate so far in these weights, >= 0.
         weight_lr_power: f64 = 2.0,
     }
 }
@@ -101,7 +99,7 @@ pub(super) fn validate(lr: f64, momentum: f64, rest: [(&'static str, f64); 4]) -
     rest.into_iter().try_for_each(|(field, value)| check::non_negative(field, value))
 }
 
-impl Config for ScheduleFreeSgdConfig {
+impl Algorithm for ScheduleFreeSgd {
     type Kernel<A: Element> = WithCoupled<Interpolated<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,56 +1,53 @@
 use super::*;
 
-/// Stochastic gradient descent: the baseline, and with `momentum: 0.9` still the choice for many large models.
-///
-/// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
-///
-/// ```text
-/// momentum = 0:   p <- p - lr g
-/// else:           buf <- g                                     at the first step
-///                 buf <- momentum buf + (1 - dampening) g      afterwards
-///                 p   <- p - lr buf
-///      nesterov:  p   <- p - lr (g + momentum buf)
-/// lr_in_buffer:   lr g in place of g, and 1 in place of lr
-/// ```
-///
-/// This is `torch.optim.SGD` and `optax.sgd`. `lr_in_buffer` is `keras.optimizers.SGD`: the same while `lr` is constant, but a
-/// new `lr` then acts on new gradients only. [`Momentum`](crate::Momentum) is the form with an exponential average.
-/// Nesterov: Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013. State: none, or
-/// `momentum_buffer`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Sgd, SgdConfig};
-///
-/// let mut sgd = Sgd::with(SgdConfig { lr: 0.1, momentum: 0.9, nesterov: true, ..Default::default() });
-/// let mut theta = array![1.0, -2.0];
-/// sgd.update(&mut theta, &array![1.0, 0.0])?;
-/// assert_eq!(theta, array![1.0 - 0.1 * 1.9, -2.0]);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Sgd<A> = Fused<SgdConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Sgd`].
-    SgdConfig {
+    /// Stochastic gradient descent, optionally with momentum.
+    ///
+    /// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
+    ///
+    /// ```text
+    /// momentum = 0:   p <- p - lr g
+    /// else:           buf <- g                                     at the first step
+    ///                 buf <- momentum buf + (1 - dampening) g      afterwards
+    ///                 p   <- p - lr buf
+    ///      nesterov:  p   <- p - lr (g + momentum buf)
+    /// lr_in_buffer:   lr g in place of g, and 1 in place of lr
+    /// ```
+    ///
+    /// This is `torch.optim.SGD` and `optax.sgd`. `lr_in_buffer` is `keras.optimizers.SGD`: the same while `lr` is constant,
+    /// but a new `lr` then acts on new gradients only. [`Momentum`](crate::Momentum) keeps an exponential moving average
+    /// instead. Nesterov: Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013.
+    /// State: none, or `momentum_buffer`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Sgd};
+    ///
+    /// let mut sgd = Optimizer::new(Sgd { lr: 0.1, momentum: 0.9, nesterov: true, ..Default::default() });
+    /// let mut theta = array![1.0, -2.0];
+    /// sgd.update(&mut theta, &array![1.0, 0.0])?;
+    /// assert_eq!(theta, array![1.0 - 0.1 * 1.9, -2.0]);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "sgd" Sgd {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Share of the buffer that is kept, in [0, 1].
+        /// Momentum factor, in [0, 1].
         momentum: f64 = 0.0,
-        /// The gradient enters the buffer with 1 - dampening, in [0, 1]; not at the first step.
+        /// Dampening of momentum, in [0, 1]: gradients enter the buffer times 1 - dampening, but for the first.
         dampening: f64 = 0.0,
-        /// Step along the buffer as it will be; needs momentum > 0 and dampening = 0.
+        /// Nesterov momentum; needs momentum > 0 and dampening = 0.
         nesterov: bool = false,
-        /// keras' form: the buffer holds steps, not gradients.
+        /// Accumulates lr g instead of g in the buffer, as keras does.
         lr_in_buffer: bool = false,
-        /// Coupled decay (L2), >= 0.
+        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
         weight_decay: f64 = 0.0,
-        /// Ascend instead of descend.
+        /// Maximize the objective instead of minimizing it.
         maximize: bool = false,
     }
 }
 
-impl SgdConfig {
+impl Sgd {
     /// `torch.optim.SGD`: the defaults.
     pub fn torch() -> Self {
         Self::default()
@@ -63,7 +60,7 @@ impl SgdConfig {
 
     /// `keras.optimizers.SGD`.
     pub fn keras() -> Self {
-        SgdConfig { lr: 1e-2, lr_in_buffer: true, ..Self::default() }
+        Sgd { lr: 1e-2, lr_in_buffer: true, ..Self::default() }
     }
 }
 
@@ -102,9 +99,10 @@ impl<A: Element> Rule for HeavyBall<A> {
     }
 }
 
-impl Config for SgdConfig {
+impl Algorithm for Sgd {
     type Kernel<A: Element> =
         Either<WithCoupled<Descent<A>>, Either<WithCoupled<HeavyBall<A>>, WithCoupled<With<Descent<A>, Trace<A, true>>>>>;
+    const ROW_WISE: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;

@@ -1,30 +1,26 @@
 use super::*;
 
-/// Steps of one size along the sign of the gradient; sign(0) = 0. The simplest scale-free rule, and what gradient compression
-/// builds on.
-///
-/// ```text
-/// p <- p - lr sign(g)
-/// ```
-///
-/// This is `optax.sign_sgd`.
-/// Source: J. Bernstein et al., arXiv:1802.04434. State: none.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, SignSgd};
-///
-/// let mut optimizer = SignSgd::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert_eq!(theta, array![0.9, -1.9]);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type SignSgd<A> = Fused<SignSgdConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`SignSgd`].
-    SignSgdConfig {
+    /// Steps of size lr along the sign of the gradient; sign(0) = 0.
+    ///
+    /// ```text
+    /// p <- p - lr sign(g)
+    /// ```
+    ///
+    /// This is `optax.sign_sgd`.
+    /// Source: J. Bernstein et al., arXiv:1802.04434. State: none.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, SignSgd};
+    ///
+    /// let mut optimizer = Optimizer::new(SignSgd::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert_eq!(theta, array![0.9, -1.9]);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "sign_sgd" SignSgd {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
     }
@@ -46,7 +42,7 @@ impl<A: Element> Rule for Sign<A> {
     }
 }
 
-impl Config for SignSgdConfig {
+impl Algorithm for SignSgd {
     type Kernel<A: Element> = Sign<A>;
 
     fn validate(&self) -> Result<(), Error> {

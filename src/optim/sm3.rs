@@ -1,38 +1,35 @@
 use super::{momentum::AlongAverage, *};
 use ndarray::ArrayD;
 
-/// Adagrad without its memory: one accumulator for each row, each column, each slice along every axis, and the smallest that
-/// covers an element stands for its sum of squares. For sparse features and models whose state would not fit.
-///
-/// ```text
-/// a_k: a vector for each axis k, from 0; a number is a vector of length 1
-/// s[i, j, ..] = min(a_0[i], a_1[j], ..) + g[i, j, ..]^2
-/// a_k <- the largest s over all other axes
-/// u = g / sqrt(s + 1e-8),  0 where s = 0
-/// m <- momentum m + (1 - momentum) u                        from 0
-/// p <- p - lr m
-/// ```
-///
-/// This is `optax.sm3`. Source: R. Anil et al., arXiv:1901.11150. State: `exp_avg`, and `accumulator_0`, ...
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Sm3};
-///
-/// let mut optimizer = Sm3::new(0.1);
-/// let mut theta = array![[1.0_f64, -2.0], [3.0, 0.0]];
-/// optimizer.update(&mut theta, &array![[0.5, -0.25], [2.0, 0.0]])?;
-/// assert!((theta[[0, 0]] - 0.99).abs() < 1e-6 && theta[[1, 1]] == 0.0);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Sm3<A> = Fused<Sm3Config, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Sm3`].
-    Sm3Config {
+    /// Memory-efficient Adagrad: one accumulator for each slice along every axis; the smallest of those that cover an
+    /// element stands for its sum of squares.
+    ///
+    /// ```text
+    /// a_k: a vector for each axis k, from 0; a number is a vector of length 1
+    /// s[i, j, ..] = min(a_0[i], a_1[j], ..) + g[i, j, ..]^2
+    /// a_k <- the largest s over all other axes
+    /// u = g / sqrt(s + 1e-8),  0 where s = 0
+    /// m <- momentum m + (1 - momentum) u                        from 0
+    /// p <- p - lr m
+    /// ```
+    ///
+    /// This is `optax.sm3`. Source: R. Anil et al., arXiv:1901.11150. State: `exp_avg`, and `accumulator_0`, ...
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Sm3};
+    ///
+    /// let mut optimizer = Optimizer::new(Sm3::new(0.1));
+    /// let mut theta = array![[1.0_f64, -2.0], [3.0, 0.0]];
+    /// optimizer.update(&mut theta, &array![[0.5, -0.25], [2.0, 0.0]])?;
+    /// assert!((theta[[0, 0]] - 0.99).abs() < 1e-6 && theta[[1, 1]] == 0.0);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "sm3" Sm3 {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Share of the average update that is kept, in [0, 1).
+        /// Decay rate of the running average of updates, in [0, 1).
         momentum: f64 = 0.9,
     }
 }
@@ -41,7 +38,7 @@ const NAMES: [&str; 6] =
     ["accumulator_0", "accumulator_1", "accumulator_2", "accumulator_3", "accumulator_4", "accumulator_5"];
 const EPS: f64 = 1e-8;
 
-impl Config for Sm3Config {
+impl Algorithm for Sm3 {
     type Kernel<A: Element> = AlongAverage<A>;
 
     fn validate(&self) -> Result<(), Error> {
@@ -93,17 +90,18 @@ fn advance<A>(index: &mut [usize], axes: &[ArrayD<A>]) {
     }
 }
 
-/// One row: replaces its gradient by the update, raises the accumulators of the last axis, and returns the largest sum.
-#[multiversion::multiversion(targets = "simd")]
-fn row<A: Element>(g: &mut [A], cover: A, last: &[A], new_last: &mut [A], eps: A) -> A {
-    let n = g.len();
-    let (last, new_last) = (&last[..n], &mut new_last[..n]);
-    let mut top = A::ZERO;
-    for i in 0..n {
-        let s = (if last[i] < cover { last[i] } else { cover }) + g[i] * g[i];
-        new_last[i] = if new_last[i] < s { s } else { new_last[i] };
-        top = if top < s { s } else { top };
-        g[i] = if s == A::ZERO { A::ZERO } else { g[i] / (s + eps).sqrt() };
+crate::kernel::for_each_instruction_set! {
+    /// One row: replaces its gradient by the update, raises the accumulators of the last axis, and returns the largest sum.
+    fn row<A: Element>(g: &mut [A], cover: A, last: &[A], new_last: &mut [A], eps: A) -> A {
+        let n = g.len();
+        let (last, new_last) = (&last[..n], &mut new_last[..n]);
+        let mut top = A::ZERO;
+        for i in 0..n {
+            let s = (if last[i] < cover { last[i] } else { cover }) + g[i] * g[i];
+            new_last[i] = if new_last[i] < s { s } else { new_last[i] };
+            top = if top < s { s } else { top };
+            g[i] = if s == A::ZERO { A::ZERO } else { g[i] / (s + eps).sqrt() };
+        }
+        top
     }
-    top
 }

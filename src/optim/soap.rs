@@ -2,75 +2,71 @@ use super::{axes::*, sgd::Descent, *};
 use crate::kernel::Parallel;
 use ndarray::{ArrayD, ArrayViewMutD, Axis, Zip};
 
-/// Adam in the slowly turning eigenbasis of Shampoo's matrices: sees correlations that Adam cannot, and needs an orthogonal
-/// decomposition only now and then. For the matrices of networks, as AdamW with fewer steps of more arithmetic.
-///
-/// ```text
-/// G: the gradient;  G_(i): G as a matrix whose rows run along axis i;  C_i, Q_i: for each preconditioned axis i
-/// t = 1:  C_i = (1 - shampoo_beta) G_(i) G_(i)^T;  Q_i = eigenvectors of C_i, the largest eigenvalue first;  p stays
-/// t > 1:  G' = G times Q_i^T along each axis i                                for a matrix: Q_0^T G Q_1
-///         m <- beta1 m + (1 - beta1) G'                                       from 0
-///         v <- beta2 v + (1 - beta2) G'^2                                     from 0
-///         U = m / (sqrt(v) + eps) times Q_i along each axis i                 for a matrix: Q_0 .. Q_1^T
-///         p <- p - lr (sqrt(1 - beta2^(t-1)) / (1 - beta1^(t-1)) U + weight_decay p)
-///         C_i <- shampoo_beta C_i + (1 - shampoo_beta) G_(i) G_(i)^T
-///     where t - 1 is a multiple of precondition_frequency, for the next steps:
-///         columns of Q_i and, along axis i, slices of v are sorted by diag(Q_i^T C_i Q_i), the largest first
-///         Q_i <- Q of the QR decomposition of C_i Q_i;  m is rotated from the old bases into the new
-/// ```
-///
-/// As in the authors' code the first gradient only chooses the bases: no array moves or decays in the first step, so that no
-/// gradient is seen in a basis of its own making. m is kept in the eigenbases and rotated when they change, as there; the
-/// paper's Algorithm 3 keeps it unrotated and rotates it in every step, which is the same but for rounding, as an average is
-/// linear. v is not linear and is only sorted. Signs of eigenvectors cancel out.
-///
-/// Preconditioned are the axes of length at most `max_dim` of arrays with two axes or more (`precondition_1d`: or with one).
-/// The others have Q_i = I; without any this is [`AdamW`], one step late and with eps outside the bias correction. The
-/// authors' `merge_dims` is done by lending a view of fewer axes; there is no `normalize_grads`. Decompositions compute in
-/// `f64` for both element types. A basis that cannot be computed leaves the earlier one, at first the identity, in its place,
-/// and products with infinite or NaN elements do not enter C_i.
-///
-/// Source: N. Vyas et al., arXiv:2409.11321. State: `exp_avg` and `exp_avg_sq` (in the eigenbases), `GG_0` (C_0), `Q_0`, ...
-/// for each preconditioned axis.
-///
-/// Products of matrices use fused multiply-add where the machine has it, as in [`Muon`]: the last bits can differ between
-/// machines of different SIMD width, not with layout and threads.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Soap};
-///
-/// let mut optimizer = Soap::new(0.1);
-/// optimizer.config.weight_decay = 0.0;
-/// let mut theta = array![[1.0_f64, 0.0], [0.0, 1.0]];
-/// let grad = array![[5.0, 4.0], [4.0, 5.0]];
-/// optimizer.update(&mut theta, &grad)?;
-/// assert_eq!(theta, array![[1.0, 0.0], [0.0, 1.0]]);
-/// optimizer.update(&mut theta, &grad)?;
-/// // Adam's first step is lr along the sign; here the signs are those of the singular values, 9 and 1.
-/// assert!((theta[[0, 0]] - 0.9).abs() < 1e-6 && theta[[0, 1]].abs() < 1e-6);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Soap<A> = Fused<SoapConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Soap`].
-    SoapConfig {
+    /// Adam in the eigenbasis of Shampoo's preconditioners, which is updated by a QR decomposition every few steps.
+    ///
+    /// ```text
+    /// G: the gradient;  G_(i): G as a matrix whose rows run along axis i;  C_i, Q_i: for each preconditioned axis i
+    /// t = 1:  C_i = (1 - shampoo_beta) G_(i) G_(i)^T;  Q_i = eigenvectors of C_i, the largest eigenvalue first;  p stays
+    /// t > 1:  G' = G times Q_i^T along each axis i                                for a matrix: Q_0^T G Q_1
+    ///         m <- beta1 m + (1 - beta1) G'                                       from 0
+    ///         v <- beta2 v + (1 - beta2) G'^2                                     from 0
+    ///         U = m / (sqrt(v) + eps) times Q_i along each axis i                 for a matrix: Q_0 .. Q_1^T
+    ///         p <- p - lr (sqrt(1 - beta2^(t-1)) / (1 - beta1^(t-1)) U + weight_decay p)
+    ///         C_i <- shampoo_beta C_i + (1 - shampoo_beta) G_(i) G_(i)^T
+    ///     where t - 1 is a multiple of precondition_frequency, for the next steps:
+    ///         columns of Q_i and, along axis i, slices of v are sorted by diag(Q_i^T C_i Q_i), the largest first
+    ///         Q_i <- Q of the QR decomposition of C_i Q_i;  m is rotated from the old bases into the new
+    /// ```
+    ///
+    /// As in the authors' code the first gradient only chooses the bases: no array moves or decays in the first step, so
+    /// that no gradient is seen in a basis of its own making. m is kept in the eigenbases and rotated when they change, as
+    /// there; the paper's Algorithm 3 keeps it unrotated and rotates it in every step, which is the same but for rounding,
+    /// as an average is linear. v is not linear and is only sorted. Signs of eigenvectors cancel out.
+    ///
+    /// Preconditioned are the axes of length at most `max_dim` of arrays with two axes or more (`precondition_1d`: or with
+    /// one). The others have Q_i = I; without any this is [`AdamW`], one step late and with eps outside the bias correction.
+    /// The authors' `merge_dims` is done by lending a view of fewer axes; there is no `normalize_grads`. Decompositions
+    /// compute in `f64` for both element types. A basis that cannot be computed leaves the earlier one, at first the
+    /// identity, in its place, and products with infinite or NaN elements do not enter C_i.
+    ///
+    /// Source: N. Vyas et al., arXiv:2409.11321. State: `exp_avg` and `exp_avg_sq` (in the eigenbases), `GG_0` (C_0), `Q_0`,
+    /// ... for each preconditioned axis.
+    ///
+    /// Products of matrices use fused multiply-add where the machine has it, as in [`Muon`]: the last bits can differ
+    /// between machines of different SIMD width, not with layout and threads.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Soap};
+    ///
+    /// let mut optimizer = Optimizer::new(Soap::new(0.1));
+    /// optimizer.algorithm_mut::<Soap>().unwrap().weight_decay = 0.0;
+    /// let mut theta = array![[1.0_f64, 0.0], [0.0, 1.0]];
+    /// let grad = array![[5.0, 4.0], [4.0, 5.0]];
+    /// optimizer.update(&mut theta, &grad)?;
+    /// assert_eq!(theta, array![[1.0, 0.0], [0.0, 1.0]]);
+    /// optimizer.update(&mut theta, &grad)?;
+    /// // Adam's first step is lr along the sign; here the signs are those of the singular values, 9 and 1.
+    /// assert!((theta[[0, 0]] - 0.9).abs() < 1e-6 && theta[[0, 1]].abs() < 1e-6);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "soap" Soap {
         /// Learning rate, >= 0.
         lr: f64 = 3e-3,
-        /// Shares of the averages of G' and of its squares that are kept, each in [0, 1).
+        /// Decay rates of the running averages of G' and of its square, each in [0, 1).
         betas: (f64, f64) = (0.95, 0.95),
-        /// Share of the averages of products that is kept, in [0, 1); `None`: the second of `betas`.
+        /// Decay rate of the preconditioner statistics C_i, in [0, 1); `None`: the second of `betas`.
         shampoo_beta: Option<f64> = None,
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-8,
-        /// Decoupled decay, >= 0; each step but the first takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step but the first subtracts lr weight_decay p.
         weight_decay: f64 = 0.01,
-        /// The bases turn once in so many steps, >= 1.
+        /// Steps between updates of the bases, >= 1.
         precondition_frequency: u64 = 10,
-        /// Axes longer than this have no basis of their own.
+        /// Axes longer than this are not preconditioned.
         max_dim: usize = 10_000,
-        /// Give arrays of one axis a basis too.
+        /// Preconditions arrays of one axis too.
         precondition_1d: bool = false,
     }
 }
@@ -78,7 +74,7 @@ hyper_parameters! {
 const NAMES: [[&str; 2]; 6] =
     [["GG_0", "Q_0"], ["GG_1", "Q_1"], ["GG_2", "Q_2"], ["GG_3", "Q_3"], ["GG_4", "Q_4"], ["GG_5", "Q_5"]];
 
-impl Config for SoapConfig {
+impl Algorithm for Soap {
     type Kernel<A: Element> = WithDecoupled<Descent<A>>;
     fn is_directed(&self) -> bool {
         true
@@ -125,7 +121,7 @@ impl Config for SoapConfig {
     }
 }
 
-impl SoapConfig {
+impl Soap {
     fn shampoo_beta(&self) -> f64 {
         self.shampoo_beta.unwrap_or(self.betas.1)
     }
@@ -141,7 +137,7 @@ struct Bases<'a, A> {
 impl<A: Element> Bases<'_, A> {
     fn direct(
         mut self,
-        config: &SoapConfig,
+        config: &Soap,
         now: &Now,
         mut g: ArrayViewMutD<'_, A>,
         m: &mut ArrayD<A>,
@@ -179,7 +175,7 @@ impl<A: Element> Bases<'_, A> {
         Some(())
     }
 
-    fn average(&mut self, config: &SoapConfig, g: &ArrayViewMutD<'_, A>) -> Option<()> {
+    fn average(&mut self, config: &Soap, g: &ArrayViewMutD<'_, A>) -> Option<()> {
         let beta = config.shampoo_beta();
         for (&axis, gg) in self.axes.iter().zip(self.factors.iter_mut().step_by(2)) {
             accumulate(gg, gram(&g.view(), axis, &self.parallel)?, A::of(beta), A::of(1.0 - beta));

@@ -1,68 +1,63 @@
 use super::*;
-use crate::{Outcome, Params, kernel::Untouched};
-
-/// An average of gradients divided by an average of estimates of the Hessian's diagonal, element by element, and never more
-/// than lr: Newton's method where the curvature is known and positive, steps of one size where it is not. Made to train
-/// language models in fewer steps than AdamW.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g                                           from m = 0
-/// p <- p - lr (clip(m / max(gamma h, eps), -1, 1) + weight_decay p)
-/// update_hessian:  h <- beta2 h + (1 - beta2) estimate                   from h = 0
-/// ```
-///
-/// [`update_hessian`](Self::update_hessian) takes the estimates: every ten steps in the paper, the first one before the first
-/// step, each made at the parameters of the step that follows it. [`hutchinson`](crate::hutchinson) makes them from products of
-/// the Hessian with vectors. Where there has been no estimate, or only negative ones, `h <= 0` and the step is
-/// `lr sign(m)`, that of [`Signum`](crate::Signum), unless `|m| < eps`. Nothing is corrected for the zeros that `m` and `h` begin
-/// with: that is so in the paper too, where the small `h` of the first estimates makes for clipped steps. `lr` bounds each step,
-/// and 3 to 5 times a good one of [`Lion`](crate::Lion) is the authors' advice. Only this type has `update_hessian`: in wrappers,
-/// or read from a file, Sophia never sees an estimate.
-///
-/// `gamma` multiplies `h`, as in Algorithm 3 of the paper: 0.01 is for estimates by Hutchinson's method, 0.05 for those by
-/// Gauss, Newton and Bartlett. The authors' code calls it `rho`, has the size of the batch as a factor of `h` there instead of in
-/// the estimate, and eps = 1e-15 added; its beta1 and decay are the defaults here (the paper has beta1 = 0.96).
-/// `optax.contrib.sophia` corrects the bias of `m`, has eps = 1e-8 and makes each step with the `h` from before the estimate
-/// of that step, so that its first one is without any.
-///
-/// Source: H. Liu et al., arXiv:2305.14342. State: `exp_avg`, `hessian`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Params, Sophia, SophiaConfig, hutchinson};
-///
-/// // (theta - 3)^T H (theta - 3) / 2
-/// let h = array![[100.0, 1.0], [1.0, 2.0]];
-/// let config = SophiaConfig { lr: 0.1, betas: (0.9, 0.9), gamma: 1.0, weight_decay: 0.0, ..Default::default() };
-/// let mut sophia = Sophia::with(config);
-/// let mut theta = array![1.0, -2.0];
-/// for step in 0..300 {
-///     if step % 10 == 0 {
-///         let estimate = hutchinson(&theta, 1, step, |u| h.dot(u))?;
-///         let mut params = Params::new();
-///         params.add("variable", &mut theta, &estimate)?; // the name of the array of `update`
-///         sophia.update_hessian(params)?;
-///     }
-///     let grad = h.dot(&(&theta - 3.0));
-///     sophia.update(&mut theta, &grad)?;
-/// }
-/// assert!(theta.iter().all(|x: &f64| (x - 3.0).abs() < 1e-3), "{theta}");
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Sophia<A> = Fused<SophiaConfig, A>;
+use crate::kernel::{At, Untouched};
 
 hyper_parameters! {
-    /// Hyper-parameters of [`Sophia`].
-    SophiaConfig {
-        /// Learning rate, >= 0: no element moves by more in a step, decay aside.
+    /// A running average of gradients divided element-wise by a running average of estimates of the Hessian's diagonal, and
+    /// clipped: a Newton step where the curvature is known and positive, sign descent with steps of lr elsewhere.
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g                                           from m = 0
+    /// p <- p - lr (clip(m / max(gamma h, eps), -1, 1) + weight_decay p)
+    /// update_hessian:  h <- beta2 h + (1 - beta2) estimate                   from h = 0
+    /// ```
+    ///
+    /// [`update_hessian`](crate::Optimizer::update_hessian) takes the estimates: every ten steps in the paper, the first one
+    /// before the first step, each made at the parameters of the step that follows it. [`hutchinson`](crate::hutchinson)
+    /// makes them from products of the Hessian with vectors. Where there has been no estimate, or only negative ones, `h <=
+    /// 0` and the step is `lr sign(m)`, that of [`Signum`](crate::Signum), unless `|m| < eps`. Nothing is corrected for the
+    /// zeros that `m` and `h` begin with: that is so in the paper too, where the small `h` of the first estimates makes for
+    /// clipped steps. `lr` bounds each step, and 3 to 5 times a good one of [`Lion`](crate::Lion) is the authors' advice.
+    ///
+    /// `gamma` multiplies `h`, as in Algorithm 3 of the paper: 0.01 is for estimates by Hutchinson's method, 0.05 for those
+    /// by Gauss, Newton and Bartlett. The authors' code calls it `rho`, has the size of the batch as a factor of `h` there
+    /// instead of in the estimate, and eps = 1e-15 added; its beta1 and decay are the defaults here (the paper has beta1 =
+    /// 0.96). `optax.contrib.sophia` corrects the bias of `m`, has eps = 1e-8 and makes each step with the `h` from before
+    /// the estimate of that step, so that its first one is without any.
+    ///
+    /// Source: H. Liu et al., arXiv:2305.14342. State: `exp_avg`, `hessian`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Params, Sophia, hutchinson};
+    ///
+    /// // (theta - 3)^T H (theta - 3) / 2
+    /// let h = array![[100.0, 1.0], [1.0, 2.0]];
+    /// let config = Sophia { lr: 0.1, betas: (0.9, 0.9), gamma: 1.0, weight_decay: 0.0, ..Default::default() };
+    /// let mut sophia = Optimizer::new(config);
+    /// let mut theta = array![1.0, -2.0];
+    /// for step in 0..300 {
+    ///     if step % 10 == 0 {
+    ///         let estimate = hutchinson(&theta, 1, step, |u| h.dot(u))?;
+    ///         let mut params = Params::new();
+    ///         params.add("variable", &mut theta, &estimate)?; // the name of the array of `update`
+    ///         sophia.update_hessian(params)?;
+    ///     }
+    ///     let grad = h.dot(&(&theta - 3.0));
+    ///     sophia.update(&mut theta, &grad)?;
+    /// }
+    /// assert!(theta.iter().all(|x: &f64| (x - 3.0).abs() < 1e-3), "{theta}");
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "sophia" Sophia {
+        /// Learning rate, >= 0: no element moves by more in a step, weight decay aside.
         lr: f64 = 1e-4,
-        /// Shares of the averages of g and of the estimates that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and of the estimates, each in [0, 1).
         betas: (f64, f64) = (0.965, 0.99),
-        /// Multiplies h, > 0: the larger, the fewer elements are clipped.
+        /// Scale of h, > 0: the larger, the fewer elements are clipped.
         gamma: f64 = 0.01,
-        /// The least that m is divided by, >= 0.
+        /// Lower bound of the denominator, >= 0.
         eps: f64 = 1e-12,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.1,
     }
 }
@@ -114,8 +109,9 @@ impl<A: Element> Rule for Estimate<A> {
     }
 }
 
-impl Config for SophiaConfig {
+impl Algorithm for Sophia {
     type Kernel<A: Element> = WithDecoupled<ClippedNewton<A>>;
+    const CURVATURE: bool = true;
 
     fn validate(&self) -> Result<(), Error> {
         check::non_negative("lr", self.lr)?;
@@ -138,20 +134,11 @@ impl Config for SophiaConfig {
         };
         decoupled(rule, self.lr, self.weight_decay)
     }
-}
 
-impl<A: Element> Fused<SophiaConfig, A> {
-    /// Takes estimates of the Hessian's diagonal into their average: `params` holds each parameter with its estimate in the
-    /// place of the gradient. Parameters, the average of gradients and step counts stay as they are; parameters without an
-    /// estimate may be left out. It may come before the first step.
-    ///
-    /// # Errors
-    ///
-    /// As [`step`](crate::Optimizer::step), and [`NonFinite`](crate::NonFinite) speaks of the estimates; nothing has changed then.
-    pub fn update_hessian(&mut self, mut params: Params<'_, A>) -> Result<Outcome, Error> {
-        self.run_aside(params.lend(), |config| {
-            let (beta2, one_minus_beta2) = (A::of(config.betas.1), A::of(1.0 - config.betas.1));
-            Estimate { beta2, one_minus_beta2 }
-        })
+    fn estimate<A: Element>(&self, estimate: &[A], state: Arrays<'_, A>) {
+        let rule = Estimate { beta2: A::of(self.betas.1), one_minus_beta2: A::of(1.0 - self.betas.1) };
+        // The rule does not look at parameters and leaves them alone.
+        let mut p = estimate.to_vec();
+        rule.run(&At { first: false, scale: A::one() }, &mut p, estimate, state);
     }
 }

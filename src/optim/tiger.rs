@@ -1,35 +1,32 @@
 use super::*;
 
-/// Lion with one average instead of two: the sign of the average gradient. The smallest state an adaptive step can have.
-///
-/// ```text
-/// m <- beta m + (1 - beta) g              from 0
-/// p <- p - lr (sign(m) + weight_decay p)    with the new m
-/// ```
-///
-/// This is pytorch_optimizer's Tiger.
-/// Source: J. Su, "Tiger: A Tight-fisted Optimizer", 2023. State: `exp_avg`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Tiger};
-///
-/// let mut optimizer = Tiger::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-2 && (theta[1] + 1.9).abs() < 1e-2);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Tiger<A> = Fused<TigerConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Tiger`].
-    TigerConfig {
+    /// Steps of size lr along the sign of a running average of gradients: Lion with a single beta.
+    ///
+    /// ```text
+    /// m <- beta m + (1 - beta) g              from 0
+    /// p <- p - lr (sign(m) + weight_decay p)    with the new m
+    /// ```
+    ///
+    /// This is pytorch_optimizer's Tiger.
+    /// Source: J. Su, "Tiger: A Tight-fisted Optimizer", 2023. State: `exp_avg`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Tiger};
+    ///
+    /// let mut optimizer = Optimizer::new(Tiger::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-2 && (theta[1] + 1.9).abs() < 1e-2);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "tiger" Tiger {
         /// Learning rate, >= 0.
         lr: f64 = 1e-3,
-        /// Share of the average that is kept, in [0, 1).
+        /// Decay rate of the running average, in [0, 1).
         beta: f64 = 0.965,
-        /// Decoupled decay, >= 0; each step takes away lr weight_decay p.
+        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
         weight_decay: f64 = 0.01,
     }
 }
@@ -59,7 +56,7 @@ impl<A: Element> Rule for SignOfAverage<A> {
     }
 }
 
-impl Config for TigerConfig {
+impl Algorithm for Tiger {
     type Kernel<A: Element> = WithDecoupled<SignOfAverage<A>>;
 
     fn validate(&self) -> Result<(), Error> {

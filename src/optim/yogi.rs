@@ -1,47 +1,44 @@
 use super::*;
 
-/// Adam with an average of squares that moves towards g^2 by an amount that depends on g alone: one run of small gradients
-/// cannot make the denominator collapse.
-///
-/// ```text
-/// m <- beta1 m + (1 - beta1) g                               from m = initial_accumulator_value
-/// v <- v - (1 - beta2) sign(v - g^2) g^2                     from v = initial_accumulator_value
-/// p <- p - lr m' / (sqrt(v') + eps)                          with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
-///                                                            without bias_correction m' = m, v' = v
-/// ```
-///
-/// This is `optax.yogi`; the paper starts at 0 and corrects nothing.
-/// Source: M. Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018. State: `exp_avg`, `exp_avg_sq`.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, Yogi};
-///
-/// let mut optimizer = Yogi::new(0.1);
-/// let mut theta = array![1.0_f64, -2.0];
-/// optimizer.update(&mut theta, &array![0.5, -0.25])?;
-/// assert!((theta[0] - 0.9).abs() < 1e-2 && (theta[1] + 1.9).abs() < 1e-2);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-pub type Yogi<A> = Fused<YogiConfig, A>;
-
 hyper_parameters! {
-    /// Hyper-parameters of [`Yogi`].
-    YogiConfig {
+    /// Adam with additive updates of the second moment: its change depends on g^2 alone, so that a run of small gradients
+    /// cannot make the denominator collapse.
+    ///
+    /// ```text
+    /// m <- beta1 m + (1 - beta1) g                               from m = initial_accumulator_value
+    /// v <- v - (1 - beta2) sign(v - g^2) g^2                     from v = initial_accumulator_value
+    /// p <- p - lr m' / (sqrt(v') + eps)                          with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+    ///                                                            without bias_correction m' = m, v' = v
+    /// ```
+    ///
+    /// This is `optax.yogi`; the paper starts at 0, without bias correction. Source: M. Zaheer et al., "Adaptive Methods for
+    /// Nonconvex Optimization", NeurIPS 2018. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Yogi};
+    ///
+    /// let mut optimizer = Optimizer::new(Yogi::new(0.1));
+    /// let mut theta = array![1.0_f64, -2.0];
+    /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
+    /// assert!((theta[0] - 0.9).abs() < 1e-2 && (theta[1] + 1.9).abs() < 1e-2);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    "yogi" Yogi {
         /// Learning rate, >= 0.
         lr: f64 = 1e-2,
-        /// Shares of the averages of g and of g^2 that are kept, each in [0, 1).
+        /// Decay rates of the running averages of g and g^2, each in [0, 1).
         betas: (f64, f64) = (0.9, 0.999),
-        /// Keeps the division from zero, >= 0.
+        /// Added to the denominator for numerical stability, >= 0.
         eps: f64 = 1e-3,
-        /// What both averages start from, >= 0.
+        /// Initial value of both running averages, >= 0.
         initial_accumulator_value: f64 = 1e-6,
-        /// Divide the averages by 1 - beta^t.
+        /// Corrects the bias of the averages: divides them by 1 - beta^t.
         bias_correction: bool = true,
     }
 }
 
-impl YogiConfig {
+impl Yogi {
     /// `optax.yogi`: the defaults.
     pub fn optax() -> Self {
         Self::default()
@@ -49,7 +46,7 @@ impl YogiConfig {
 
     /// Algorithm 2 of the paper.
     pub fn paper() -> Self {
-        YogiConfig { initial_accumulator_value: 0.0, bias_correction: false, ..Self::default() }
+        Yogi { initial_accumulator_value: 0.0, bias_correction: false, ..Self::default() }
     }
 }
 
@@ -80,7 +77,7 @@ impl<A: Element> Rule for Additive<A> {
     }
 }
 
-impl Config for YogiConfig {
+impl Algorithm for Yogi {
     type Kernel<A: Element> = Additive<A>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 use super::*;
 
 schedule! {
-    /// One schedule after another: each counts its steps from its milestone.
+    /// Schedules one after another: each counts its steps from its milestone.
     ///
     /// ```text
     /// schedules[k] at (t - milestones[k-1])        k = number of milestones <= t, milestones[-1] = 0
@@ -10,9 +10,9 @@ schedule! {
     ///
     /// [`Schedule::then`] makes one. torch: `SequentialLR`. optax: `join_schedules`.
     Sequential {
-        /// The schedules, one at least.
+        /// The schedules, at least one.
         schedules: Vec<Schedule>,
-        /// The steps, strictly increasing, at which each but the first begins.
+        /// Steps, strictly increasing, at which each schedule but the first begins.
         milestones: Vec<u64>,
     }
     defaults {}
@@ -35,7 +35,7 @@ impl Scheduled for Sequential {
 }
 
 schedule! {
-    /// The product of several schedules, such as a warm-up of factors and a decay of rates.
+    /// The product of several schedules, such as a warm-up factor and a decay.
     ///
     /// ```text
     /// schedules[0] at t * schedules[1] at t * ...
@@ -43,7 +43,7 @@ schedule! {
     ///
     /// [`Schedule::times`] makes one. torch: `ChainedScheduler`. optax: a lambda.
     Product {
-        /// The factors, one at least.
+        /// The factors, at least one.
         schedules: Vec<Schedule>,
     }
     defaults {}

@@ -1,10 +1,10 @@
-//! Schedules that rise and fall, once or again and again.
+//! Cyclic schedules.
 use super::*;
 #[cfg(feature = "serde")]
 use default::{ratio, whole};
 
 schedule! {
-    /// A cosine: down in `t_max` steps, up again in as many, and so on.
+    /// A cosine with the period 2 `t_max`: down in `t_max` steps, up again in as many.
     ///
     /// ```text
     /// eta_min + (lr - eta_min) (1 + cos(pi t / t_max)) / 2
@@ -12,13 +12,13 @@ schedule! {
     ///
     /// torch: `CosineAnnealingLR`. optax: [`CosineDecay`], which stays down.
     CosineAnnealing {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
         /// Steps of half a period, >= 1.
         t_max: u64,
     }
     defaults {
-        /// The rate after half a period, >= 0.
+        /// Minimum learning rate, >= 0.
         eta_min: f64 = 0.0, "ratio::<0, 1>";
     }
 }
@@ -39,7 +39,7 @@ impl Scheduled for CosineAnnealing {
 }
 
 schedule! {
-    /// Half cosines down, each starting at the top again and `t_mult` times as long as the last.
+    /// Cosine annealing with warm restarts, each cycle `t_mult` times as long as the last.
     ///
     /// ```text
     /// eta_min + (lr - eta_min) (1 + cos(pi x)) / 2        x = steps since the last restart / length of this cycle
@@ -48,15 +48,15 @@ schedule! {
     ///
     /// torch: `CosineAnnealingWarmRestarts`. optax: [`Sgdr`]. Source: I. Loshchilov, F. Hutter, arXiv:1608.03983.
     CosineWarmRestarts {
-        /// The rate at each start, >= 0.
+        /// Learning rate at each restart, >= 0.
         lr: f64,
         /// Steps of the first cycle, >= 1.
         t_0: u64,
     }
     defaults {
-        /// How much longer each cycle is than the last, >= 1.
+        /// Factor of the length from one cycle to the next, >= 1.
         t_mult: u64 = 1, "whole::<1>";
-        /// The rate that each cycle ends at, >= 0.
+        /// Minimum learning rate, >= 0.
         eta_min: f64 = 0.0, "ratio::<0, 1>";
     }
 }
@@ -84,7 +84,7 @@ impl Scheduled for CosineWarmRestarts {
 }
 
 schedule! {
-    /// Up to a great rate and far down, once.
+    /// The 1cycle policy: from an initial learning rate up to a maximum, then down to a small fraction of the initial one.
     ///
     /// ```text
     /// initial = max_lr / div_factor        final = initial / final_div_factor        up = pct_start total_steps - 1
@@ -92,25 +92,25 @@ schedule! {
     /// three phases:  initial to max_lr until step up, to initial until step 2 up, to final until step total_steps - 1
     /// ```
     ///
-    /// Each phase is half a cosine or a line; after the last the rate stays. torch: `OneCycleLR`, which stops with an error
+    /// Each phase is half a cosine or linear; after the last the learning rate is constant. torch: `OneCycleLR`, which stops with an error
     /// after its last step. optax: `cosine_onecycle_schedule` and `linear_onecycle_schedule`, whose phases end at other
     /// steps, are [`PiecewiseInterpolate`]. Source: L. N. Smith, N. Topin, arXiv:1708.07120; its policy has three phases.
     OneCycle {
-        /// The greatest rate, >= 0.
+        /// Maximum learning rate, >= 0.
         max_lr: f64,
-        /// Steps of the cycle, >= 1.
+        /// Total steps of the cycle, >= 1.
         total_steps: u64,
     }
     defaults {
-        /// The share of the steps in which the rate rises, in [0, 1], with three phases in [0, 0.5].
+        /// Fraction of the steps in which the learning rate rises, in [0, 1], with three phases in [0, 0.5].
         pct_start: f64 = 0.3, "ratio::<3, 10>";
-        /// Half cosines or lines.
+        /// Annealing: cosine or linear.
         anneal: Interpolation = Interpolation::Cosine, "Default::default";
-        /// How much smaller the first rate is than the greatest, > 0.
+        /// Maximum learning rate over the initial one, > 0.
         div_factor: f64 = 25.0, "ratio::<25, 1>";
-        /// How much smaller the last rate is than the first, > 0.
+        /// Initial learning rate over the final one, > 0.
         final_div_factor: f64 = 1e4, "ratio::<10_000, 1>";
-        /// Fall to the first rate as slowly as it rose, and only then to the last.
+        /// Adds a phase: down to the initial learning rate as slowly as it rose, and only then to the final one.
         three_phase: bool = false, "Default::default";
     }
 }
@@ -144,21 +144,21 @@ impl Scheduled for OneCycle {
     }
 }
 
-/// What becomes of the height of the triangles of [`Cyclic`].
+/// How the amplitude of [`Cyclic`] changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum CyclicMode {
-    /// All are as high.
+    /// Constant amplitude.
     #[default]
     Triangular,
-    /// Each is half as high as the last.
+    /// Halved after each cycle.
     Triangular2,
-    /// The height is multiplied by gamma at every step.
+    /// Multiplied by gamma at every step.
     ExpRange,
 }
 
 schedule! {
-    /// Triangles between two rates.
+    /// Triangular cycles between two learning rates.
     ///
     /// ```text
     /// base_lr + (max_lr - base_lr) h s
@@ -169,19 +169,19 @@ schedule! {
     ///
     /// torch: `CyclicLR`. Source: L. N. Smith, arXiv:1506.01186.
     Cyclic {
-        /// The rate at the start of each triangle, >= 0.
+        /// Minimum learning rate, >= 0.
         base_lr: f64,
-        /// The rate at the top of the first, >= 0.
+        /// Maximum learning rate of the first cycle, >= 0.
         max_lr: f64,
     }
     defaults {
-        /// Steps upwards, >= 1.
+        /// Steps of the rising half, >= 1.
         step_size_up: u64 = 2000, "whole::<2000>";
-        /// Steps downwards, >= 1; without it as many as upwards.
+        /// Steps of the falling half, >= 1; `None`: as many as in the rising half.
         step_size_down: Option<u64> = None, "Default::default";
-        /// What becomes of the height.
+        /// How the amplitude changes.
         mode: CyclicMode = CyclicMode::Triangular, "Default::default";
-        /// The factor of `exp_range`, >= 0.
+        /// Factor of each step in `exp_range`, >= 0.
         gamma: f64 = 1.0, "ratio::<1, 1>";
     }
 }
@@ -214,7 +214,7 @@ impl Scheduled for Cyclic {
 }
 
 schedule! {
-    /// Cycles of [`WarmupCosine`], each of its `decay_steps`; the last goes on for ever.
+    /// Cycles of [`WarmupCosine`], each of its `decay_steps`; the last continues forever.
     ///
     /// ```text
     /// WarmupCosine of this cycle at (t - steps of the cycles before)
@@ -222,7 +222,7 @@ schedule! {
     ///
     /// torch: [`CosineWarmRestarts`]. optax: `sgdr_schedule`. Source: I. Loshchilov, F. Hutter, arXiv:1608.03983.
     Sgdr {
-        /// The cycles, one at least.
+        /// The cycles, at least one.
         cycles: Vec<WarmupCosine>,
     }
     defaults {}

@@ -1,4 +1,4 @@
-//! Schedules that fall, or stay.
+//! Constant and decaying schedules.
 use super::*;
 #[cfg(feature = "serde")]
 use default::{ratio, whole};
@@ -37,13 +37,13 @@ schedule! {
     ///
     /// torch: `StepLR`. optax: [`ExponentialDecay`] with `staircase`.
     Step {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
-        /// Steps of each stair, >= 1.
+        /// Steps between decays, >= 1.
         step_size: u64,
     }
     defaults {
-        /// The factor from stair to stair, >= 0.
+        /// Factor of each decay, >= 0.
         gamma: f64 = 0.1, "ratio::<1, 10>";
     }
 }
@@ -69,13 +69,13 @@ schedule! {
     ///
     /// torch: `MultiStepLR`. optax: [`PiecewiseConstant`]. A milestone that is listed twice counts twice.
     MultiStep {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
-        /// The steps at which the rate changes, in any order.
+        /// Steps at which the learning rate changes, in any order.
         milestones: Vec<u64>,
     }
     defaults {
-        /// The factor at each milestone, >= 0.
+        /// Factor at each milestone, >= 0.
         gamma: f64 = 0.1, "ratio::<1, 10>";
     }
 }
@@ -100,9 +100,9 @@ schedule! {
     ///
     /// torch: `ExponentialLR`. optax: [`ExponentialDecay`]. With a gamma above 1 it grows without bound.
     Exponential {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
-        /// The factor from step to step, >= 0.
+        /// Factor of each step, >= 0.
         gamma: f64,
     }
     defaults {}
@@ -120,7 +120,7 @@ impl Scheduled for Exponential {
 }
 
 schedule! {
-    /// Exponential decay from some step on, smooth or in stairs, down to a bound if there is one.
+    /// Exponential decay from step `transition_begin` on, continuous or staircase, optionally bounded by `end_lr`.
     ///
     /// ```text
     /// lr decay_rate^x          x = max(t - transition_begin, 0) / transition_steps, rounded down if staircase
@@ -129,19 +129,19 @@ schedule! {
     ///
     /// torch: [`Exponential`] or [`Step`]. optax: `exponential_decay`.
     ExponentialDecay {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
-        /// Steps for one factor of the rate, >= 1.
+        /// Steps for each factor of `decay_rate`, >= 1.
         transition_steps: u64,
-        /// The factor, > 0.
+        /// Decay rate, > 0.
         decay_rate: f64,
     }
     defaults {
-        /// The first steps, which are level.
+        /// Steps before the decay begins.
         transition_begin: u64 = 0, "whole::<0>";
-        /// Fall in stairs instead of smoothly.
+        /// Decays at discrete intervals.
         staircase: bool = false, "Default::default";
-        /// Where to stop, >= 0.
+        /// Bound of the learning rate, >= 0.
         end_lr: Option<f64> = None, "Default::default";
     }
 }
@@ -171,7 +171,7 @@ impl Scheduled for ExponentialDecay {
 }
 
 schedule! {
-    /// A straight line between two factors of the rate, then level.
+    /// Linear from one factor of the learning rate to another, then constant.
     ///
     /// ```text
     /// lr (start_factor + (end_factor - start_factor) min(t / total_steps, 1))
@@ -179,15 +179,15 @@ schedule! {
     ///
     /// torch: `LinearLR`, whose `total_iters` is `total_steps`. optax: `linear_schedule`, `warmup_constant_schedule`.
     Linear {
-        /// The rate that the factors are of, >= 0.
+        /// Learning rate that the factors multiply, >= 0.
         lr: f64,
     }
     defaults {
-        /// Steps of the line, >= 1.
+        /// Steps between the two factors, >= 1.
         total_steps: u64 = 5, "whole::<5>";
-        /// The factor at step 0, >= 0.
+        /// Factor at step 0, >= 0.
         start_factor: f64 = 1.0 / 3.0, "ratio::<1, 3>";
-        /// The factor at the end, >= 0.
+        /// Factor at the end, >= 0.
         end_factor: f64 = 1.0, "ratio::<1, 1>";
     }
 }
@@ -206,7 +206,7 @@ impl Scheduled for Linear {
 }
 
 schedule! {
-    /// A power of the share of steps that is left, down to 0.
+    /// Polynomial decay to 0.
     ///
     /// ```text
     /// lr (1 - min(t / total_steps, 1))^power
@@ -214,13 +214,13 @@ schedule! {
     ///
     /// torch: `PolynomialLR`, whose `total_iters` is `total_steps`. optax: [`PolynomialDecay`].
     Polynomial {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
     }
     defaults {
         /// Steps until 0, >= 1.
         total_steps: u64 = 5, "whole::<5>";
-        /// The power, >= 0; 1 is a straight line.
+        /// Power of the polynomial, >= 0; 1 is linear.
         power: f64 = 1.0, "ratio::<1, 1>";
     }
 }
@@ -238,7 +238,7 @@ impl Scheduled for Polynomial {
 }
 
 schedule! {
-    /// A power of the share of steps that is left, between any two values, from some step on.
+    /// Polynomial decay from `lr` to `end_lr`, from step `transition_begin` on.
     ///
     /// ```text
     /// end_lr + (lr - end_lr) (1 - x)^power        x = min(max(t - transition_begin, 0) / transition_steps, 1)
@@ -246,17 +246,17 @@ schedule! {
     ///
     /// torch: [`Polynomial`], [`Linear`]. optax: `polynomial_schedule`, with the power 1 `linear_schedule`.
     PolynomialDecay {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
-        /// The rate at the end, >= 0.
+        /// Final learning rate, >= 0.
         end_lr: f64,
-        /// Steps from one to the other, >= 1.
+        /// Steps of the decay, >= 1.
         transition_steps: u64,
     }
     defaults {
-        /// The power, >= 0; 1 is a straight line.
+        /// Power of the polynomial, >= 0; 1 is linear.
         power: f64 = 1.0, "ratio::<1, 1>";
-        /// The first steps, which are level.
+        /// Steps before the decay begins.
         transition_begin: u64 = 0, "whole::<0>";
     }
 }
@@ -276,7 +276,7 @@ impl Scheduled for PolynomialDecay {
 }
 
 schedule! {
-    /// Scaled at each boundary.
+    /// Piecewise constant: scaled at each boundary.
     ///
     /// ```text
     /// lr (product of the scales whose boundary is <= t)
@@ -284,7 +284,7 @@ schedule! {
     ///
     /// torch: [`MultiStep`]; one boundary is also `ConstantLR`. optax: `piecewise_constant_schedule`.
     PiecewiseConstant {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
     }
     defaults {
@@ -305,14 +305,14 @@ impl Scheduled for PiecewiseConstant {
     }
 }
 
-/// How to go from one value to another.
+/// How to interpolate between values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Interpolation {
-    /// Half a cosine: level at both ends.
+    /// Half a cosine, flat at both ends.
     #[default]
     Cosine,
-    /// A straight line.
+    /// Linear.
     Linear,
 }
 
@@ -326,7 +326,7 @@ impl Interpolation {
 }
 
 schedule! {
-    /// Scaled gradually: the product of the scales up to a boundary is reached at that boundary.
+    /// Interpolated between boundaries, at which the products of the scales are reached.
     ///
     /// ```text
     /// v[k] + (v[k+1] - v[k]) f(x)        b[k] <= t < b[k+1], x = (t - b[k]) / (b[k+1] - b[k])
@@ -334,12 +334,12 @@ schedule! {
     /// f(x) = x (linear) or (1 - cos(pi x)) / 2 (cosine)
     /// ```
     ///
-    /// After the last boundary it is level. optax: `piecewise_interpolate_schedule`, `linear_onecycle_schedule`,
+    /// After the last boundary it is constant. optax: `piecewise_interpolate_schedule`, `linear_onecycle_schedule`,
     /// `cosine_onecycle_schedule`.
     PiecewiseInterpolate {
-        /// Line or half cosine.
+        /// Linear or cosine.
         interpolation: Interpolation,
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
     }
     defaults {
@@ -374,7 +374,7 @@ fn boundaries(given: &[(u64, f64)]) -> Result<(), Error> {
 }
 
 schedule! {
-    /// Half a cosine down, then level.
+    /// Half a cosine down, then constant.
     ///
     /// ```text
     /// end_lr + (lr - end_lr) ((1 + cos(pi x)) / 2)^exponent        x = min(t / decay_steps, 1)
@@ -382,15 +382,15 @@ schedule! {
     ///
     /// torch: [`CosineAnnealing`], which goes up again. optax: `cosine_decay_schedule`, whose `alpha` is `end_lr / lr`.
     CosineDecay {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
         /// Steps of the decay, >= 1.
         decay_steps: u64,
     }
     defaults {
-        /// The rate at the end, >= 0.
+        /// Final learning rate, >= 0.
         end_lr: f64 = 0.0, "ratio::<0, 1>";
-        /// A power of the cosine, >= 0.
+        /// Exponent of the cosine term, >= 0.
         exponent: f64 = 1.0, "ratio::<1, 1>";
     }
 }

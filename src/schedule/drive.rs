@@ -1,6 +1,5 @@
-//! Schedules at work on the hyper-parameters of an optimizer.
+//! Which hyper-parameters follow which schedules.
 use super::Schedule;
-use crate::{Error, Optimizer, kernel::Element};
 
 /// Which hyper-parameters follow which schedules, for all groups or for one.
 ///
@@ -10,7 +9,7 @@ use crate::{Error, Optimizer, kernel::Element};
 /// let schedules = Schedules::new()
 ///     .drive("lr", WarmupCosine::new(0.0, 1e-3, 10, 100))
 ///     .drive("betas[0]", 0.9);
-/// let mut adamw = AdamW::<f32>::new(1e-3);
+/// let mut adamw = Optimizer::<f32>::new(AdamW::new(1e-3));
 /// for step in 0..100 {
 ///     schedules.apply(&mut adamw, step)?;
 ///     // ... adamw.step(params)?;
@@ -55,27 +54,5 @@ impl Schedules {
     pub fn drive_group(mut self, group: impl Into<String>, field: impl Into<String>, schedule: impl Into<Schedule>) -> Self {
         self.driven.push(Driven { field: field.into(), group: Some(group.into()), schedule: schedule.into() });
         self
-    }
-
-    /// Sets what belongs to this step, counted from 0, before the optimizer makes it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnknownField`] or [`Error::UnknownGroup`]; nothing has changed then. Values out of range are found by the step.
-    pub fn apply<A: Element>(&self, optimizer: &mut (impl Optimizer<A> + ?Sized), step: u64) -> Result<(), Error> {
-        for Driven { field, group, .. } in &self.driven {
-            optimizer.field_mut(group.as_deref(), field)?;
-        }
-        for Driven { field, group, schedule } in &self.driven {
-            let value = schedule.value(step);
-            *optimizer.field_mut(group.as_deref(), field)? = value;
-            for group in optimizer.group_names().iter().filter(|_| group.is_none()) {
-                // A group may lack what the others have, such as the wrapper of another one.
-                if let Ok(place) = optimizer.field_mut(Some(group), field) {
-                    *place = value;
-                }
-            }
-        }
-        Ok(())
     }
 }

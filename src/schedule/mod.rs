@@ -1,6 +1,6 @@
 //! Learning-rate schedules: functions of the step, described by values that can be read from files.
 //!
-//! A [`Schedule`] gives the rate of any step at once, so a run that resumes at step 1000 asks for `value(1000)`: there is no
+//! A [`Schedule`] gives the learning rate of any step directly, so a run that resumes at step 1000 asks for `value(1000)`: there is no
 //! state to restore. Steps are counted from 0: the first step of the optimizer uses `value(0)`.
 //!
 //! ```
@@ -11,18 +11,19 @@
 //! let schedule = Schedule::from(Linear { start_factor: 0.1, total_steps: 10, ..Linear::new(0.1) }).then(10, cosine);
 //! schedule.validate()?;
 //!
-//! let mut adam = Adam::new(0.1);
+//! let mut adam = Optimizer::new(Adam::new(0.1));
 //! let mut theta = array![1.0, -2.0];
 //! for step in 0..100 {
-//!     adam.config.lr = schedule.value(step);
+//!     adam.set_lr(schedule.value(step));
 //!     let grad = 2.0 * (&theta - 3.0);
 //!     adam.update(&mut theta, &grad)?;
 //! }
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
 //!
-//! Wherever something [`Scheduled`] is asked for, a number, a closure `Fn(u64) -> f64` and each of the structs of this
-//! module will do too. [`ReduceOnPlateau`] is apart: its rate depends on what was observed.
+//! Whatever takes `impl Scheduled` takes a number, a closure `Fn(u64) -> f64` and each of the structs of this module too.
+//! [`ReduceOnPlateau`] is a type of its own: its learning rate depends on observed metrics. [`Schedules`] drives any
+//! hyper-parameters of an optimizer and its groups.
 //!
 //! In the formulas `t` is the step.
 

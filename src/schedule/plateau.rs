@@ -1,4 +1,4 @@
-//! The one schedule that is no function of the step.
+//! The schedule that depends on a metric.
 use super::*;
 #[cfg(feature = "serde")]
 use default::{ratio, whole};
@@ -14,39 +14,39 @@ pub enum PlateauMode {
     Max,
 }
 
-/// What the threshold of [`ReduceOnPlateau`] is measured in.
+/// Whether the threshold of [`ReduceOnPlateau`] is relative or absolute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum ThresholdMode {
-    /// Shares of the best metric.
+    /// Relative to the best metric.
     #[default]
     Rel,
-    /// The metric's own unit.
+    /// Absolute.
     Abs,
 }
 
 schedule! {
     /// The keys of [`ReduceOnPlateau`].
     ReduceOnPlateauConfig {
-        /// The rate at the start, >= 0.
+        /// Initial learning rate, >= 0.
         lr: f64,
     }
     defaults {
         /// Whether metrics should fall or rise.
         mode: PlateauMode = PlateauMode::Min, "Default::default";
-        /// What the rate is multiplied by, in [0, 1).
+        /// Factor by which the learning rate is reduced, in [0, 1).
         factor: f64 = 0.1, "ratio::<1, 10>";
-        /// How many observations in a row may be no better than the best before the rate is lowered.
+        /// Observations without improvement before the learning rate is reduced.
         patience: u64 = 10, "whole::<10>";
-        /// By how much a metric must be better to count, >= 0, and < 1 in `rel`.
+        /// Threshold for an improvement, >= 0, and < 1 in `rel`.
         threshold: f64 = 1e-4, "ratio::<1, 10_000>";
-        /// What the threshold is measured in.
+        /// Whether the threshold is relative or absolute.
         threshold_mode: ThresholdMode = ThresholdMode::Rel, "Default::default";
-        /// How many observations after a reduction count for nothing but a new best.
+        /// Observations after a reduction in which `patience` does not count.
         cooldown: u64 = 0, "whole::<0>";
-        /// The lowest rate, >= 0.
+        /// Lower bound of the learning rate, >= 0.
         min_lr: f64 = 0.0, "ratio::<0, 1>";
-        /// A reduction by no more than this is left out, >= 0.
+        /// Smallest change: a reduction by no more than this is ignored, >= 0.
         eps: f64 = 1e-8, "ratio::<1, 100_000_000>";
     }
 }
@@ -69,7 +69,7 @@ impl ReduceOnPlateauConfig {
     }
 }
 
-/// Lowers the rate when a metric has stopped improving.
+/// Reduces the learning rate when a metric has stopped improving.
 ///
 /// ```text
 /// better:  metric < best (1 - threshold)  (rel)  or  best - threshold  (abs)      max: >, and + for -
@@ -104,7 +104,7 @@ pub struct ReduceOnPlateau {
 }
 
 impl ReduceOnPlateau {
-    /// At the start.
+    /// At its initial learning rate.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl ReduceOnPlateau {
         &self.config
     }
 
-    /// The rate now.
+    /// The current learning rate.
     pub fn lr(&self) -> f64 {
         self.lr
     }
@@ -129,7 +129,7 @@ impl ReduceOnPlateau {
         self.best
     }
 
-    /// Takes note of a metric, usually once an epoch, and returns the rate from now on.
+    /// Observes a metric, usually once an epoch, and returns the learning rate from now on.
     pub fn observe(&mut self, metric: f64) -> f64 {
         if self.better(metric) {
             (self.best, self.bad) = (Some(metric), 0);

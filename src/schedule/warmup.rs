@@ -1,10 +1,10 @@
-//! Schedules that rise first.
+//! Schedules with warm-up.
 use super::*;
 #[cfg(feature = "serde")]
 use default::{ratio, whole};
 
 schedule! {
-    /// A linear warm-up, then half a cosine down, then level.
+    /// A linear warm-up, then cosine decay, then constant.
     ///
     /// ```text
     /// init_lr + (peak_lr - init_lr) t / warmup_steps                        t < warmup_steps
@@ -15,19 +15,19 @@ schedule! {
     /// torch: [`Sequential`] of [`Linear`] and [`CosineAnnealing`]. optax: `warmup_cosine_decay_schedule`, whose
     /// `decay_steps` is the whole length too, warm-up included.
     WarmupCosine {
-        /// The rate at step 0, >= 0.
+        /// Initial learning rate, >= 0.
         init_lr: f64,
-        /// The greatest rate, >= 0.
+        /// Peak learning rate, >= 0.
         peak_lr: f64,
-        /// Steps of the warm-up.
+        /// Warm-up steps.
         warmup_steps: u64,
-        /// Steps of warm-up and decay together, more than those of the warm-up.
+        /// Total steps of warm-up and decay, > `warmup_steps`.
         decay_steps: u64,
     }
     defaults {
-        /// The rate at the end, >= 0.
+        /// Final learning rate, >= 0.
         end_lr: f64 = 0.0, "ratio::<0, 1>";
-        /// A power of the cosine, >= 0.
+        /// Exponent of the cosine term, >= 0.
         exponent: f64 = 1.0, "ratio::<1, 1>";
     }
 }
@@ -64,23 +64,23 @@ schedule! {
     ///
     /// torch: [`Sequential`] of [`Linear`] and [`Exponential`]. optax: `warmup_exponential_decay_schedule`.
     WarmupExponential {
-        /// The rate at step 0, >= 0.
+        /// Initial learning rate, >= 0.
         init_lr: f64,
-        /// The rate after the warm-up, >= 0.
+        /// Peak learning rate, >= 0.
         peak_lr: f64,
-        /// Steps of the warm-up.
+        /// Warm-up steps.
         warmup_steps: u64,
-        /// Steps for one factor of the rate, >= 1.
+        /// Steps for each factor of `decay_rate`, >= 1.
         transition_steps: u64,
-        /// The factor, > 0.
+        /// Decay rate, > 0.
         decay_rate: f64,
     }
     defaults {
-        /// Level steps between warm-up and decay.
+        /// Steps between warm-up and decay, at the peak learning rate.
         transition_begin: u64 = 0, "whole::<0>";
-        /// Fall in stairs instead of smoothly.
+        /// Decays at discrete intervals.
         staircase: bool = false, "Default::default";
-        /// Where to stop, >= 0.
+        /// Bound of the learning rate, >= 0.
         end_lr: Option<f64> = None, "Default::default";
     }
 }
@@ -117,17 +117,17 @@ impl Scheduled for WarmupExponential {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum DecayShape {
-    /// A straight line.
+    /// Linear.
     #[default]
     Linear,
     /// Half a cosine.
     Cosine,
-    /// One minus the root of the share that is done: steep first.
+    /// One minus the root of the fraction of the decay that is done: steep at first.
     Sqrt,
 }
 
 schedule! {
-    /// A linear warm-up, a long level stretch, a short decay: training can go on from the end of the level stretch.
+    /// A linear warm-up, a long constant phase, a short decay: training can be continued from the end of the constant phase.
     ///
     /// ```text
     /// init_lr + (peak_lr - init_lr) t / warmup_steps      t < warmup_steps
@@ -139,19 +139,19 @@ schedule! {
     /// torch, optax: [`Sequential`] of three. Sources: S. Hu et al., arXiv:2404.06395; the shape `sqrt`, also called
     /// 1-sqrt: A. Haegele et al., arXiv:2405.18392.
     WarmupStableDecay {
-        /// The greatest rate, >= 0.
+        /// Peak learning rate, >= 0.
         peak_lr: f64,
-        /// Steps of the warm-up.
+        /// Warm-up steps.
         warmup_steps: u64,
-        /// Steps at the greatest rate.
+        /// Steps at the peak learning rate.
         stable_steps: u64,
         /// Steps of the decay.
         decay_steps: u64,
     }
     defaults {
-        /// The rate at step 0, >= 0.
+        /// Initial learning rate, >= 0.
         init_lr: f64 = 0.0, "ratio::<0, 1>";
-        /// The rate at the end, >= 0.
+        /// Final learning rate, >= 0.
         end_lr: f64 = 0.0, "ratio::<0, 1>";
         /// The shape of the decay.
         decay: DecayShape = DecayShape::Linear, "Default::default";
@@ -183,22 +183,22 @@ impl Scheduled for WarmupStableDecay {
 }
 
 schedule! {
-    /// A linear warm-up, then decay with the root of the step.
+    /// A linear warm-up, then inverse square root decay.
     ///
     /// ```text
     /// init_lr + (lr - init_lr) t / warmup_steps           t < warmup_steps
     /// lr sqrt(max(warmup_steps, 1) / max(t, 1))
     /// ```
     ///
-    /// The rate is `lr` at step `warmup_steps`, half of it at four times that step. torch, optax: a lambda.
+    /// The learning rate is `lr` at step `warmup_steps` and half of it at four times that step. torch, optax: a lambda.
     InverseSqrt {
-        /// The greatest rate, >= 0.
+        /// Peak learning rate, >= 0.
         lr: f64,
-        /// Steps of the warm-up.
+        /// Warm-up steps.
         warmup_steps: u64,
     }
     defaults {
-        /// The rate at step 0, >= 0.
+        /// Initial learning rate, >= 0.
         init_lr: f64 = 0.0, "ratio::<0, 1>";
     }
 }
@@ -219,22 +219,22 @@ impl Scheduled for InverseSqrt {
 }
 
 schedule! {
-    /// The schedule of the first transformer: it needs no learning rate, only the width of the model.
+    /// The schedule of the original transformer, scaled by the width of the model.
     ///
     /// ```text
     /// factor model_size^(-1/2) min(n^(-1/2), n warmup_steps^(-3/2))        n = t + 1
     /// ```
     ///
-    /// The greatest rate is `factor / sqrt(model_size * warmup_steps)`, at the `warmup_steps`-th step. torch, optax: a
+    /// The peak learning rate is `factor / sqrt(model_size * warmup_steps)`, at the `warmup_steps`-th step. torch, optax: a
     /// lambda. Source: A. Vaswani et al., arXiv:1706.03762.
     Noam {
         /// The width of the model, >= 1.
         model_size: u64,
-        /// Steps of the warm-up, >= 1.
+        /// Warm-up steps, >= 1.
         warmup_steps: u64,
     }
     defaults {
-        /// A factor of all, >= 0.
+        /// Factor of the learning rate, >= 0.
         factor: f64 = 1.0, "ratio::<1, 1>";
     }
 }

@@ -4,7 +4,7 @@
 //! "ndoptim\n"   u64 length of the header   header   the arrays, in the order of the header
 //! ```
 use super::{Data, ElementType, StateDict, serial};
-use crate::Error;
+use crate::error::Error;
 use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"ndoptim\n";
@@ -34,7 +34,7 @@ impl StateDict<Data<'_>> {
     /// use ndarray::array;
     /// use ndarray_optim::{Lion, Optimizer, StateDict};
     ///
-    /// let mut lion = Lion::new(0.1);
+    /// let mut lion = Optimizer::new(Lion::new(0.1));
     /// lion.update(&mut array![1.0_f32, 2.0], &array![0.1, f32::NAN])?;
     /// let bytes = lion.state_view().to_bytes()?; // nothing is copied but to the bytes
     /// lion.load_state_dict(StateDict::from_bytes(&bytes)?)?;

@@ -1,8 +1,9 @@
 //! Changes of a state by hand.
 use super::{Data, Mean, Named, ParamState, StateDict};
 use crate::{
-    Error,
-    kernel::{Element, either},
+    array::{Element, either},
+    error::Error,
+    select::Select,
 };
 use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use std::ops::Range;
@@ -18,7 +19,7 @@ impl StateDict<Data<'_>> {
     /// use ndarray::array;
     /// use ndarray_optim::{Momentum, Optimizer};
     ///
-    /// let (mut momentum, mut theta) = (Momentum::new(0.1), array![1.0, 2.0]);
+    /// let (mut momentum, mut theta) = (Optimizer::new(Momentum::new(0.1)), array![1.0, 2.0]);
     /// momentum.update(&mut theta, &array![1.0, 2.0])?;
     /// let mut state = momentum.state_dict();
     /// let average = state.array::<f64>("variable", "exp_avg").unwrap().to_owned();
@@ -54,7 +55,7 @@ impl StateDict {
         Ok(())
     }
 
-    /// Gives a parameter another name, also where its group and the means of [`Accumulate`](crate::wrap::Accumulate) have it.
+    /// Gives a parameter another name, also where its group lists it and an accumulation has its mean.
     ///
     /// # Errors
     ///
@@ -66,10 +67,11 @@ impl StateDict {
         }
         self.param_mut(old)?.name.clone_from(&new);
         for group in &mut self.groups {
-            group.params.iter_mut().filter(|name| *name == old).for_each(|name| name.clone_from(&new));
-            group.params.sort();
+            if let Select::Names(names) = &mut group.params {
+                names.iter_mut().filter(|name| *name == old).for_each(|name| name.clone_from(&new));
+            }
         }
-        for round in &mut self.rounds {
+        if let Some(round) = &mut self.accumulation {
             round.means.iter_mut().filter(|mean| mean.name == old).for_each(|mean| mean.name.clone_from(&new));
             round.means.sort_by(|a, b| a.name.cmp(&b.name));
         }
@@ -86,29 +88,37 @@ impl StateDict {
         if self.param(&param.name).is_some() {
             return Err(refused(&param.name, "is there already"));
         }
-        if let Some(other) = self.groups.iter().find(|group| group.name != param.group && group.params.contains(&param.name))
-        {
+        let listed = |names: &Select| names.listed().contains(&param.name);
+        if let Some(other) = self.groups.iter().find(|group| group.name != param.group && listed(&group.params)) {
             return Err(refused(&param.name, format!("is in group {:?}", other.name)));
         }
         let unknown = || refused(&param.name, format!("is in group {:?}, which is not in the state", param.group));
         let group = self.groups.iter_mut().find(|group| group.name == param.group).ok_or_else(unknown)?;
-        if group.name.is_some() && !group.params.contains(&param.name) {
-            group.params.push(param.name.clone());
-            group.params.sort();
+        if group.name.is_some()
+            && let Select::Names(names) = &mut group.params
+            && !names.contains(&param.name)
+        {
+            names.push(param.name.clone());
         }
         self.params.push(param);
         Ok(())
     }
 
-    /// Removes a parameter, also from its group and from the means of [`Accumulate`](crate::wrap::Accumulate).
+    /// Removes a parameter, also from the list of its group and from an accumulation.
     ///
     /// # Errors
     ///
     /// [`Error::StateEdit`] if there is none.
     pub fn remove(&mut self, name: &str) -> Result<ParamState, Error> {
         let at = self.params.iter().position(|param| param.name == name).ok_or_else(|| refused(name, "has no state"))?;
-        self.groups.iter_mut().for_each(|group| group.params.retain(|param| param != name));
-        self.rounds.iter_mut().for_each(|round| round.means.retain(|mean| mean.name != name));
+        for group in &mut self.groups {
+            if let Select::Names(names) = &mut group.params {
+                names.retain(|param| param != name);
+            }
+        }
+        if let Some(round) = &mut self.accumulation {
+            round.means.retain(|mean| mean.name != name);
+        }
         Ok(self.params.remove(at))
     }
 
@@ -135,12 +145,12 @@ impl StateDict {
     /// use ndarray::{array, concatenate, Axis};
     /// use ndarray_optim::{Adam, Optimizer};
     ///
-    /// let (mut adam, mut table) = (Adam::new(0.1), array![[1.0, 2.0]]);
+    /// let (mut adam, mut table) = (Optimizer::new(Adam::new(0.1)), array![[1.0, 2.0]]);
     /// adam.update(&mut table, &array![[0.5, 0.5]])?;
     /// let mut state = adam.state_dict();
     /// state.grow("variable", 0, 1, 0.0)?;
     /// let mut table = concatenate![Axis(0), table, array![[3.0, 4.0]]];
-    /// let mut adam = Adam::new(0.1);
+    /// let mut adam = Optimizer::new(Adam::new(0.1));
     /// adam.load_state_dict(state)?;
     /// adam.update(&mut table, &array![[0.5, 0.5], [0.0, 0.0]])?;
     /// # Ok::<(), ndarray_optim::Error>(())
@@ -169,9 +179,9 @@ impl StateDict {
     }
 
     fn mentions(&self, name: &str) -> bool {
-        let means = || self.rounds.iter().flat_map(|round| &round.means);
+        let means = || self.accumulation.iter().flat_map(|round| &round.means);
         self.param(name).is_some()
-            || self.groups.iter().any(|group| group.params.iter().any(|param| param == name))
+            || self.groups.iter().any(|group| group.params.listed().iter().any(|param| param == name))
             || means().any(|mean| mean.name == name)
     }
 
@@ -193,7 +203,7 @@ impl StateDict {
         if let Some(factor) = param.factors.first() {
             return Err(refused(name, format!("has state of another shape in `{}`", factor.name)));
         }
-        let means = || self.rounds.iter().flat_map(|round| &round.means).filter(|mean| mean.name == name);
+        let means = || self.accumulation.iter().flat_map(|round| &round.means).filter(|mean| mean.name == name);
         let all = param.arrays.iter().map(|array| &array.data).chain(means().map(|mean| &mean.data));
         for data in all.clone() {
             if data.shape() != param.shape {
@@ -208,7 +218,7 @@ impl StateDict {
         for (Named { data, .. }, new) in param.arrays.iter_mut().zip(&mut new) {
             *data = new;
         }
-        let means = self.rounds.iter_mut().flat_map(|round| &mut round.means).filter(|mean| mean.name == name);
+        let means = self.accumulation.iter_mut().flat_map(|round| &mut round.means).filter(|mean| mean.name == name);
         for (Mean { data, .. }, new) in means.zip(&mut new) {
             *data = new;
         }

@@ -6,11 +6,11 @@
 //! use ndarray_optim::{Adam, Optimizer};
 //!
 //! let grad = array![0.1, -0.2];
-//! let (mut adam, mut theta) = (Adam::new(0.1), array![1.0, 2.0]);
+//! let (mut adam, mut theta) = (Optimizer::new(Adam::new(0.1)), array![1.0, 2.0]);
 //! adam.update(&mut theta, &grad)?;
 //!
 //! let state = adam.state_dict();
-//! let (mut other, mut copy) = (Adam::new(1.0), theta.clone());
+//! let (mut other, mut copy) = (Optimizer::new(Adam::new(1.0)), theta.clone());
 //! other.load_state_dict(state)?; // with its hyper-parameters
 //!
 //! adam.update(&mut theta, &grad)?;
@@ -25,49 +25,34 @@
 
 #[cfg(feature = "serde")]
 mod bytes;
-mod difference;
 mod edit;
 #[cfg(feature = "serde")]
 mod serial;
 #[cfg(feature = "safetensors")]
 mod tensors;
 
-pub use crate::kernel::{Data, ElementType};
+pub use crate::{
+    array::{Data, ElementType},
+    difference::{Difference, Differs, Report},
+};
 #[cfg(all(feature = "checkpoint", feature = "serde"))]
 pub(crate) use bytes::Described;
-pub use difference::{Difference, Differs, Report};
-pub(crate) use difference::{in_group, list};
 
 use crate::{
-    Config, Error, Limits, NonFinite, Optimizer, OptimizerConfig, ParamGroup, Scalars,
-    kernel::Element,
-    wrap::{Accumulate, AnyWrap},
+    algorithm::Scalars,
+    catalogue::AnyAlgorithm,
+    error::Error,
+    policy::{Limits, NonFinite},
+    select::Select,
+    wrap::ClipByGlobalNorm,
 };
-use std::{any::type_name, convert::Infallible, fmt};
-
-/// The name of an optimizer in its wrappers.
-pub(crate) fn kind(config: &impl Config) -> String {
-    fn name<C>(_: &C) -> String {
-        type_name::<C>().into()
-    }
-    config.describe().map_or_else(|| name(config), |config| kind_of(&config))
-}
-
-/// As [`kind`], of one in the catalogue.
-pub(crate) fn kind_of(config: &OptimizerConfig) -> String {
-    let (base, wrap) = config.flatten();
-    wrap.iter().map(AnyWrap::name).fold(base.name().into(), |name, wrap| format!("{name} + {wrap}"))
-}
+use std::{convert::Infallible, fmt};
 
 /// The version of the format that is written and read.
 pub(crate) const VERSION: u32 = 1;
 
 /// Step counts are below this: exact in `f64`, and far from overflow.
 pub(crate) const MAX_STEPS: u64 = 1 << 53;
-
-/// Rounds of [`Accumulate`] in one another that are built of a state. Nothing of use has as many, and each takes stack and a
-/// copy of the state: a short file could use up all memory.
-const MAX_ROUNDS: usize = 16;
 
 /// Everything that an optimizer remembers between steps, with its hyper-parameters.
 ///
@@ -79,21 +64,20 @@ pub struct StateDict<T = Data<'static>> {
     pub version: u32,
     /// The element type of all arrays.
     pub element: ElementType,
-    /// The optimizer: its name with those of its wrappers, `adamw` or `adamw + ema`; of one that is not in the catalogue the
-    /// type of its hyper-parameters, which are not kept then.
-    pub optimizer: String,
     /// What is done about gradients that are not finite.
     pub non_finite: NonFinite,
     /// When gradients count as exploding.
     pub limits: Limits,
-    /// Steps left out since the last one that was made.
+    /// Clipping of all gradients together, before anything else.
+    pub clip: Option<ClipByGlobalNorm>,
+    /// Steps skipped since the last one that was made.
     pub skipped: u64,
     /// First that of all parameters in no group.
     pub groups: Vec<GroupState>,
     /// In the order of their first steps.
     pub params: Vec<ParamState<T>>,
-    /// The unfinished rounds of [`Accumulate`], from the inside out.
-    pub rounds: Vec<Round<T>>,
+    /// The unfinished round of an accumulation.
+    pub accumulation: Option<Round<T>>,
 }
 
 /// A state whose arrays are borrowed from the optimizer or from another state: to save them, they need not be copied.
@@ -105,11 +89,13 @@ pub type StateView<'a> = StateDict<Data<'a>>;
 pub struct GroupState {
     /// Its name; `None` for the parameters in no group.
     pub name: Option<String>,
-    /// Its hyper-parameters, if the optimizer is in the catalogue.
+    /// Which parameters it has: nothing for those in no group.
+    pub params: Select,
+    /// The algorithm: its name with those of its wrappers, `adamw` or `adamw + ema`.
+    pub optimizer: String,
+    /// Its hyper-parameters, if it is in the catalogue.
     #[cfg_attr(feature = "serde", serde(with = "serial::config"))]
-    pub config: Option<OptimizerConfig>,
-    /// The names of its parameters, sorted; also of those that have made no step. Empty for the parameters in no group.
-    pub params: Vec<String>,
+    pub algorithm: Option<AnyAlgorithm>,
     /// Whether its parameters are left as they are.
     pub frozen: bool,
     /// Numbers that belong to all of its parameters together, for optimizers whose sums run over all of them.
@@ -160,7 +146,8 @@ pub struct Named<T = Data<'static>> {
     pub data: T,
 }
 
-/// What [`Accumulate`] has gathered since its last step.
+/// What an accumulation has gathered since its last step: see
+/// [`Optimizer::set_accumulation`](crate::Optimizer::set_accumulation).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Round<T = Data<'static>> {
@@ -209,7 +196,7 @@ impl<T> StateDict<T> {
     /// Its arrays: those of the parameters in order, then the means.
     #[cfg(all(feature = "checkpoint", feature = "serde"))]
     pub(crate) fn arrays_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let means = self.rounds.iter_mut().flat_map(|round| &mut round.means).map(|mean| &mut mean.data);
+        let means = self.accumulation.iter_mut().flat_map(|round| &mut round.means).map(|mean| &mut mean.data);
         let states = self.params.iter_mut().flat_map(|param| param.arrays.iter_mut().chain(&mut param.factors));
         states.map(|named| &mut named.data).chain(means)
     }
@@ -243,25 +230,27 @@ impl<T> StateDict<T> {
                 swapped: param.swapped,
             });
         }
-        let mut rounds = Vec::with_capacity(self.rounds.len());
-        for (i, round) in self.rounds.iter().enumerate() {
-            let mean = |Mean { name, count, data }: &'a Mean<T>| {
-                let place = Place { param: name, array: Array::Mean(i) };
-                Ok(Mean { name: name.clone(), count: *count, data: f(place, data)? })
-            };
-            let means = round.means.iter().map(mean).collect::<Result<_, E>>()?;
-            rounds.push(Round { means, every: round.every, calls: round.calls, loss: round.loss });
-        }
+        let accumulation = match &self.accumulation {
+            Some(round) => {
+                let mean = |Mean { name, count, data }: &'a Mean<T>| {
+                    let place = Place { param: name, array: Array::Mean };
+                    Ok(Mean { name: name.clone(), count: *count, data: f(place, data)? })
+                };
+                let means = round.means.iter().map(mean).collect::<Result<_, E>>()?;
+                Some(Round { means, every: round.every, calls: round.calls, loss: round.loss })
+            }
+            None => None,
+        };
         Ok(StateDict {
             version: self.version,
             element: self.element,
-            optimizer: self.optimizer.clone(),
             non_finite: self.non_finite,
             limits: self.limits,
+            clip: self.clip.clone(),
             skipped: self.skipped,
             groups: self.groups.clone(),
             params,
-            rounds,
+            accumulation,
         })
     }
 }
@@ -276,15 +265,14 @@ pub(crate) struct Place<'a> {
 #[derive(Clone, Copy)]
 enum Array<'a> {
     State(&'a str),
-    /// In the round of this number.
-    Mean(usize),
+    Mean,
 }
 
 impl fmt::Display for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.array {
             Array::State(array) => write!(f, "{}.{array}", self.param),
-            Array::Mean(round) => write!(f, "{}.mean_grad.{round}", self.param),
+            Array::Mean => write!(f, "{}.mean_grad", self.param),
         }
     }
 }
@@ -300,54 +288,5 @@ impl StateDict<Data<'_>> {
     pub fn to_owned(&self) -> StateDict {
         let Ok(copy) = self.try_map(|_, data| Ok::<_, Infallible>(data.to_owned()));
         copy
-    }
-    /// The optimizer that this is the state of, with its groups, from the state alone. [`view`](StateDict::view) lends a state that
-    /// is needed again.
-    ///
-    /// ```
-    /// use ndarray::array;
-    /// use ndarray_optim::{Compose, Fused, Optimizer, RmsPropConfig};
-    ///
-    /// let mut rmsprop = Fused::with(RmsPropConfig::default().ema(0.9));
-    /// let mut theta = array![1.0_f32, 2.0];
-    /// rmsprop.update(&mut theta, &array![0.1, 0.2])?;
-    /// let mut same = rmsprop.state_view().build::<f32>()?;
-    /// same.update(&mut theta, &array![0.1, 0.2])?;
-    /// # Ok::<(), ndarray_optim::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::State`]: the optimizer is not in the catalogue, the arrays are of another type than `A`, or what is in the state
-    /// does not belong together.
-    pub fn build<A: Element>(self) -> Result<Box<dyn Optimizer<A>>, Error> {
-        let config = |group: &GroupState| {
-            group.config.clone().ok_or_else(|| {
-                let place = difference::in_group(group.name.as_deref());
-                Error::State(vec![Difference::new(Differs::Optimizer, place, &self.optimizer, "one of the catalogue")])
-            })
-        };
-        let Some((rest, groups)) = self.groups.split_first() else {
-            return Err(Error::State(vec![Difference::new(Differs::Group, "groups", "none", "at least one")]));
-        };
-        if self.rounds.len() > MAX_ROUNDS {
-            let found = self.rounds.len();
-            return Err(Error::State(vec![Difference::new(
-                Differs::Round,
-                "rounds of `Accumulate`",
-                found,
-                "at most sixteen",
-            )]));
-        }
-        let mut optimizer = config(rest)?.build::<A>();
-        for group in groups {
-            let name = group.name.clone().unwrap_or_default();
-            optimizer.add_group(ParamGroup::new(name, group.params.clone(), config(group)?))?;
-        }
-        for round in &self.rounds {
-            optimizer = Box::new(Accumulate::new(optimizer, round.every));
-        }
-        optimizer.load_state_dict(self)?;
-        Ok(optimizer)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Formats for people have numbers: `f32` as the `f64` of the same value, so that any reader gets it exactly, and what JSON does
 //! not know as `"NaN"`, `"inf"` and `"-inf"`. Other formats have the bytes of the numbers, little-endian.
-use super::{Data, ElementType, OptimizerConfig, Scalars};
-use crate::kernel::{Element, either, try_row_major};
+use super::{AnyAlgorithm, Data, ElementType, Scalars};
+use crate::array::{Element, either, try_row_major};
 use ndarray::{ArrayD, IxDyn};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -133,14 +133,14 @@ pub(super) mod config {
         }
     }
 
-    fn read<E: Error>(value: Value) -> Result<Option<OptimizerConfig>, E> {
+    fn read<E: Error>(value: Value) -> Result<Option<AnyAlgorithm>, E> {
         if !shallow(&value, DEPTH) {
             return Err(E::custom("hyper-parameters in more than sixteen layers"));
         }
         serde_json::from_value(value).map_err(E::custom)
     }
 
-    pub fn serialize<S: Serializer>(config: &Option<OptimizerConfig>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(config: &Option<AnyAlgorithm>, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             return config.serialize(serializer);
         }
@@ -148,7 +148,7 @@ pub(super) mod config {
         text.serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OptimizerConfig>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AnyAlgorithm>, D::Error> {
         if deserializer.is_human_readable() {
             return read(Value::deserialize(deserializer)?);
         }

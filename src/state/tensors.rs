@@ -1,6 +1,6 @@
 //! States in files of safetensors.
 use super::{Data, ElementType, StateDict, bytes::Described, bytes::wrong, serial};
-use crate::{Error, kernel::Element};
+use crate::{array::Element, error::Error};
 use ndarray::ArrayViewD;
 use safetensors::{Dtype, SafeTensors, View};
 use std::{
@@ -37,8 +37,8 @@ impl View for Data<'_> {
 
 impl StateDict<Data<'_>> {
     /// The state as a file of safetensors, which Python reads too: each array a tensor `PARAMETER.ARRAY`, such as
-    /// `weight.exp_avg`, and the rest as JSON in the metadata under `ndarray-optim`. Means of an unfinished round of
-    /// [`Accumulate`](crate::wrap::Accumulate) are `PARAMETER.mean_grad.0`.
+    /// `weight.exp_avg`, and the rest as JSON in the metadata under `ndarray-optim`. Means of an
+    /// unfinished accumulation are `PARAMETER.mean_grad`.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl StateDict<Data<'_>> {
     /// use ndarray::array;
     /// use ndarray_optim::{Adam, Optimizer, StateDict};
     ///
-    /// let (mut adam, mut theta) = (Adam::new(0.1), array![1.0, 2.0]);
+    /// let (mut adam, mut theta) = (Optimizer::new(Adam::new(0.1)), array![1.0, 2.0]);
     /// adam.update(&mut theta, &array![0.1, 0.2])?;
     /// let file = adam.state_dict().to_safetensors_with([("variable", theta.view().into_dyn())])?;
     ///

@@ -1,13 +1,14 @@
 //! Averages of the parameters, kept in the sweep.
 use super::{Wrap, wrap_config};
 use crate::{
-    Error, Lane, Now,
-    error::check,
-    kernel::{Either, Element, Kernel, Pass, Wrapper},
+    algorithm::{Lane, Now},
+    array::Element,
+    error::{Error, check},
+    kernel::{Either, Kernel, Pass, Wrapper},
 };
 
 wrap_config! {
-    /// An exponential average of the parameters, which often generalises better than the parameters themselves:
+    /// An exponential moving average of the parameters:
     /// [`Optimizer::evaluation`](crate::Optimizer::evaluation) gives it,
     /// [`Optimizer::swap_average`](crate::Optimizer::swap_average) exchanges it with the parameters.
     ///
@@ -18,7 +19,7 @@ wrap_config! {
     /// `e` is the bias-corrected average itself: the p of the first step after that step, and a constant for a constant p.
     /// This is `optax.ema` with debias on parameters, and torch's `AveragedModel` but for its start. State: `ema`.
     Ema {
-        /// Share of the average that is kept, in [0, 1).
+        /// Decay rate of the average, in [0, 1).
         decay: f64 = 0.999,
     }
 }
@@ -43,9 +44,9 @@ wrap_config! {
 /// `e <- p + keep (e - p)` with the new p.
 #[derive(Clone, Copy, Debug)]
 pub struct Averaged<A, const SWA: bool> {
-    pub(super) keep: A,
+    pub(crate) keep: A,
     /// Whether this step counts.
-    pub(super) on: bool,
+    pub(crate) on: bool,
 }
 
 impl<A: Element, const SWA: bool> Wrapper<A> for Averaged<A, SWA> {
@@ -64,13 +65,14 @@ impl<A: Element, const SWA: bool> Wrapper<A> for Averaged<A, SWA> {
 }
 
 impl Ema {
-    pub(super) fn wrapper<A: Element>(&self, now: &Now) -> Averaged<A, false> {
+    pub(crate) fn wrapper<A: Element>(&self, now: &Now) -> Averaged<A, false> {
         let weight = (1.0 - self.decay) / -(now.t as f64 * self.decay.ln()).exp_m1();
         Averaged { keep: A::of(1.0 - weight), on: true }
     }
 }
 
 impl Wrap for Ema {
+    const NAME: &'static str = "ema";
     type Kernel<A: Element, K: Kernel<A>> = K::With<Averaged<A, false>>;
 
     fn validate(&self) -> Result<(), Error> {
@@ -88,7 +90,7 @@ impl Wrap for Ema {
 }
 
 impl Swa {
-    pub(super) fn wrapper<A: Element>(&self, now: &Now) -> Averaged<A, true> {
+    pub(crate) fn wrapper<A: Element>(&self, now: &Now) -> Averaged<A, true> {
         let since = now.t.checked_sub(self.start.max(1));
         let n = since.map_or(0, |since| since / self.every.max(1)) as f64 + 1.0;
         let on = since.is_some_and(|since| since.is_multiple_of(self.every.max(1)));
@@ -97,6 +99,7 @@ impl Swa {
 }
 
 impl Wrap for Swa {
+    const NAME: &'static str = "swa";
     type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Averaged<A, true>>, K::With<Pass>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,71 +1,44 @@
-//! Gradients that grow too large.
+//! Gradient clipping.
 use super::{Wrap, wrap_config};
 use crate::{
-    Error, Now, Whole,
-    error::check,
-    kernel::{Element, Kernel, Wrapper},
+    algorithm::{Clipping, Now, Whole},
+    array::Element,
+    error::{Error, check},
+    kernel::{Kernel, Wrapper, reduce::Norm},
 };
 use ndarray::Axis;
 
-/// Which norm.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-pub enum Norm {
-    /// The sum of absolute values.
-    L1,
-    /// The root of the sum of squares.
-    #[default]
-    L2,
-    /// The largest absolute value.
-    Max,
-}
-
-/// How gradients are clipped by their norm, before anything else is done with them.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Clipping {
-    /// The norm at which to begin.
-    pub max_norm: f64,
-    /// Which norm.
-    pub norm: Norm,
-    /// Added to the norm in the division, and the factor is at most 1: torch. 0: optax.
-    pub eps: f64,
-    /// Whether the norm is that of all arrays together.
-    pub global: bool,
-    /// Whether it is divided by the root of the number of elements.
-    pub mean: bool,
-}
-
-impl Clipping {
-    /// What gradients of this norm are multiplied with.
-    pub(crate) fn factor(&self, norm: f64) -> f64 {
-        // A norm that is infinite or NaN makes no factor of 0 or NaN: what is not finite shows in the parameters.
-        if norm + self.eps > self.max_norm && norm.is_finite() { self.max_norm / (norm + self.eps) } else { 1.0 }
-    }
-}
-
 /// There can be one clipping by a norm.
-pub(super) fn one(inner: Option<Clipping>, outer: Option<Clipping>) -> Result<Option<Clipping>, Error> {
+pub(crate) fn one(inner: Option<Clipping>, outer: Option<Clipping>) -> Result<Option<Clipping>, Error> {
     check::that(inner.is_none() || outer.is_none(), "max_norm", "given twice", "one clipping by a norm")?;
     Ok(outer.or(inner))
 }
 
 wrap_config! {
-    /// Clips gradients by the norm of all of them together, over all groups: their direction stays. The most common clipping.
+    /// Clips gradients by their global norm, that of the gradients of all groups together; their direction stays. As the field
+    /// `clip` of an [`Optimizer`](crate::Optimizer) it scales the gradients of all groups, as a wrapper those of its own group.
     ///
     /// ```text
     /// g <- g max_norm / (norm + eps)   where norm + eps > max_norm
     /// ```
     ///
-    /// With `eps = 0` this is `optax.clip_by_global_norm`, with 1e-6 `torch.nn.utils.clip_grad_norm_`. It costs one more read
-    /// of the gradients; nothing is written. The norm neither overflows nor underflows for `f32`; after a step
+    /// With `eps = 0` this is `optax.clip_by_global_norm`, with 1e-6 `torch.nn.utils.clip_grad_norm_`. It costs one more read of
+    /// the gradients. The norm neither overflows nor underflows for `f32`; after a step
     /// [`Optimizer::grad_norm`](crate::Optimizer::grad_norm) returns it.
     ClipByGlobalNorm {
-        /// Largest norm, >= 0.
+        /// Maximum norm, >= 0.
         max_norm: f64 = 1.0,
         /// Which norm.
         norm: Norm = Norm::L2,
-        /// Keeps the division from zero, >= 0; torch has 1e-6.
+        /// Added to the norm for numerical stability, >= 0; torch has 1e-6.
         eps: f64 = 0.0,
+    }
+}
+
+impl ClipByGlobalNorm {
+    /// Factor for gradients of this norm.
+    pub(crate) fn factor(&self, norm: f64) -> f64 {
+        self.clipping().map_or(1.0, |clipping| clipping.factor(norm))
     }
 }
 
@@ -76,7 +49,7 @@ wrap_config! {
     /// g <- g max_norm / |g|   where |g| > max_norm
     /// ```
     ClipByNorm {
-        /// Largest norm, >= 0.
+        /// Maximum norm, >= 0.
         max_norm: f64 = 1.0,
     }
 }
@@ -88,14 +61,15 @@ wrap_config! {
     /// g <- g / max(1, rms(g) / threshold)
     /// ```
     ClipByBlockRms {
-        /// Largest root mean square, >= 0.
+        /// Maximum root mean square, >= 0.
         threshold: f64 = 1.0,
     }
 }
 
 macro_rules! clip_by_norm {
-    ($name:ident, $self:ident, $clipping:expr, $($field:ident)*) => {
+    ($label:literal $name:ident, $self:ident, $clipping:expr, $($field:ident)*) => {
         impl Wrap for $name {
+            const NAME: &'static str = $label;
             type Kernel<A: Element, K: Kernel<A>> = K;
             fn validate(&self) -> Result<(), Error> {
                 $(check::non_negative(stringify!($field), self.$field)?;)*
@@ -112,32 +86,32 @@ macro_rules! clip_by_norm {
     };
 }
 clip_by_norm!(
-    ClipByGlobalNorm,
+    "clip_by_global_norm" ClipByGlobalNorm,
     self,
     Clipping { max_norm: self.max_norm, norm: self.norm, eps: self.eps, global: true, mean: false },
     max_norm eps
 );
 clip_by_norm!(
-    ClipByNorm,
+    "clip_by_norm" ClipByNorm,
     self,
     Clipping { max_norm: self.max_norm, norm: Norm::L2, eps: 0.0, global: false, mean: false },
     max_norm
 );
 clip_by_norm!(
-    ClipByBlockRms,
+    "clip_by_block_rms" ClipByBlockRms,
     self,
     Clipping { max_norm: self.threshold, norm: Norm::L2, eps: 0.0, global: false, mean: true },
     threshold
 );
 
 wrap_config! {
-    /// Clips each element of a gradient. `torch.nn.utils.clip_grad_value_`, `optax.clip`.
+    /// Clips gradients element-wise. `torch.nn.utils.clip_grad_value_`, `optax.clip`.
     ///
     /// ```text
     /// g <- min(max(g, -max_value), max_value)
     /// ```
     ClipByValue {
-        /// Largest absolute value, >= 0.
+        /// Maximum absolute value, >= 0.
         max_value: f64 = 1.0,
     }
 }
@@ -158,12 +132,13 @@ impl<A: Element> Wrapper<A> for Clamp<A> {
 }
 
 impl ClipByValue {
-    pub(super) fn wrapper<A: Element>(&self) -> Clamp<A> {
+    pub(crate) fn wrapper<A: Element>(&self) -> Clamp<A> {
         Clamp { max: A::of(self.max_value) }
     }
 }
 
 impl Wrap for ClipByValue {
+    const NAME: &'static str = "clip_by_value";
     type Kernel<A: Element, K: Kernel<A>> = K::With<Clamp<A>>;
 
     fn validate(&self) -> Result<(), Error> {
@@ -187,9 +162,9 @@ wrap_config! {
     /// takes the last axis. Vectors and numbers are clipped element by element, as the paper's code does. The gradient is
     /// copied for it. Source: A. Brock et al., arXiv:2102.06171.
     AdaptiveClip {
-        /// Largest ratio of the norms, >= 0.
+        /// Maximum ratio of the norms, >= 0.
         clipping: f64 = 0.01,
-        /// Least norm that parameters are taken to have, >= 0.
+        /// Lower bound of the norm of the parameters, >= 0.
         eps: f64 = 1e-3,
         /// The axis along which units are counted; the last one of arrays that have fewer axes.
         unit_axis: usize = 0,
@@ -197,6 +172,7 @@ wrap_config! {
 }
 
 impl Wrap for AdaptiveClip {
+    const NAME: &'static str = "adaptive_clip";
     type Kernel<A: Element, K: Kernel<A>> = K;
     const DIRECTED: bool = true;
 

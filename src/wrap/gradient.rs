@@ -1,17 +1,19 @@
-//! What is done to gradients and updates.
+//! Wrappers that change gradients and updates.
 use super::{Wrap, wrap_config};
 use crate::{
-    Error, Now, Whole,
-    error::check,
-    kernel::{Element, Kernel, Wrapper},
+    algorithm::{Now, Whole},
+    array::Element,
+    error::{Error, check},
+    kernel::{Kernel, Wrapper},
     random::nth,
 };
 use ndarray::Axis;
 
 /// A wrapper whose kernel always has it.
 macro_rules! elementwise {
-    ($name:ident, $wrapper:ty, $self:ident, $validate:expr $(,)?) => {
+    ($label:literal $name:ident, $wrapper:ty, $self:ident, $validate:expr $(,)?) => {
         impl Wrap for $name {
+            const NAME: &'static str = $label;
             type Kernel<A: Element, K: Kernel<A>> = K::With<$wrapper>;
             fn validate(&$self) -> Result<(), Error> {
                 $validate
@@ -25,16 +27,16 @@ macro_rules! elementwise {
 }
 
 wrap_config! {
-    /// Weight decay for optimizers that have none of their own.
+    /// Weight decay for algorithms that have none of their own.
     ///
     /// ```text
-    /// coupled:    g <- g + weight_decay p           before the optimizer sees it
-    /// decoupled:  p <- p - lr weight_decay p        of the old p, together with the update
+    /// coupled:    g <- g + weight_decay p           before the algorithm sees it
+    /// decoupled:  p <- p - lr weight_decay p        with the old p
     /// ```
     WeightDecay {
-        /// Strength of the decay, >= 0.
+        /// Weight decay factor, >= 0.
         weight_decay: f64 = 1e-2,
-        /// Apart from the gradient.
+        /// Decoupled from the gradient.
         decoupled: bool = true,
     }
 }
@@ -59,21 +61,21 @@ impl<A: Element> Wrapper<A> for Decay<A> {
 }
 
 impl<A: Element> Decay<A> {
-    pub(super) fn is_coupled(&self) -> bool {
+    pub(crate) fn is_coupled(&self) -> bool {
         self.decoupled == A::ZERO
     }
 }
 
 impl WeightDecay {
-    pub(super) fn wrapper<A: Element>(&self, lr: f64) -> Decay<A> {
+    pub(crate) fn wrapper<A: Element>(&self, lr: f64) -> Decay<A> {
         let (coupled, decoupled) = if self.decoupled { (0.0, lr * self.weight_decay) } else { (self.weight_decay, 0.0) };
         Decay { coupled: A::of(coupled), decoupled: A::of(decoupled) }
     }
 }
-elementwise!(WeightDecay, Decay<A>, self, check::non_negative("weight_decay", self.weight_decay),);
+elementwise!("weight_decay" WeightDecay, Decay<A>, self, check::non_negative("weight_decay", self.weight_decay),);
 
 wrap_config! {
-    /// Multiplies gradients: 1 / scale for losses that were scaled up.
+    /// Multiplies gradients by a factor: 1 / scale undoes loss scaling.
     ScaleGradient {
         /// The factor, finite.
         factor: f64 = 1.0,
@@ -93,14 +95,14 @@ impl<A: Element> Wrapper<A> for Scale<A> {
 }
 
 impl ScaleGradient {
-    pub(super) fn wrapper<A: Element>(&self, _lr: f64) -> Scale<A> {
+    pub(crate) fn wrapper<A: Element>(&self, _lr: f64) -> Scale<A> {
         Scale(A::of(self.factor))
     }
 }
-elementwise!(ScaleGradient, Scale<A>, self, check::that(self.factor.is_finite(), "factor", self.factor, "a finite number"),);
+elementwise!("scale_gradient" ScaleGradient, Scale<A>, self, check::that(self.factor.is_finite(), "factor", self.factor, "a finite number"),);
 
 wrap_config! {
-    /// Gives the optimizer only the signs of the gradient.
+    /// Replaces gradients by their signs.
     SignOfGradient {}
 }
 
@@ -117,14 +119,14 @@ impl<A: Element> Wrapper<A> for Signs {
 }
 
 impl SignOfGradient {
-    pub(super) fn wrapper(&self, _lr: f64) -> Signs {
+    pub(crate) fn wrapper(&self, _lr: f64) -> Signs {
         Signs
     }
 }
-elementwise!(SignOfGradient, Signs, self, Ok(()),);
+elementwise!("sign_of_gradient" SignOfGradient, Signs, self, Ok(()),);
 
 wrap_config! {
-    /// Grokfast: adds a slow average of the gradient to it, so that what changes slowly is learnt sooner.
+    /// Grokfast: amplifies the slowly changing part of the gradient by adding a running average to it.
     ///
     /// ```text
     /// h <- alpha h + (1 - alpha) g,  g <- g + lamb h           h = 0 at first
@@ -132,9 +134,9 @@ wrap_config! {
     ///
     /// The EMA form of J. Lee et al., arXiv:2405.20233. State: `grad_ema`.
     Grokfast {
-        /// Share of the average that is kept, in [0, 1).
+        /// Decay rate of the running average, in [0, 1).
         alpha: f64 = 0.98,
-        /// Weight of the average, >= 0.
+        /// Weight of the running average, >= 0.
         lamb: f64 = 2.0,
     }
 }
@@ -159,26 +161,26 @@ impl<A: Element> Wrapper<A> for Filter<A> {
 }
 
 impl Grokfast {
-    pub(super) fn wrapper<A: Element>(&self, _lr: f64) -> Filter<A> {
+    pub(crate) fn wrapper<A: Element>(&self, _lr: f64) -> Filter<A> {
         Filter { alpha: A::of(self.alpha), one_minus_alpha: A::of(1.0 - self.alpha), lamb: A::of(self.lamb) }
     }
 }
 elementwise!(
-    Grokfast,
+    "grokfast" Grokfast,
     Filter<A>,
     self,
     check::share("alpha", self.alpha).and_then(|()| check::non_negative("lamb", self.lamb)),
 );
 
 wrap_config! {
-    /// Leaves out those elements of an update that point against the gradient, as they come from momentum.
+    /// Cautious updates: zeroes the elements of an update whose sign disagrees with that of the gradient.
     ///
     /// ```text
     /// u <- u where u g > 0, else 0
     /// ```
     ///
-    /// K. Liang et al., arXiv:2411.16085, without the rescaling by the share of elements that are left, which would need a
-    /// second pass. Around decoupled decay of the optimizer itself the decay is part of the update.
+    /// K. Liang et al., arXiv:2411.16085, without the rescaling by the fraction of elements that remain, which would need a
+    /// second pass. The decoupled weight decay of an algorithm is part of its update.
     Cautious {}
 }
 
@@ -197,10 +199,11 @@ impl Cautious {
     }
 }
 impl Copy for Cautious {}
-elementwise!(Cautious, Cautious, self, Ok(()),);
+elementwise!("cautious" Cautious, Cautious, self, Ok(()),);
 
 wrap_config! {
-    /// Takes the mean of a gradient over some axes away from it, in arrays of two axes and more. The gradient is copied for it.
+    /// Gradient centralization: subtracts the mean of a gradient over all axes but one, in arrays of two axes or more. The
+    /// gradient is copied for it.
     ///
     /// ```text
     /// g <- g - mean of g over all axes but `keep_axis`
@@ -215,12 +218,9 @@ wrap_config! {
 }
 
 impl Wrap for Centralize {
+    const NAME: &'static str = "centralize";
     type Kernel<A: Element, K: Kernel<A>> = K;
     const DIRECTED: bool = true;
-
-    fn validate(&self) -> Result<(), Error> {
-        Ok(())
-    }
 
     #[inline(always)]
     fn around<A: Element, K: Kernel<A>>(&self, _now: &Now, _lr: f64, kernel: K) -> K {
@@ -239,7 +239,7 @@ impl Wrap for Centralize {
 }
 
 wrap_config! {
-    /// Adds normal noise to gradients that fades with time: helps out of saddles and flat places.
+    /// Adds Gaussian noise with decaying variance to gradients.
     ///
     /// ```text
     /// g <- g + sqrt(eta / (1 + t)^gamma) N(0, 1)              t = 1, 2, ...
@@ -249,16 +249,17 @@ wrap_config! {
     /// is the same for any memory layout and number of threads, and after a resumed run. The gradient is copied for it.
     /// `optax.add_noise`. Source: A. Neelakantan et al., arXiv:1511.06807.
     Noise {
-        /// Variance at first, >= 0.
+        /// Initial variance, >= 0.
         eta: f64 = 0.01,
-        /// Power of its decay, >= 0.
+        /// Exponent of the decay of the variance, >= 0.
         gamma: f64 = 0.55,
-        /// Where the noise begins.
+        /// Seed of the noise.
         seed: u64 = 0,
     }
 }
 
 impl Wrap for Noise {
+    const NAME: &'static str = "noise";
     type Kernel<A: Element, K: Kernel<A>> = K;
     const DIRECTED: bool = true;
 

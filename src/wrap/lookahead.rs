@@ -1,24 +1,25 @@
 use super::{Wrap, wrap_config};
 use crate::{
-    Error, Now,
-    error::check,
-    kernel::{Either, Element, Kernel, Pass, Wrapper},
+    algorithm::Now,
+    array::Element,
+    error::{Error, check},
+    kernel::{Either, Kernel, Pass, Wrapper},
 };
 
 wrap_config! {
-    /// The optimizer runs ahead, and every so many steps the parameters go back to a point on the way from where the last such
-    /// stretch began: steadier, at the cost of one array that is touched only then.
+    /// Lookahead: every `sync_period` steps the slow parameters move towards the fast ones, which continue from there. The one state
+    /// array is touched only in these steps.
     ///
     /// ```text
     /// after every sync_period steps:  slow <- slow + slow_step_size (p - slow),  p <- slow      slow = p at first
     /// ```
     ///
-    /// The state of the inner optimizer stays as it is (optax and pytorch_optimizer's default).
+    /// The state of the inner algorithm stays as it is, which is the default of optax and pytorch_optimizer.
     /// Source: M. Zhang et al., arXiv:1907.08610. State: `slow`.
     Lookahead {
-        /// Steps of a stretch, >= 1.
+        /// Fast steps between synchronizations, >= 1.
         sync_period: u64 = 5,
-        /// Part of the way that is kept, in [0, 1].
+        /// Step size of the slow parameters, in [0, 1].
         slow_step_size: f64 = 0.5,
     }
 }
@@ -27,8 +28,8 @@ wrap_config! {
 #[derive(Clone, Copy, Debug)]
 pub struct Synchronize<A> {
     back: A,
-    /// Whether this step ends a stretch.
-    pub(super) on: bool,
+    /// Whether this step synchronizes.
+    pub(crate) on: bool,
 }
 
 impl<A: Element> Wrapper<A> for Synchronize<A> {
@@ -48,12 +49,13 @@ impl<A: Element> Wrapper<A> for Synchronize<A> {
 }
 
 impl Lookahead {
-    pub(super) fn wrapper<A: Element>(&self, now: &Now) -> Synchronize<A> {
+    pub(crate) fn wrapper<A: Element>(&self, now: &Now) -> Synchronize<A> {
         Synchronize { back: A::of(1.0 - self.slow_step_size), on: now.t.is_multiple_of(self.sync_period.max(1)) }
     }
 }
 
 impl Wrap for Lookahead {
+    const NAME: &'static str = "lookahead";
     type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Synchronize<A>>, K::With<Pass>>;
 
     fn validate(&self) -> Result<(), Error> {

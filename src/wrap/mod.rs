@@ -1,61 +1,62 @@
-//! What goes around any optimizer: clipping, decay, averages of the parameters, lookahead, constraints, noise, ...
+//! Wrappers around any algorithm: clipping, weight decay, averages of the parameters, lookahead, constraints, noise, ...
 //!
-//! A [`Wrap`] is put around the hyper-parameters of an optimizer by [`Compose`]; the result is the hyper-parameters of an
-//! optimizer again, so wrappers nest, and groups have their own. What works on one element at a time becomes part of the one
-//! sweep over memory; nothing is computed twice and no copy of a gradient is made:
+//! [`Compose`] puts a [`Wrap`] around an algorithm; the result is an algorithm again, so wrappers nest, and the algorithm of each
+//! group has its own. Element-wise wrappers become part of the one pass over memory:
 //!
 //! ```
 //! use ndarray::array;
-//! use ndarray_optim::{AdamWConfig, Compose, Fused, Optimizer};
+//! use ndarray_optim::{AdamW, Compose, Optimizer};
 //!
-//! let config = AdamWConfig { lr: 1e-2, ..Default::default() }.clip_by_global_norm(1.0).ema(0.999);
-//! let mut optimizer = Fused::with(config);
+//! let mut optimizer = Optimizer::new(AdamW::new(1e-2).clip_by_global_norm(1.0).ema(0.999));
 //! let mut theta = array![1.0, -2.0];
 //! optimizer.update(&mut theta, &array![30.0, -40.0])?;
 //! assert_eq!(optimizer.grad_norm(), Some(50.0));
-//! let average = optimizer.evaluation("variable", theta.view().into_dyn()); // what to use the model with
+//! let average = optimizer.evaluation("variable", theta.view().into_dyn());
 //! assert_eq!(average, theta.into_dyn()); // after one step the average is the parameter
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
 //!
-//! Gradients pass the wrappers from the last one that was added to the first; norms for clipping are those of the gradients as
-//! they were lent. New parameters pass them in the other direction.
+//! Gradients pass the wrappers from the outermost to the innermost, updates and new parameters in the other direction. Norms for
+//! clipping are those of the gradients as they were lent. To clip the gradients of all groups by their global norm, set the
+//! field `clip` of the [`Optimizer`](crate::Optimizer).
 //!
-//! A run described by a file says the same with [`OptimizerConfig::Composed`]: see
-//! [`AnyWrap`].
+//! In a file the same is an [`AnyAlgorithm::Composed`](crate::AnyAlgorithm::Composed) of [`AnyWrap`](crate::AnyWrap)s.
 
-mod accumulate;
 mod average;
 mod clip;
-mod composed;
-mod evaluating;
 mod gradient;
 mod lookahead;
 mod project;
-mod sam;
 mod watch;
 
-pub use accumulate::Accumulate;
 pub use average::{Averaged, Ema, Swa};
-pub use clip::{AdaptiveClip, Clamp, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm, ClipByValue, Clipping, Norm};
-pub use composed::{AnyWrap, Composed, Paged};
-pub use evaluating::Evaluating;
+pub(crate) use clip::one;
+pub use clip::{AdaptiveClip, Clamp, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm, ClipByValue};
 pub use gradient::{
     Cautious, Centralize, Decay, Filter, Grokfast, Noise, Scale, ScaleGradient, SignOfGradient, Signs, WeightDecay,
 };
 pub use lookahead::{Lookahead, Synchronize};
 pub use project::{Bound, Bounds, L1, Shrink, l2_ball, non_negative, simplex};
-pub use sam::{Ascended, Sam};
-pub use watch::{Watch, Watching};
+pub use watch::Watch;
+
+pub use crate::{algorithm::Clipping, kernel::reduce::Norm};
 
 use crate::{
-    Config, Error, Factor, Fields, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Whole,
-    kernel::{Element, Kernel, MAX_TERMS},
+    algorithm::{Algorithm, Factor, Fields, HyperParameters, Lane, Now, Part, Scalars, Whole},
+    array::Element,
+    error::Error,
+    kernel::{Arrays, Kernel, MAX_TERMS},
 };
-use std::fmt;
+use std::{
+    any::{Any, TypeId},
+    fmt,
+};
 
-/// Hyper-parameters of something that goes around an optimizer.
-pub trait Wrap: Fields + Clone + PartialEq + Default + fmt::Debug + Send + Sync + 'static {
+/// A wrapper with its hyper-parameters.
+pub trait Wrap: Fields + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
+    /// The name of the wrapper, in messages and files.
+    const NAME: &'static str;
+
     /// The kernel `K` with this around it.
     type Kernel<A: Element, K: Kernel<A>>: Kernel<A>;
 
@@ -64,7 +65,9 @@ pub trait Wrap: Fields + Clone + PartialEq + Default + fmt::Debug + Send + Sync 
     /// # Errors
     ///
     /// [`Error::HyperParameter`].
-    fn validate(&self) -> Result<(), Error>;
+    fn validate(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Puts the wrapper of this step around a kernel whose learning rate is `lr`.
     fn around<A: Element, K: Kernel<A>>(&self, now: &Now, lr: f64, kernel: K) -> Self::Kernel<A, K>;
@@ -80,33 +83,35 @@ pub trait Wrap: Fields + Clone + PartialEq + Default + fmt::Debug + Send + Sync 
     /// Whether [`Wrap::direct`] does something.
     const DIRECTED: bool = false;
 
-    /// Changes the gradient of an array as a whole, before the optimizer sees it.
+    /// Changes the gradient of an array as a whole, before the algorithm sees it.
     fn direct<A: Element>(&self, _now: &Now, _whole: &mut Whole<'_, A>) {}
 
-    /// As [`Config::evaluate`], from the point that the inner optimizer evaluates at.
+    /// As [`Algorithm::evaluate`], from the point that the inner algorithm evaluates at.
     fn evaluate<A: Element>(&self, p: A, _state: &Lane<'_, A>) -> A {
         p
     }
 }
 
-/// The hyper-parameters of an optimizer with a wrapper around it.
+/// An algorithm with a wrapper around it.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub struct Wrapped<C, W> {
-    /// Those of the optimizer.
+    /// The algorithm.
     pub inner: C,
-    /// Those of the wrapper.
+    /// The wrapper.
     pub wrap: W,
 }
 
-/// Those of the optimizer first.
-impl<C: Config, W: Wrap> Fields for Wrapped<C, W> {
+/// Those of the algorithm first.
+impl<C: Algorithm, W: Wrap> Fields for Wrapped<C, W> {
     fn field_mut(&mut self, name: &str) -> Option<&mut f64> {
         self.inner.field_mut(name).or_else(|| self.wrap.field_mut(name))
     }
 }
 
-impl<C: Config, W: Wrap> HyperParameters for Wrapped<C, W> {
+impl<C: Algorithm, W: Wrap> HyperParameters for Wrapped<C, W> {
+    const NAME: &'static str = C::NAME;
+
     fn lr(&self) -> f64 {
         self.inner.lr()
     }
@@ -115,10 +120,11 @@ impl<C: Config, W: Wrap> HyperParameters for Wrapped<C, W> {
     }
 }
 
-impl<C: Config, W: Wrap> Config for Wrapped<C, W> {
+impl<C: Algorithm, W: Wrap> Algorithm for Wrapped<C, W> {
     type Kernel<A: Element> = W::Kernel<A, C::Kernel<A>>;
     const GLOBAL: bool = C::GLOBAL;
     const LOSS: bool = C::LOSS;
+    const CURVATURE: bool = C::CURVATURE;
 
     fn validate(&self) -> Result<(), Error> {
         self.inner.validate()?;
@@ -173,52 +179,60 @@ impl<C: Config, W: Wrap> Config for Wrapped<C, W> {
         self.wrap.around(now, self.inner.lr(), self.inner.kernel(now))
     }
 
-    fn describe(&self) -> Option<OptimizerConfig> {
-        let inner = self.inner.describe()?;
-        let (base, mut wrap) = inner.flatten();
-        wrap.push(AnyWrap::of(&self.wrap)?);
-        Some(OptimizerConfig::composed(base, wrap))
+    fn estimate<A: Element>(&self, estimate: &[A], state: Arrays<'_, A>) {
+        self.inner.estimate(estimate, state);
     }
 
-    fn restore(&self, config: &OptimizerConfig) -> Option<Self> {
-        let (base, mut all) = config.flatten();
-        let wrap = all.pop()?.downcast::<W>()?.clone();
-        Some(Wrapped { inner: self.inner.restore(&OptimizerConfig::composed(base, all))?, wrap })
+    fn parts(&self) -> Vec<Part<'_>> {
+        let mut parts = self.inner.parts();
+        parts.push(Part { name: W::NAME, value: &self.wrap });
+        parts
     }
 
-    fn adopt(&self, config: &OptimizerConfig) -> Option<Self> {
-        Some(Wrapped { inner: self.inner.adopt(config)?, wrap: self.wrap.clone() })
+    fn rebuild(&self, parts: &[Part<'_>]) -> Option<Self> {
+        let (wrap, inner) = parts.split_last()?;
+        Some(Wrapped { wrap: wrap.value.downcast_ref::<W>()?.clone(), inner: self.inner.rebuild(inner)? })
+    }
+
+    fn part_mut(&mut self, of: TypeId) -> Option<&mut dyn Any> {
+        if of == TypeId::of::<Self>() {
+            Some(self)
+        } else if of == TypeId::of::<W>() {
+            Some(&mut self.wrap)
+        } else {
+            self.inner.part_mut(of)
+        }
     }
 }
 
-/// Puts wrappers around the hyper-parameters of an optimizer.
-pub trait Compose: Config {
-    /// Any wrapper, also one of your own.
+/// Puts wrappers around an algorithm.
+pub trait Compose: Algorithm {
+    /// Any wrapper, also one defined outside of the crate.
     fn wrap<W: Wrap>(self, wrap: W) -> Wrapped<Self, W> {
         Wrapped { inner: self, wrap }
     }
 
-    /// Keeps the 2-norm of the gradients of all parameters together at `max_norm` or below: see [`ClipByGlobalNorm`].
+    /// Clips gradients by their global 2-norm: see [`ClipByGlobalNorm`].
     fn clip_by_global_norm(self, max_norm: f64) -> Wrapped<Self, ClipByGlobalNorm> {
         self.wrap(ClipByGlobalNorm { max_norm, ..Default::default() })
     }
 
-    /// Keeps each element of a gradient within `max_value` of 0: see [`ClipByValue`].
+    /// Clips gradients element-wise to +-`max_value`: see [`ClipByValue`].
     fn clip_by_value(self, max_value: f64) -> Wrapped<Self, ClipByValue> {
         self.wrap(ClipByValue { max_value })
     }
 
-    /// Keeps an exponential average of the parameters: see [`Ema`].
+    /// Keeps an exponential moving average of the parameters: see [`Ema`].
     fn ema(self, decay: f64) -> Wrapped<Self, Ema> {
         self.wrap(Ema { decay })
     }
 
-    /// Every `sync_period` steps goes back a part of the way: see [`Lookahead`].
+    /// Synchronizes with slow parameters every `sync_period` steps: see [`Lookahead`].
     fn lookahead(self, sync_period: u64, slow_step_size: f64) -> Wrapped<Self, Lookahead> {
         self.wrap(Lookahead { sync_period, slow_step_size })
     }
 
-    /// Decoupled weight decay, for optimizers that have none: see [`WeightDecay`].
+    /// Decoupled weight decay, for algorithms that have none: see [`WeightDecay`].
     fn decoupled_weight_decay(self, weight_decay: f64) -> Wrapped<Self, WeightDecay> {
         self.wrap(WeightDecay { weight_decay, decoupled: true })
     }
@@ -228,13 +242,13 @@ pub trait Compose: Config {
         self.wrap(Watch {})
     }
 
-    /// Keeps every element of the parameters between two bounds: see [`Bounds`].
+    /// Keeps the parameters between two bounds, element-wise: see [`Bounds`].
     fn bounds(self, lower: f64, upper: f64) -> Wrapped<Self, Bounds> {
         self.wrap(Bounds { lower: Some(lower), upper: Some(upper) })
     }
 }
 
-impl<C: Config> Compose for C {}
+impl<C: Algorithm> Compose for C {}
 
 /// A struct of a wrapper's hyper-parameters with their defaults.
 macro_rules! wrap_config {
@@ -256,7 +270,7 @@ macro_rules! wrap_config {
             }
         }
 
-        crate::fields::fields!($name, $($field)*);
+        crate::algorithm::fields!($name, $($field)*);
     };
 }
 use wrap_config;

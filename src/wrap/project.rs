@@ -1,14 +1,15 @@
-//! Parameters that have to stay in a set.
+//! Constraints on parameters.
 use super::{Wrap, wrap_config};
 use crate::{
-    Error, Now,
-    error::check,
-    kernel::{Element, Kernel, Wrapper},
+    algorithm::Now,
+    array::Element,
+    error::{Error, check},
+    kernel::{Kernel, Wrapper},
 };
 use ndarray::{ArrayRef, Dimension};
 
 wrap_config! {
-    /// Keeps every element of a parameter between two bounds: each step ends with the projection onto the box.
+    /// Box constraints: each step ends with the projection of the parameters onto [lower, upper].
     ///
     /// ```text
     /// p <- min(max(p, lower), upper)
@@ -38,13 +39,14 @@ impl<A: Element> Wrapper<A> for Bound<A> {
 }
 
 impl Bounds {
-    pub(super) fn wrapper<A: Element>(&self, _lr: f64) -> Bound<A> {
+    pub(crate) fn wrapper<A: Element>(&self, _lr: f64) -> Bound<A> {
         let bound = |bound: Option<f64>, none| A::of(bound.unwrap_or(none));
         Bound { lower: bound(self.lower, f64::NEG_INFINITY), upper: bound(self.upper, f64::INFINITY) }
     }
 }
 
 impl Wrap for Bounds {
+    const NAME: &'static str = "bounds";
     type Kernel<A: Element, K: Kernel<A>> = K::With<Bound<A>>;
 
     fn validate(&self) -> Result<(), Error> {
@@ -59,14 +61,14 @@ impl Wrap for Bounds {
 }
 
 wrap_config! {
-    /// An L1 penalty by its proximal step, which makes exact zeros (a subgradient does not): around [`Sgd`](crate::Sgd) this
-    /// is the iterative soft-thresholding algorithm.
+    /// An L1 penalty by its proximal operator, which gives exact zeros: around [`Sgd`](crate::Sgd) this is the iterative
+    /// soft-thresholding algorithm.
     ///
     /// ```text
     /// p <- sign(p) max(|p| - lr lambda, 0)
     /// ```
     ///
-    /// Around optimizers that scale each coordinate the threshold is lr lambda all the same.
+    /// Around algorithms with element-wise step sizes the threshold is lr lambda too.
     L1 {
         /// Weight of the penalty, >= 0.
         lambda: f64 = 1e-3,
@@ -89,12 +91,13 @@ impl<A: Element> Wrapper<A> for Shrink<A> {
 }
 
 impl L1 {
-    pub(super) fn wrapper<A: Element>(&self, lr: f64) -> Shrink<A> {
+    pub(crate) fn wrapper<A: Element>(&self, lr: f64) -> Shrink<A> {
         Shrink { threshold: A::of(lr * self.lambda) }
     }
 }
 
 impl Wrap for L1 {
+    const NAME: &'static str = "l1";
     type Kernel<A: Element, K: Kernel<A>> = K::With<Shrink<A>>;
 
     fn validate(&self) -> Result<(), Error> {

@@ -1,24 +1,26 @@
 //! What goes around whole steps: accumulation, SAM, evaluation, limits, frozen groups and schedules at work.
+use crate::common::numbers;
 use ndarray::{Array1, Array2, array};
 use ndarray_optim::{
-    AdamConfig, AdamW, AdamWConfig, Compose, ComposedConfig, Error, Fused, Limits, Momentum, NonFinite, Optimizer,
-    OptimizerConfig, Outcome, ParamGroup, Params, Sgd, SgdConfig,
+    Adafactor, Adam, AdamW, AnyAlgorithm, AnyWrap, Compose, Error, Evaluating, Group, Lamb, Limits, Momentum, NonFinite,
+    Optimizer, Outcome, Parallel, Params, PolyakSgd, Sam, Sgd,
     schedule::{CosineDecay, Driven, Linear, Schedule, Schedules},
-    wrap::{Accumulate, ClipByGlobalNorm, Evaluating, Sam},
+    wrap::{ClipByGlobalNorm, ClipByValue, Ema, Watch},
 };
 
-fn number(i: usize) -> f32 {
-    ((i * 7919) % 1009) as f32 / 500.0 - 1.0
+/// A matrix of numbers.
+fn matrix(shape: (usize, usize), seed: u64) -> Array2<f32> {
+    numbers(&[shape.0, shape.1], seed).into_dimensionality().unwrap()
 }
 
 #[test]
 fn equal_gradients_accumulate_to_one_step_exactly() {
-    let start = Array2::from_shape_fn((30, 20), |(i, j)| number(i * 20 + j));
-    let grad = Array2::from_shape_fn((30, 20), |(i, j)| number(7 * i + j) * 0.3);
+    let (start, grad) = (matrix((30, 20), 1), 0.3 * matrix((30, 20), 2));
     for every in [1, 3, 4, 7] {
         let (mut a, mut b) = (start.clone(), start.clone());
-        let mut plain = AdamW::<f32>::new(0.01);
-        let mut accumulate = Accumulate::new(AdamW::<f32>::new(0.01), every);
+        let mut plain = Optimizer::new(AdamW::new(0.01));
+        let mut accumulate = plain.clone();
+        accumulate.set_accumulation(every);
         for step in 0..3 {
             plain.update(&mut a, &grad).unwrap();
             for call in 1..=every {
@@ -28,7 +30,7 @@ fn equal_gradients_accumulate_to_one_step_exactly() {
                 let expected = if call == every { Outcome::Applied } else { Outcome::Accumulated };
                 assert_eq!(outcome, expected);
                 assert!(call == every || b == before);
-                assert_eq!(accumulate.accumulated(), call % every);
+                assert_eq!(accumulate.accumulation(), (call % every, every));
             }
             assert_eq!(a, b, "{every} calls, step {step}");
         }
@@ -38,7 +40,8 @@ fn equal_gradients_accumulate_to_one_step_exactly() {
 
 #[test]
 fn accumulation_is_the_step_of_the_mean_gradient_and_loss() {
-    let mut sgd = Accumulate::new(Sgd::new(1.0), 3);
+    let mut sgd = Optimizer::new(Sgd::new(1.0));
+    sgd.set_accumulation(3);
     let (mut p, mut q) = (array![0.0], array![0.0]);
     for (i, g) in [1.0, 2.0, 6.0].into_iter().enumerate() {
         let (gp, gq) = (array![g], array![g]);
@@ -49,8 +52,8 @@ fn accumulation_is_the_step_of_the_mean_gradient_and_loss() {
         sgd.step(params).unwrap();
     }
     assert_eq!((p[0], q[0]), (-3.0, -1.5));
-    let config = ndarray_optim::PolyakSgdConfig { max_lr: 100.0, ..Default::default() };
-    let mut polyak = Accumulate::new(Fused::with(config), 2);
+    let mut polyak = Optimizer::new(PolyakSgd { max_lr: 100.0, ..Default::default() });
+    polyak.set_accumulation(2);
     let mut p = array![2.0];
     polyak.update_with_loss(&mut p, &array![1.0], 3.0).unwrap();
     polyak.update_with_loss(&mut p, &array![1.0], 5.0).unwrap();
@@ -59,8 +62,9 @@ fn accumulation_is_the_step_of_the_mean_gradient_and_loss() {
 
 #[test]
 fn a_refused_round_can_be_tried_again() {
-    let mut adam = Accumulate::new(Fused::<AdamConfig, f64>::new(0.1), 2);
-    adam.set_non_finite(NonFinite::Error);
+    let mut adam = Optimizer::new(Adam::new(0.1));
+    adam.set_accumulation(2);
+    adam.non_finite = NonFinite::Error;
     let (mut p, mut plain) = (array![1.0, 2.0], array![1.0, 2.0]);
     adam.update(&mut p, &array![1.0, 1.0]).unwrap();
     assert!(matches!(adam.update(&mut p, &array![f64::NAN, 1.0]), Err(Error::NonFiniteGradient { .. })));
@@ -70,13 +74,13 @@ fn a_refused_round_can_be_tried_again() {
     let mut params = Params::new();
     params.add("other", &mut other, &[1.0]).unwrap();
     assert_eq!(adam.step(params), Err(Error::MissingParameter { name: "variable".into() }));
-    assert_eq!((adam.accumulated(), &p), (1, &plain));
+    assert_eq!((adam.accumulation(), &p), ((1, 2), &plain));
     adam.update(&mut p, &array![3.0, 5.0]).unwrap();
-    Fused::<AdamConfig, f64>::new(0.1).update(&mut plain, &array![2.0, 3.0]).unwrap();
+    Optimizer::new(Adam::new(0.1)).update(&mut plain, &array![2.0, 3.0]).unwrap();
     assert_eq!(p, plain);
     adam.update(&mut p, &array![1.0, 1.0]).unwrap();
-    adam.reset();
-    assert_eq!(adam.accumulated(), 0);
+    adam.reset_accumulation();
+    assert_eq!(adam.accumulation(), (0, 2));
 }
 
 /// f = a p^2 / 2 for each coordinate.
@@ -88,16 +92,16 @@ fn gradient(a: &Array1<f64>, p: &Array1<f64>) -> Array1<f64> {
 fn sam_is_its_formula_and_brings_parameters_back_bit_for_bit() {
     let a = array![1.0, 3.0, 0.5];
     for adaptive in [false, true] {
-        let mut sam = Sam::new(Momentum::new(0.1), 0.2);
-        sam.adaptive = adaptive;
-        let mut reference = Momentum::new(0.1);
+        let sam = Sam { rho: 0.2, adaptive };
+        let mut momentum = Optimizer::new(Momentum::new(0.1));
+        let mut reference = momentum.clone();
         let (mut p, mut q) = (array![1.0, -2.0, 0.3], array![1.0, -2.0, 0.3]);
         for _ in 0..5 {
             let g = gradient(&a, &p);
             let before = p.clone();
             let mut params = Params::new();
             params.add("p", &mut p, &g).unwrap();
-            let ascended = sam.ascend(params).unwrap();
+            let ascended = sam.ascend(&mut momentum, params).unwrap();
             let t = if adaptive { q.mapv(|q: f64| q * q) } else { Array1::ones(3) };
             let norm = (&t * &g * &g).sum().sqrt();
             let there = &q + &(0.2 / norm * &t * &g);
@@ -114,31 +118,31 @@ fn sam_is_its_formula_and_brings_parameters_back_bit_for_bit() {
         let (before, g) = (p.clone(), gradient(&a, &p));
         let mut params = Params::new();
         params.add("p", &mut p, &g).unwrap();
-        let ascended = sam.ascend(params).unwrap();
+        let ascended = sam.ascend(&mut momentum, params).unwrap();
         let mut params = Params::new();
         params.add("p", &mut p, &g).unwrap();
         ascended.cancel(params).unwrap();
         assert_eq!(p, before);
     }
-    let mut sam = Sam::new(Sgd::new(0.1), f64::NAN);
+    let (mut sam, mut sgd) = (Sam::new(f64::NAN), Optimizer::new(Sgd::new(0.1)));
     let mut p = array![1.0];
-    let ascend = |sam: &mut Sam<Sgd<f64>>, p: &mut Array1<f64>, g: f64| {
+    let mut ascend = |sam: &Sam, p: &mut Array1<f64>, g: f64| {
         let grad = array![g];
         let mut params = Params::new();
         params.add("p", p, &grad).unwrap();
-        sam.ascend(params).map(|_| ())
+        sam.ascend(&mut sgd, params).map(|_| ())
     };
-    assert!(matches!(ascend(&mut sam, &mut p, 1.0), Err(Error::HyperParameter { field: "rho", .. })));
+    assert!(matches!(ascend(&sam, &mut p, 1.0), Err(Error::HyperParameter { field: "rho", .. })));
     sam.rho = 0.1;
-    assert!(matches!(ascend(&mut sam, &mut p, f64::INFINITY), Err(Error::NonFiniteGradient { .. })));
+    assert!(matches!(ascend(&sam, &mut p, f64::INFINITY), Err(Error::NonFiniteGradient { .. })));
     assert_eq!(p, array![1.0]);
-    ascend(&mut sam, &mut p, 0.0).unwrap();
+    ascend(&sam, &mut p, 0.0).unwrap();
     assert_eq!(p, array![1.0]);
 }
 
 #[test]
 fn evaluation_and_training_points_cannot_be_mixed_up() {
-    let mut optimizer = Fused::with(SgdConfig { lr: 0.1, ..Default::default() }.ema(0.5));
+    let mut optimizer = Optimizer::new(Sgd { lr: 0.1, ..Default::default() }.ema(0.5));
     let (mut w, mut b) = (array![[1.0, 2.0], [3.0, 4.0]], array![1.0]);
     for _ in 0..3 {
         let (gw, gb) = (w.clone(), b.clone());
@@ -159,7 +163,7 @@ fn evaluation_and_training_points_cannot_be_mixed_up() {
 
 #[test]
 fn exploding_gradients_are_skipped_or_refused_up_to_a_limit() {
-    let mut adam = Fused::<AdamConfig, f64>::new(0.1);
+    let mut adam = Optimizer::new(Adam::new(0.1));
     adam.non_finite = NonFinite::Skip;
     adam.limits = Limits { norm: Some(5.0), skipped: Some(2) };
     let mut p = array![1.0, 1.0];
@@ -180,11 +184,12 @@ fn exploding_gradients_are_skipped_or_refused_up_to_a_limit() {
 
 #[test]
 fn frozen_groups_stay_as_they_are_and_do_not_count_in_norms() {
-    let config = SgdConfig { lr: 1.0, momentum: 0.9, ..Default::default() };
-    let mut sgd = Fused::with(config.wrap(ClipByGlobalNorm { max_norm: 1e9, ..Default::default() }));
-    sgd.add_group(ParamGroup::new("backbone", ["w"], config)).unwrap();
+    let config = Sgd { lr: 1.0, momentum: 0.9, ..Default::default() };
+    let mut sgd = Optimizer::new(config);
+    sgd.clip = Some(ClipByGlobalNorm { max_norm: 1e9, ..Default::default() });
+    sgd.add_group(Group::new("backbone", ["w"], config)).unwrap();
     let (mut w, mut b) = (array![1.0], array![1.0]);
-    let mut step = |sgd: &mut Fused<_, f64>| {
+    let mut step = |sgd: &mut Optimizer<f64>| {
         let mut params = Params::new();
         params.add("w", &mut w, &[3.0]).unwrap().add("b", &mut b, &[4.0]).unwrap();
         sgd.step(params).unwrap();
@@ -208,27 +213,25 @@ fn schedules_drive_any_number_of_any_group_and_resume_anywhere() {
         .drive("betas[1]", 0.99)
         .drive("decay", Linear { start_factor: 0.5, total_steps: 100, ..Linear::new(0.9) })
         .drive_group("slow", "lr", Schedule::from(0.5).times(warm.clone()));
-    let config: OptimizerConfig = OptimizerConfig::Composed(ComposedConfig {
-        inner: Box::new(AdamWConfig::default().into()),
-        wrap: vec![ndarray_optim::wrap::Ema::default().into()],
-    });
+    let config = AnyAlgorithm::from(AdamW::default()).in_wrappers([Ema::default().into()]);
     let build = || {
-        let mut optimizer = config.build::<f64>();
-        optimizer.add_group(ParamGroup::new("slow", ["w"], AdamWConfig::default())).unwrap();
+        let mut optimizer = Optimizer::<f64>::new(config.clone());
+        optimizer.add_group(Group::new("slow", ["w"], AdamW::default())).unwrap();
         optimizer
     };
     let mut optimizer = build();
     for step in 0..120 {
-        schedules.apply(&mut *optimizer, step).unwrap();
+        schedules.apply(&mut optimizer, step).unwrap();
         let at = warm.clone().then(10, CosineDecay::new(0.1, 90)).value(step);
         assert_eq!(optimizer.lr(), at);
         assert_eq!(optimizer.group_lr("slow").unwrap(), 0.5 * warm.value(step));
         assert_eq!(*optimizer.field_mut(Some("slow"), "betas[1]").unwrap(), 0.99);
         assert_eq!(*optimizer.field_mut(None, "betas[0]").unwrap(), 0.9);
+        assert!(matches!(optimizer.field_mut(Some("slow"), "decay"), Err(Error::UnknownField { .. })));
         let decay = optimizer.field_mut(None, "decay").unwrap();
         assert!((*decay - 0.9 * (0.5 + 0.5 * (step.min(100) as f64) / 100.0)).abs() < 1e-15);
         let mut resumed = build();
-        schedules.apply(&mut *resumed, step).unwrap();
+        schedules.apply(&mut resumed, step).unwrap();
         assert_eq!(resumed.lr().to_bits(), optimizer.lr().to_bits());
     }
     // As a file.
@@ -238,9 +241,9 @@ fn schedules_drive_any_number_of_any_group_and_resume_anywhere() {
     assert_eq!(driven.group, None);
     // What is not there is an error and nothing has changed.
     let before = optimizer.lr();
-    let error = Schedules::new().drive("lr", 7.0).drive("momentum", 0.5).apply(&mut *optimizer, 0).unwrap_err();
+    let error = Schedules::new().drive("lr", 7.0).drive("momentum", 0.5).apply(&mut optimizer, 0).unwrap_err();
     assert!(matches!(&error, Error::UnknownField { field, .. } if field == "momentum"), "{error}");
-    let group = Schedules::new().drive("lr", 7.0).drive_group("fast", "lr", 0.5).apply(&mut *optimizer, 0);
+    let group = Schedules::new().drive("lr", 7.0).drive_group("fast", "lr", 0.5).apply(&mut optimizer, 0);
     assert!(matches!(group, Err(Error::UnknownGroup { .. })));
     for wrong in ["betas", "betas[2]", "betas[", "amsgrad", "lr[0]", ""] {
         assert!(optimizer.field_mut(None, wrong).is_err(), "{wrong}");
@@ -250,8 +253,8 @@ fn schedules_drive_any_number_of_any_group_and_resume_anywhere() {
 
 #[test]
 fn every_optimizer_gives_its_learning_rate_by_name() {
-    for config in OptimizerConfig::all() {
-        let mut optimizer = config.build::<f32>();
+    for config in AnyAlgorithm::all() {
+        let mut optimizer = Optimizer::<f32>::new(config.clone());
         let lr = optimizer.lr();
         let named = ["lr", "max_lr"].into_iter().find_map(|name| optimizer.field_mut(None, name).ok().copied());
         assert_eq!(named, Some(lr), "{}", config.name());
@@ -259,24 +262,23 @@ fn every_optimizer_gives_its_learning_rate_by_name() {
 }
 
 /// Norms of gradients, updates and parameters of the last step, by plain sums.
-fn watched(mut optimizer: Box<dyn Optimizer<f32>>, plain: Box<dyn Optimizer<f32>>, shape: (usize, usize), what: &str) {
-    let mut plain = plain;
-    optimizer.add_group(ParamGroup::new("late", ["b"], config_of(what))).unwrap();
-    plain.add_group(ParamGroup::new("late", ["b"], config_of(what))).unwrap();
-    let start = Array2::from_shape_fn(shape, |(i, j)| number(i * 31 + j));
+fn watched(mut optimizer: Optimizer<f32>, mut plain: Optimizer<f32>, shape: (usize, usize), what: &str) {
+    optimizer.add_group(Group::new("late", ["b"], config_of(what))).unwrap();
+    plain.add_group(Group::new("late", ["b"], config_of(what))).unwrap();
+    let start = matrix(shape, 100);
     let (mut w, mut b) = (start.clone(), start.t().to_owned());
     let (mut w2, mut b2) = (w.clone(), b.clone());
     for t in 0..4 {
-        let gw = Array2::from_shape_fn(shape, |(i, j)| number(i * 17 + j + 1000 * t) * 0.1);
+        let gw = 0.1 * matrix(shape, t);
         let gb = gw.t().mapv(|g| 2.0 * g);
         let (before_w, before_b) = (w.clone(), b.clone());
-        let lend = |w: &mut Array2<f32>, b: &mut Array2<f32>, optimizer: &mut dyn Optimizer<f32>| {
+        let lend = |w: &mut Array2<f32>, b: &mut Array2<f32>, optimizer: &mut Optimizer<f32>| {
             let mut params = Params::new();
             params.add("w", w, &gw).unwrap().add("b", b.view_mut().reversed_axes(), gb.t()).unwrap();
             optimizer.step(params).unwrap();
         };
-        lend(&mut w, &mut b, &mut *optimizer);
-        lend(&mut w2, &mut b2, &mut *plain);
+        lend(&mut w, &mut b, &mut optimizer);
+        lend(&mut w2, &mut b2, &mut plain);
         assert_eq!((&w, &b), (&w2, &b2), "{what}: watching changed the step");
         let norm = |a: &Array2<f32>| a.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
         let report = optimizer.report();
@@ -306,45 +308,40 @@ fn watched(mut optimizer: Box<dyn Optimizer<f32>>, plain: Box<dyn Optimizer<f32>
     assert_eq!(optimizer.report()[0].non_finite, 2, "{what}");
 }
 
-fn config_of(what: &str) -> OptimizerConfig {
+fn config_of(what: &str) -> AnyAlgorithm {
     match what {
-        "adafactor" => ndarray_optim::AdafactorConfig::default().into(),
-        "lamb" => ndarray_optim::LambConfig::default().into(),
-        _ => AdamWConfig { weight_decay: 0.0, ..Default::default() }.into(),
+        "adafactor" => Adafactor::default().into(),
+        "lamb" => Lamb::default().into(),
+        _ => AdamW { weight_decay: 0.0, ..Default::default() }.into(),
     }
 }
 
 #[test]
 fn a_watched_step_tells_what_it_did_and_is_the_same_step() {
-    use ndarray_optim::{AdafactorConfig, LambConfig, Parallel, wrap::Watch};
     for shape in [(3, 5), (64, 64), (90, 130)] {
         for parallel in [Parallel::SERIAL, Parallel { min_work: 0, chunk: 500 }] {
-            let serial = |mut optimizer: Box<dyn Optimizer<f32>>| {
-                optimizer.set_parallel(parallel);
-                optimizer
+            let check = |mut optimizer: Optimizer<f32>, mut plain: Optimizer<f32>, what: &str| {
+                (optimizer.parallel, plain.parallel) = (parallel, parallel);
+                watched(optimizer, plain, shape, what);
             };
-            let adamw = AdamWConfig::default();
-            let typed = || Box::new(Fused::with(adamw.clip_by_value(0.05).ema(0.9).watch()));
-            let same = || Box::new(Fused::with(adamw.clip_by_value(0.05).ema(0.9)));
-            watched(serial(typed()), serial(same()), shape, "adamw by type");
-            let file = |wrap: Vec<ndarray_optim::wrap::AnyWrap>, what: &str| {
-                OptimizerConfig::Composed(ComposedConfig { inner: Box::new(config_of(what)), wrap }).build()
+            let by_itself = |plain: Optimizer<f32>, what: &str| {
+                let mut optimizer = plain.clone();
+                optimizer.watch = true;
+                check(optimizer, plain, what);
             };
+            let adamw = AdamW::default().clip_by_value(0.05).ema(0.9);
+            check(Optimizer::new(adamw.clone().watch()), Optimizer::new(adamw.clone()), "adamw by type");
+            by_itself(Optimizer::new(adamw), "adamw by type");
             for what in ["adamw", "lamb", "adafactor"] {
-                watched(serial(file(vec![Watch {}.into()], what)), serial(file(vec![], what)), shape, what);
+                let file = |wrap: Vec<AnyWrap>| Optimizer::new(config_of(what).in_wrappers(wrap));
+                check(file(vec![Watch {}.into()]), file(vec![]), what);
+                let chain = || vec![ClipByValue { max_value: 0.05 }.into(), Ema { decay: 0.9 }.into()];
+                check(file([chain(), vec![Watch {}.into()]].concat()), file(chain()), what);
+                by_itself(file(vec![]), what);
+                by_itself(file(chain()), what);
             }
-            watched(
-                serial(Box::new(Fused::with(LambConfig::default().watch()))),
-                serial(Box::new(Fused::with(LambConfig::default()))),
-                shape,
-                "lamb",
-            );
-            watched(
-                serial(Box::new(Fused::with(AdafactorConfig::default().watch()))),
-                serial(Box::new(Fused::with(AdafactorConfig::default()))),
-                shape,
-                "adafactor",
-            );
+            check(Optimizer::new(Lamb::default().watch()), Optimizer::new(Lamb::default()), "lamb");
+            check(Optimizer::new(Adafactor::default().watch()), Optimizer::new(Adafactor::default()), "adafactor");
         }
     }
 }

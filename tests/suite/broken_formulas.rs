@@ -4,7 +4,8 @@
 
 use crate::common::{Case, F64, cases, worst_error};
 use ndarray_optim::{
-    AdamConfig, AdamWConfig, Config, Error, Fields, Fused, HyperParameters, Now, OptimizerConfig,
+    Adam, AdamW, Algorithm, AnyAlgorithm, Error, HyperParameters, Momentum, Optimizer, RmsProp, Sgd,
+    algorithm::{Fields, Now},
     kernel::{Element, Rule},
 };
 
@@ -70,23 +71,23 @@ fn mutations(name: &str) -> &'static [Mutation] {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Broken {
-    config: OptimizerConfig,
+    config: AnyAlgorithm,
     how: Mutation,
 }
 
 impl Default for Broken {
     fn default() -> Self {
-        Broken { config: OptimizerConfig::all()[0].clone(), how: None }
+        Broken { config: AnyAlgorithm::all()[0].clone(), how: None }
     }
 }
 
 /// One step of one optimizer, with its mistake.
 #[derive(Clone, Copy)]
 enum Formula {
-    Sgd(ndarray_optim::SgdConfig),
-    Momentum(ndarray_optim::MomentumConfig),
-    RmsProp(ndarray_optim::RmsPropConfig),
-    Adam(AdamConfig, bool),
+    Sgd(Sgd),
+    Momentum(Momentum),
+    RmsProp(RmsProp),
+    Adam(Adam, bool),
 }
 
 #[derive(Clone, Copy)]
@@ -180,7 +181,7 @@ impl<A> Plain<A> {
     }
 }
 
-impl Config for Broken {
+impl Algorithm for Broken {
     type Kernel<A: Element> = Plain<A>;
     fn validate(&self) -> Result<(), Error> {
         self.config.validate()
@@ -188,14 +189,13 @@ impl Config for Broken {
 
     fn kernel<A: Element>(&self, now: &Now) -> Plain<A> {
         let formula = match &self.config {
-            OptimizerConfig::Sgd(c) => Formula::Sgd(*c),
-            OptimizerConfig::Momentum(c) => Formula::Momentum(*c),
-            OptimizerConfig::RmsProp(c) => Formula::RmsProp(*c),
-            OptimizerConfig::Adam(c) => Formula::Adam(*c, false),
-            OptimizerConfig::AdamW(c) => {
-                let AdamWConfig { lr, betas, eps, eps_uncorrected, weight_decay, amsgrad, amsgrad_corrected, maximize } = *c;
-                let same =
-                    AdamConfig { lr, betas, eps, eps_uncorrected, weight_decay, amsgrad, amsgrad_corrected, maximize };
+            AnyAlgorithm::Sgd(c) => Formula::Sgd(*c),
+            AnyAlgorithm::Momentum(c) => Formula::Momentum(*c),
+            AnyAlgorithm::RmsProp(c) => Formula::RmsProp(*c),
+            AnyAlgorithm::Adam(c) => Formula::Adam(*c, false),
+            AnyAlgorithm::AdamW(c) => {
+                let AdamW { lr, betas, eps, eps_uncorrected, weight_decay, amsgrad, amsgrad_corrected, maximize } = *c;
+                let same = Adam { lr, betas, eps, eps_uncorrected, weight_decay, amsgrad, amsgrad_corrected, maximize };
                 Formula::Adam(same, true)
             }
             other => panic!("write the formula of {}", other.name()),
@@ -207,14 +207,16 @@ impl Config for Broken {
 impl Fields for Broken {}
 
 impl HyperParameters for Broken {
+    const NAME: &'static str = "broken";
+
     fn lr(&self) -> f64 {
         0.0
     }
     fn set_lr(&mut self, lr: f64) {
         match &mut self.config {
-            OptimizerConfig::Sgd(c) => c.lr = lr,
-            OptimizerConfig::RmsProp(c) => c.lr = lr,
-            OptimizerConfig::AdamW(c) => c.lr = lr,
+            AnyAlgorithm::Sgd(c) => c.lr = lr,
+            AnyAlgorithm::RmsProp(c) => c.lr = lr,
+            AnyAlgorithm::AdamW(c) => c.lr = lr,
             other => panic!("no golden changes the learning rate of {}", other.name()),
         }
     }
@@ -223,7 +225,7 @@ impl HyperParameters for Broken {
 const HERE: [&str; 5] = ["sgd", "momentum", "rmsprop", "adam", "adamw"];
 
 fn passes(case: &Case, how: Mutation) -> bool {
-    let mut optimizer = Fused::<Broken, f64>::with(Broken { config: case.optimizer.clone(), how });
+    let mut optimizer = Optimizer::<f64>::new(Broken { config: case.optimizer.clone(), how });
     worst_error(case, &mut optimizer) <= F64
 }
 
@@ -238,7 +240,7 @@ fn the_formulas_written_again_meet_every_trajectory() {
 fn the_goldens_reject_every_mutant() {
     let all = cases();
     let (mut made, mut killed) = (0, 0);
-    for config in OptimizerConfig::all().into_iter().filter(|config| HERE.contains(&config.name())) {
+    for config in AnyAlgorithm::all().into_iter().filter(|config| HERE.contains(&config.name())) {
         let cases: Vec<_> = all.iter().filter(|case| case.optimizer.name() == config.name()).collect();
         for &how in mutations(config.name()) {
             let failed = cases.iter().filter(|case| !passes(case, how)).count();

@@ -1,13 +1,11 @@
 //! The mutation gate for all optimizers: each is broken in the ways that all have in common, and every mutant must fail a golden
-//! trajectory of that optimizer. Mutants of a step do nothing, forget what a step remembers, or miscount it; mutants of the
-//! hyper-parameters have one key changed, so that every key a trajectory sets is shown to have its effect.
+//! trajectory of that optimizer. Mutants of a step do nothing, forget what a step remembers, or miscount it: the optimizer makes its
+//! step, and then its parameters or its state are changed from outside. Mutants of the hyper-parameters have one key changed, so
+//! that every key a trajectory sets is shown to have its effect.
 
-use crate::common::{Case, F64, NO_GOLDENS, cases, worst_error};
-use ndarray_optim::{
-    Config, Error, Factor, Fields, Fused, HyperParameters, Lane, Now, OptimizerConfig, Scalars, Visit, Whole,
-    kernel::{Arrays, At, Element, Kernel, MAX_TERMS, Totals, Wrapper, reduce::Sum},
-    wrap::Clipping,
-};
+use crate::common::{Case, F64, NO_GOLDENS, array, cases, worst_error};
+use ndarray::{ArrayD, Zip};
+use ndarray_optim::{Algorithm, AnyAlgorithm, Optimizer, Params, StateDict, algorithm::Scalars};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -21,150 +19,130 @@ enum Mutation {
 }
 use Mutation::*;
 
-#[derive(Clone, Debug, PartialEq)]
-struct Mutant<C> {
-    config: C,
-    how: Mutation,
+/// The optimizer of a case on its way, with a mistake or without one.
+struct Run<'a> {
+    case: &'a Case,
+    how: Option<Mutation>,
+    optimizer: Optimizer<f64>,
+    params: Vec<ArrayD<f64>>,
 }
 
-impl<C: Config> Default for Mutant<C> {
-    fn default() -> Self {
-        Mutant { config: C::default(), how: NoOp }
+impl<'a> Run<'a> {
+    fn new(case: &'a Case, how: Option<Mutation>) -> Self {
+        let params = || case.params.iter().map(|p| array(&p.shape, &p.values)).collect();
+        let mut run = Run { case, how, optimizer: case.optimizer(), params: params() };
+        if how == Some(OffByOneStep) {
+            // As before the first step, but that this has been counted.
+            run.step(1);
+            run.params = params();
+            let initial = initial_scalars(&case.optimizer).unwrap_or_default();
+            run.edit(|state| {
+                for param in &mut state.params {
+                    (param.begun, param.scalars) = (false, initial);
+                    for factor in &mut param.factors {
+                        factor.data = ArrayD::<f64>::zeros(factor.data.shape()).into();
+                    }
+                }
+                state.groups.iter_mut().for_each(|group| group.scalars = group.scalars.map(|_| initial));
+            });
+        }
+        run
     }
-}
 
-impl<C: Config> Fields for Mutant<C> {}
+    fn step(&mut self, t: usize) {
+        let Run { case, optimizer, params, .. } = self;
+        let values = &case.grads[(t - 1) % case.grads.len()];
+        let grads: Vec<_> = case.params.iter().zip(values).map(|(p, g)| array(&p.shape, g)).collect();
+        let mut lent = Params::new();
+        for ((start, param), grad) in case.params.iter().zip(params).zip(&grads) {
+            lent.add(&*start.name, param, grad).unwrap();
+        }
+        if !case.losses.is_empty() {
+            lent.loss(case.losses[(t - 1) % case.losses.len()]);
+        }
+        if !case.lrs.is_empty() {
+            optimizer.set_lr(case.lrs[(t - 1) % case.lrs.len()]);
+        }
+        optimizer.step(lent).unwrap();
+    }
 
-impl<C: Config> HyperParameters for Mutant<C> {
-    fn lr(&self) -> f64 {
-        self.config.lr()
-    }
-    fn set_lr(&mut self, lr: f64) {
-        self.config.set_lr(lr);
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Broken<K> {
-    kernel: K,
-    how: Mutation,
-}
-
-impl<A: Element, K: Kernel<A>> Kernel<A> for Broken<K> {
-    type With<W: Wrapper<A>> = Broken<K::With<W>>;
-    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W> {
-        Broken { kernel: self.kernel.with(wrapper), how: self.how }
-    }
-    fn cost(&self) -> u64 {
-        self.kernel.cost()
-    }
-    fn names(&self, names: &mut Vec<&'static str>) {
-        self.kernel.names(names);
-    }
-    fn terms(&self) -> usize {
-        self.kernel.terms()
-    }
-    fn measure(&self, at: &At<'_, A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
-        self.kernel.measure(at, p, g, state, sums);
-    }
-    fn run_watched(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>, _: &mut Totals) {
-        self.run(at, p, g, state);
-    }
-    fn run(&self, at: &At<'_, A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
-        let old = p.to_vec();
-        let mut state = state.0;
-        let before: Vec<Vec<A>> = state.iter().map(|array| array.to_vec()).collect();
-        self.kernel.run(at, p, g, Arrays(state.each_mut().map(|array| &mut **array)));
+    /// A step, and then what the mistake would have made of it.
+    fn broken_step(&mut self, t: usize) {
+        let (params, before) = (self.params.clone(), self.optimizer.state_dict());
+        self.step(t);
         match self.how {
-            NoOp => p.copy_from_slice(&old),
-            Ascent => p.iter_mut().zip(&old).for_each(|(p, &old)| *p = old + (old - *p)),
-            StaleState if !at.first => {
-                state.iter_mut().zip(&before).for_each(|(array, before)| array.copy_from_slice(before))
+            Some(NoOp) => self.params = params,
+            Some(Ascent) => {
+                for (p, old) in self.params.iter_mut().zip(&params) {
+                    Zip::from(p).and(old).for_each(|p, &old| *p = old + (old - *p));
+                }
+            }
+            // The first step begins the state.
+            Some(StaleState) if t > 1 => self.edit(|state| {
+                for (param, before) in state.params.iter_mut().zip(before.params) {
+                    assert_eq!(param.name, before.name);
+                    (param.arrays, param.factors) = (before.arrays, before.factors);
+                }
+            }),
+            Some(ForgottenScalars) => {
+                let initial = initial_scalars(&self.case.optimizer).unwrap();
+                self.edit(|state| {
+                    state.params.iter_mut().for_each(|param| param.scalars = initial);
+                    state.groups.iter_mut().for_each(|group| group.scalars = group.scalars.map(|_| initial));
+                });
             }
             _ => {}
         }
     }
-}
 
-impl<C: Config> Config for Mutant<C> {
-    type Kernel<A: Element> = Broken<C::Kernel<A>>;
-    const GLOBAL: bool = C::GLOBAL;
-    const LOSS: bool = C::LOSS;
+    fn edit(&mut self, change: impl FnOnce(&mut StateDict)) {
+        let mut state = self.optimizer.state_dict();
+        change(&mut state);
+        self.optimizer.load_state_dict(state).unwrap();
+    }
 
-    fn validate(&self) -> Result<(), Error> {
-        self.config.validate()
-    }
-    fn betas(&self) -> [f64; 3] {
-        self.config.betas()
-    }
-    fn scalars(&self) -> Scalars {
-        self.config.scalars()
-    }
-    fn is_directed(&self) -> bool {
-        self.config.is_directed()
-    }
-    fn clipping(&self) -> Option<Clipping> {
-        self.config.clipping()
-    }
-    fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
-        self.config.factors(shape)
-    }
-    fn direct<A: Element>(&self, now: &Now, whole: Whole<'_, A>) -> Scalars {
-        let mut now = *now;
-        now.t += u64::from(self.how == OffByOneStep);
-        let before = whole.factors.to_vec();
-        let Whole { name, p, g, factors, parallel } = whole;
-        let scalars = self.config.direct(&now, Whole { name, p, g, factors: &mut *factors, parallel });
-        if self.how == StaleState && before.iter().any(|factor| factor.iter().any(|x| *x != A::ZERO)) {
-            factors.clone_from_slice(&before);
-        }
-        scalars
-    }
-    fn absorb(&self, now: &Now, sums: &[f64; MAX_TERMS]) -> Scalars {
-        let mut now = *now;
-        if self.how == ForgottenScalars {
-            now.scalars = self.config.scalars();
-        }
-        self.config.absorb(&now, sums)
-    }
-    fn maximize(&self) -> bool {
-        self.config.maximize()
-    }
-    fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
-        self.config.evaluate(p, state)
-    }
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let mut now = *now;
-        now.t += u64::from(self.how == OffByOneStep);
-        Broken { kernel: self.config.kernel(&now), how: self.how }
+    /// Whether the trajectory is met.
+    fn passes(mut self) -> bool {
+        let case = self.case;
+        let last = case.expect.iter().map(|expect| expect.step).max().unwrap();
+        (1..=last).all(|t| {
+            self.broken_step(t);
+            case.expect.iter().filter(|expect| expect.step == t).all(|expect| {
+                let params = case.params.iter().zip(&self.params);
+                let points: Vec<_> = params.map(|(start, p)| self.optimizer.evaluation(&start.name, p.view())).collect();
+                let mut pairs = points.iter().flatten().zip(expect.params.iter().flatten());
+                pairs.all(|(x, y)| (x - y).abs() / y.abs().max(1.0) <= F64)
+            })
+        })
     }
 }
 
-struct Passes<'a> {
-    case: &'a Case,
-    how: Mutation,
+/// Whether the optimizer of a case remembers arrays.
+fn holds_state(case: &Case) -> bool {
+    let mut run = Run::new(case, None);
+    run.step(1);
+    case.params.iter().any(|param| !run.optimizer.state(&param.name).is_empty())
 }
 
-impl Visit for Passes<'_> {
-    type Out = bool;
-    fn visit<C: Config>(self, config: &C) -> bool {
-        let mut optimizer = Fused::<Mutant<C>, f64>::with(Mutant { config: config.clone(), how: self.how });
-        worst_error(self.case, &mut optimizer) <= F64
+/// The numbers beside the arrays before the first step, of those optimizers that remember some.
+fn initial_scalars(config: &AnyAlgorithm) -> Option<Scalars> {
+    match config {
+        AnyAlgorithm::NAdam(config) => Some(config.scalars()),
+        AnyAlgorithm::NovoGrad(config) => Some(config.scalars()),
+        AnyAlgorithm::Momo(config) => Some(config.scalars()),
+        AnyAlgorithm::MomoAdam(config) => Some(config.scalars()),
+        AnyAlgorithm::Prodigy(config) => Some(config.scalars()),
+        AnyAlgorithm::DAdaptAdamW(config) => Some(config.scalars()),
+        AnyAlgorithm::Dog(config) => Some(config.scalars()),
+        AnyAlgorithm::Dowg(config) => Some(config.scalars()),
+        AnyAlgorithm::ScheduleFreeSgd(config) => Some(config.scalars()),
+        AnyAlgorithm::ScheduleFreeAdamW(config) => Some(config.scalars()),
+        _ => None,
     }
 }
 
 /// Which mutations of a step make a difference.
-fn mutations(config: &OptimizerConfig) -> Vec<Mutation> {
-    struct HasState;
-    impl Visit for HasState {
-        type Out = bool;
-        fn visit<C: Config>(self, config: &C) -> bool {
-            let mut names = Vec::new();
-            config.kernel::<f64>(&Now::new(config, 1)).names(&mut names);
-            !names.is_empty() || config.is_directed()
-        }
-    }
-    let state = config.visit(HasState);
+fn mutations(config: &AnyAlgorithm, cases: &[&Case]) -> Vec<Mutation> {
     let counts = [
         "adabelief",
         "adabound",
@@ -196,31 +174,19 @@ fn mutations(config: &OptimizerConfig) -> Vec<Mutation> {
         "muon",
         "yogi",
     ];
-    let remembers = [
-        "nadam",
-        "novograd",
-        "momo",
-        "momo_adam",
-        "prodigy",
-        "dadapt_adamw",
-        "dog",
-        "dowg",
-        "schedule_free_sgd",
-        "schedule_free_adamw",
-    ];
     let mut all = vec![NoOp, Ascent];
-    all.extend(state.then_some(StaleState));
+    all.extend(cases.iter().any(|case| holds_state(case)).then_some(StaleState));
     all.extend(counts.contains(&config.name()).then_some(OffByOneStep));
-    all.extend(remembers.contains(&config.name()).then_some(ForgottenScalars));
+    all.extend(initial_scalars(config).is_some().then_some(ForgottenScalars));
     all
 }
 
 /// The same numbers with one of them changed by 1 %, or one switch turned.
-fn changed(config: &OptimizerConfig) -> Vec<(String, OptimizerConfig)> {
+fn changed(config: &AnyAlgorithm) -> Vec<(String, AnyAlgorithm)> {
     let whole = serde_json::to_value(config).unwrap();
     let mut mutants = Vec::new();
     let mut add = |key: String, value: Value| {
-        if let Ok(config) = serde_json::from_value::<OptimizerConfig>(value)
+        if let Ok(config) = serde_json::from_value::<AnyAlgorithm>(value)
             && config.validate().is_ok()
         {
             mutants.push((key, config));
@@ -257,12 +223,13 @@ fn the_goldens_reject_every_mutant_of_every_optimizer() {
     let (mut made, mut killed) = (0, 0);
     let mut survivors = Vec::new();
     println!("{:28} mutants killed of made; steps, then keys", "");
-    for config in OptimizerConfig::all().iter().filter(|config| !NO_GOLDENS.contains(&config.name())) {
+    for config in AnyAlgorithm::all().iter().filter(|config| !NO_GOLDENS.contains(&config.name())) {
         let cases: Vec<_> = all.iter().filter(|case| case.optimizer.name() == config.name()).collect();
+        assert!(cases.iter().all(|case| Run::new(case, None).passes()), "{} fails without a mistake", config.name());
         let mut of_steps = 0;
-        let mutations = mutations(config);
+        let mutations = mutations(config, &cases);
         for &how in &mutations {
-            let failed = cases.iter().filter(|case| !case.optimizer.visit(Passes { case, how })).count();
+            let failed = cases.iter().filter(|case| !Run::new(case, Some(how)).passes()).count();
             of_steps += usize::from(failed > 0);
             let enough = if how == NoOp { failed == cases.len() } else { failed > 0 };
             // The state of asgd is only the average, which tests/suite/identities.rs checks.
@@ -274,7 +241,7 @@ fn the_goldens_reject_every_mutant_of_every_optimizer() {
         let mut keys: BTreeMap<String, bool> = BTreeMap::new();
         for case in &cases {
             for (key, mutant) in changed(&case.optimizer) {
-                let dead = worst_error::<f64>(case, &mut mutant.build()) > F64;
+                let dead = worst_error(case, &mut Optimizer::<f64>::new(mutant)) > F64;
                 *keys.entry(key).or_default() |= dead;
             }
         }

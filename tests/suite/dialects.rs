@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const DIALECTS: [&str; 4] = ["torch", "optax", "keras", "paper"];
 
-fn presets() -> BTreeMap<(&'static str, &'static str), OptimizerConfig> {
+fn presets() -> BTreeMap<(&'static str, &'static str), AnyAlgorithm> {
     let mut all = BTreeMap::new();
     macro_rules! presets {
         ($($name:literal $config:ident: $($dialect:ident)*;)*) => {
@@ -16,23 +16,23 @@ fn presets() -> BTreeMap<(&'static str, &'static str), OptimizerConfig> {
         };
     }
     presets! {
-        "sgd" SgdConfig: torch optax keras;
-        "rmsprop" RmsPropConfig: torch optax keras;
-        "adam" AdamConfig: torch optax keras paper;
-        "adamw" AdamWConfig: torch optax keras;
-        "adamax" AdamaxConfig: torch optax keras paper;
-        "nadam" NAdamConfig: torch optax keras;
-        "radam" RAdamConfig: torch optax paper;
-        "adagrad" AdagradConfig: torch optax keras;
-        "adadelta" AdadeltaConfig: torch optax keras paper;
-        "rprop" RpropConfig: torch;
-        "lion" LionConfig: optax keras;
-        "adan" AdanConfig: optax paper;
-        "yogi" YogiConfig: optax paper;
-        "lamb" LambConfig: optax keras;
-        "ftrl" FtrlConfig: keras;
-        "muon" MuonConfig: torch optax;
-        "adafactor" AdafactorConfig: torch;
+        "sgd" Sgd: torch optax keras;
+        "rmsprop" RmsProp: torch optax keras;
+        "adam" Adam: torch optax keras paper;
+        "adamw" AdamW: torch optax keras;
+        "adamax" Adamax: torch optax keras paper;
+        "nadam" NAdam: torch optax keras;
+        "radam" RAdam: torch optax paper;
+        "adagrad" Adagrad: torch optax keras;
+        "adadelta" Adadelta: torch optax keras paper;
+        "rprop" Rprop: torch;
+        "lion" Lion: optax keras;
+        "adan" Adan: optax paper;
+        "yogi" Yogi: optax paper;
+        "lamb" Lamb: optax keras;
+        "ftrl" Ftrl: keras;
+        "muon" Muon: torch optax;
+        "adafactor" Adafactor: torch;
     }
     all
 }
@@ -56,7 +56,7 @@ const FREE: [&str; 12] = [
 /// Cases whose reference was run with another number than the preset's.
 const OTHER: [(&str, &str); 1] = [("dialects-rmsprop-optax-measured", "alpha")];
 
-fn keys(config: &OptimizerConfig) -> Map<String, Value> {
+fn keys(config: &AnyAlgorithm) -> Map<String, Value> {
     serde_json::to_value(config).unwrap().as_object().unwrap().clone()
 }
 
@@ -88,7 +88,7 @@ fn every_cell_is_what_a_file_says_for_the_preset() {
             let keys = if cell == "defaults" { "{}" } else { cell.trim_matches('`') };
             let mut keys: Map<String, Value> = serde_json::from_str(keys).unwrap();
             keys.insert("name".into(), name.as_str().into());
-            let config: OptimizerConfig = serde_json::from_value(keys.into()).unwrap();
+            let config: AnyAlgorithm = serde_json::from_value(keys.into()).unwrap();
             assert_eq!(&config, preset, "{name} of {dialect}");
         }
     }
@@ -101,7 +101,7 @@ fn every_cell_is_what_a_file_says_for_the_preset() {
 fn every_preset_is_what_golden_cases_were_made_with() {
     let text = text();
     let (rows, presets) = (rows(&text), presets());
-    let all: BTreeMap<String, OptimizerConfig> = cases().into_iter().map(|case| (case.id, case.optimizer)).collect();
+    let all: BTreeMap<String, AnyAlgorithm> = cases().into_iter().map(|case| (case.id, case.optimizer)).collect();
     let mut seen = BTreeSet::new();
     for (name, cells) in &rows {
         let mut backed = BTreeSet::new();

@@ -9,6 +9,7 @@ mod broken_formulas;
 mod broken_optimizers;
 mod dialects;
 mod golden;
+mod groups;
 mod identities;
 mod properties;
 mod schedules;

@@ -1,49 +1,46 @@
 //! The same bits for any memory layout, thread count, chunk size, alignment and length.
 
+use crate::common::{filled, pool, spread};
 use ndarray::{Array1, Array2, ArrayD, ArrayView, ArrayViewMut, Axis, Ix2, IxDyn, Slice, s};
 use ndarray_optim::{
-    AdamConfig, AdamW, AdamWConfig, Config, MomentumConfig, MuonConfig, Now, Optimizer, OptimizerConfig, Outcome, Parallel,
-    Params, RmsPropConfig, SgdConfig,
+    Adam, AdamW, Algorithm, AnyAlgorithm, Momentum, Muon, Optimizer, Outcome, Parallel, Params, RmsProp, Sgd,
+    algorithm::Now,
     kernel::{Arrays, At, Element, Kernel},
 };
 use proptest::prelude::*;
-use rayon::ThreadPoolBuilder;
 
 /// Every form of every optimizer.
-fn configs() -> Vec<OptimizerConfig> {
-    let mut configs = OptimizerConfig::all();
+fn configs() -> Vec<AnyAlgorithm> {
+    let mut configs = AnyAlgorithm::all();
     for amsgrad in [false, true] {
         for maximize in [false, true] {
-            configs.push(AdamConfig { lr: 0.01, weight_decay: 0.1, amsgrad, maximize, ..Default::default() }.into());
-            configs.push(AdamWConfig { lr: 0.01, weight_decay: 0.1, amsgrad, maximize, ..Default::default() }.into());
+            configs.push(Adam { lr: 0.01, weight_decay: 0.1, amsgrad, maximize, ..Default::default() }.into());
+            configs.push(AdamW { lr: 0.01, weight_decay: 0.1, amsgrad, maximize, ..Default::default() }.into());
         }
     }
     for (momentum, dampening, nesterov) in [(0.9, 0.0, false), (0.9, 0.5, false), (0.9, 0.0, true)] {
         for lr_in_buffer in [false, true] {
             let (lr, weight_decay, maximize) = (0.01, 0.1, true);
-            configs.push(SgdConfig { lr, momentum, dampening, nesterov, lr_in_buffer, weight_decay, maximize }.into());
+            configs.push(Sgd { lr, momentum, dampening, nesterov, lr_in_buffer, weight_decay, maximize }.into());
         }
     }
-    configs.push(MomentumConfig { bias_correction: true, weight_decay: 0.1, ..Default::default() }.into());
+    configs.push(Momentum { bias_correction: true, weight_decay: 0.1, ..Default::default() }.into());
     for (centered, momentum, nesterov) in [(true, 0.0, false), (true, 0.9, false), (false, 0.9, true)] {
         for eps_inside_sqrt in [false, true] {
             let initial_scale = 0.25;
-            configs.push(
-                RmsPropConfig { centered, momentum, nesterov, eps_inside_sqrt, initial_scale, ..Default::default() }.into(),
-            );
+            configs
+                .push(RmsProp { centered, momentum, nesterov, eps_inside_sqrt, initial_scale, ..Default::default() }.into());
         }
     }
-    configs.push(MuonConfig { row_axes: Some(1), ..Default::default() }.into());
-    configs.push(MuonConfig { row_axes: Some(2), weight_decay: 0.1, ..MuonConfig::torch() }.into());
+    configs.push(Muon { row_axes: Some(1), ..Default::default() }.into());
+    configs.push(Muon { row_axes: Some(2), weight_decay: 0.1, ..Muon::torch() }.into());
     configs.extend(crate::common::cases().into_iter().map(|case| case.optimizer));
     configs
 }
 
 /// Numbers whose rounding depends on the order of operations.
 fn number(seed: u64, i: usize) -> f64 {
-    let x = (seed ^ i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    ((x >> 11) as f64 / (1_u64 << 52) as f64 - 1.0) * 10_f64.powi((x % 7) as i32 - 3)
+    spread(seed, i, 3)
 }
 
 fn bits<A: Element>(x: A) -> u64 {
@@ -95,8 +92,8 @@ impl Layout {
 }
 
 /// The parameters after some steps of the plain loop: row-major arrays, one thread.
-fn reference<A: Element>(config: &OptimizerConfig, start: &ArrayD<A>, grads: &[ArrayD<A>]) -> ArrayD<A> {
-    let mut optimizer = config.build::<A>();
+fn reference<A: Element>(config: &AnyAlgorithm, start: &ArrayD<A>, grads: &[ArrayD<A>]) -> ArrayD<A> {
+    let mut optimizer = Optimizer::<A>::new(config.clone());
     let mut theta = start.clone();
     for grad in grads {
         optimizer.update_with_loss(&mut theta, grad, 1.5).unwrap();
@@ -105,31 +102,25 @@ fn reference<A: Element>(config: &OptimizerConfig, start: &ArrayD<A>, grads: &[A
 }
 
 fn same_bits_in_any_layout<A: Element>(
-    config: &OptimizerConfig,
+    config: &AnyAlgorithm,
     shape: &[usize],
     layouts: &[Layout],
     threads: usize,
     chunk: usize,
     seed: u64,
 ) {
-    let array = |seed: u64| {
-        let mut i = 0;
-        ArrayD::from_shape_simple_fn(IxDyn(shape), || {
-            i += 1;
-            A::of(number(seed, i))
-        })
-    };
+    let array = |seed: u64| filled::<A>(shape, |i| number(seed, i));
     // Not every optimizer takes every shape.
-    if config.build::<A>().update_with_loss(&mut array(0), &array(0), 1.0).is_err() {
+    if Optimizer::<A>::new(config.clone()).update_with_loss(&mut array(0), &array(0), 1.0).is_err() {
         return;
     }
     let start = array(seed);
     let grads: Vec<_> = (1..=3).map(|k| array(seed.wrapping_add(k))).collect();
     let expected = reference(config, &start, &grads);
 
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let mut optimizer = config.build::<A>();
-    optimizer.set_parallel(Parallel { min_work: 0, chunk });
+    let pool = pool(threads);
+    let mut optimizer = Optimizer::<A>::new(config.clone());
+    optimizer.parallel = Parallel { min_work: 0, chunk };
     // The layout of the parameter changes from step to step too.
     let mut theta = start.clone();
     for (k, grad) in grads.iter().enumerate() {
@@ -159,7 +150,7 @@ fn same_bits_in_any_layout<A: Element>(
     assert!(theta.iter().zip(&expected).all(|(a, b)| bits(*a) == bits(*b)), "{config:?}\n{theta}\n{expected}");
 }
 
-fn case() -> impl Strategy<Value = (OptimizerConfig, Vec<usize>, Vec<Layout>, usize, usize, u64)> {
+fn case() -> impl Strategy<Value = (AnyAlgorithm, Vec<usize>, Vec<Layout>, usize, usize, u64)> {
     let shape = prop_oneof![
         prop::collection::vec(1..40_usize, 0..=2),
         prop::collection::vec(0..9_usize, 0..=4),
@@ -190,14 +181,14 @@ proptest! {
 /// The driver against the rule applied one element at a time, at every length and alignment around the widths of vectors.
 #[test]
 fn every_length_and_alignment_equals_the_rule_one_element_at_a_time() {
-    let config = AdamWConfig { lr: 0.01, ..Default::default() };
+    let config = AdamW { lr: 0.01, ..Default::default() };
     let lengths = (0..=130).chain([1023, 1024, 1025, 4095, 4096, 4097, 4223, 10_007]);
     for n in lengths {
         for offset in [0, 1, 2, 3, 5, 7, 8, 11, 15] {
             let memory: Vec<f32> = (0..n + offset).map(|i| number(1, i) as f32).collect();
             let grads: Vec<f32> = (0..n + 16 - offset).map(|i| number(2, i) as f32).collect();
             let (mut p, g) = (memory.clone(), &grads[16 - offset..]);
-            let mut adamw = AdamW::with(config);
+            let mut adamw = Optimizer::new(config);
             let (mut q, mut m, mut v) = (memory.clone(), vec![0.0; n], vec![0.0; n]);
             for t in 1..=3 {
                 adamw.update(&mut p[offset..], g).unwrap();
@@ -205,7 +196,7 @@ fn every_length_and_alignment_equals_the_rule_one_element_at_a_time() {
                 for i in 0..n {
                     let (m, v) = (&mut m[i..=i], &mut v[i..=i]);
                     kernel.run(
-                        &At { first: t == 1, scale: 1.0, watch: None },
+                        &At { first: t == 1, scale: 1.0 },
                         &mut q[offset + i..][..1],
                         &g[i..=i],
                         Arrays([m, v, &mut [], &mut [], &mut [], &mut []]),
@@ -226,9 +217,9 @@ fn threads_change_nothing_in_a_large_step() {
     let run = |threads: usize, parallel: Parallel| {
         let (mut a, mut b, mut c, mut d) = (start.clone(), start.t().to_owned(), start.clone(), bias.clone());
         let fortran = grad.t().to_owned();
-        let mut adamw = AdamW::with(AdamWConfig { amsgrad: true, ..Default::default() });
+        let mut adamw = Optimizer::new(AdamW { amsgrad: true, ..Default::default() });
         adamw.parallel = parallel;
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = pool(threads);
         for step in 0..3 {
             let mut params = Params::new();
             if step != 1 {

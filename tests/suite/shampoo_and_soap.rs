@@ -1,12 +1,9 @@
 //! Shampoo and SOAP against plain re-implementations with loops and a Jacobi eigenvalue solver, against closed forms, and
 //! against their own symmetries. There are no golden trajectories: public implementations differ from the papers, and from
 //! each other in the eigenvectors that a matrix without full rank leaves open.
+use crate::common::{array, pool};
 use ndarray::{Array1, Array2, ArrayD, ArrayViewD, Axis, IxDyn, ShapeBuilder, Slice, array};
-use ndarray_optim::{
-    AdamW, AdamWConfig, Config, Error, Fused, Optimizer, OptimizerConfig, Parallel, Shampoo, ShampooConfig, Soap,
-    SoapConfig, kernel::Element,
-};
-use rayon::ThreadPoolBuilder;
+use ndarray_optim::{AdamW, AnyAlgorithm, Error, Optimizer, Parallel, Shampoo, Soap, kernel::Element};
 
 /// Evenly from [-1, 1), by a seed and a place.
 fn number(seed: usize, i: usize) -> f64 {
@@ -155,7 +152,7 @@ enum Broken {
 use Broken::*;
 
 struct PlainShampoo {
-    config: ShampooConfig,
+    config: Shampoo,
     shape: Vec<usize>,
     sums: Vec<Matrix>,
     roots: Vec<Matrix>,
@@ -166,7 +163,7 @@ struct PlainShampoo {
 }
 
 impl PlainShampoo {
-    fn new(config: &ShampooConfig, shape: &[usize], how: Option<Broken>) -> Self {
+    fn new(config: &Shampoo, shape: &[usize], how: Option<Broken>) -> Self {
         let n = shape.iter().product();
         let axes = axes(shape, config.max_dim, config.precondition_1d);
         let sums: Vec<Matrix> = axes.iter().map(|&axis| vec![vec![0.0; shape[axis]]; shape[axis]]).collect();
@@ -228,7 +225,7 @@ impl PlainShampoo {
 }
 
 struct PlainSoap {
-    config: SoapConfig,
+    config: Soap,
     shape: Vec<usize>,
     /// GG and Q.
     bases: Vec<(Matrix, Matrix)>,
@@ -242,7 +239,7 @@ struct PlainSoap {
 }
 
 impl PlainSoap {
-    fn new(config: &SoapConfig, shape: &[usize], how: Option<Broken>) -> Self {
+    fn new(config: &Soap, shape: &[usize], how: Option<Broken>) -> Self {
         let n = shape.iter().product();
         let axes = axes(shape, config.max_dim, config.precondition_1d);
         let bases = axes.iter().map(|&i| (vec![vec![0.0; shape[i]]; shape[i]], identity(shape[i]))).collect();
@@ -362,24 +359,20 @@ fn start(shape: &[usize]) -> ArrayD<f64> {
     ArrayD::from_shape_vec(IxDyn(shape), (0..n).map(|i| number(1000, i)).collect()).unwrap()
 }
 
-fn array_of<A: Element>(shape: &[usize], values: &[f64]) -> ArrayD<A> {
-    ArrayD::from_shape_vec(IxDyn(shape), values.iter().map(|&x| A::of(x)).collect()).unwrap()
-}
-
 /// How far two trajectories come apart, relative to elements above 1.
 fn apart(a: &[f64], b: impl IntoIterator<Item = f64>) -> f64 {
     let error = |(&x, y): (&f64, f64)| (x - y).abs() / y.abs().max(1.0);
     a.iter().zip(b).map(error).fold(0.0, |worst, e| if e.is_nan() { f64::INFINITY } else { worst.max(e) })
 }
 
-fn compare_shampoo(config: &ShampooConfig, shape: &[usize], how: Option<Broken>) -> f64 {
+fn compare_shampoo(config: &Shampoo, shape: &[usize], how: Option<Broken>) -> f64 {
     let mut p = start(shape);
     let mut q: Vec<f64> = p.iter().copied().collect();
-    let (mut shampoo, mut plain) = (Shampoo::with(*config), PlainShampoo::new(config, shape, how));
+    let (mut shampoo, mut plain) = (Optimizer::new(*config), PlainShampoo::new(config, shape, how));
     let mut worst: f64 = 0.0;
     for t in 1..=STEPS {
         let g = gradient(shape, t, p.as_slice().unwrap());
-        shampoo.update(&mut p, &array_of::<f64>(shape, &g)).unwrap();
+        shampoo.update(&mut p, &array::<f64>(shape, &g)).unwrap();
         let g = gradient(shape, t, &q);
         plain.step(&mut q, &g);
         worst = worst.max(apart(&q, p.iter().copied()));
@@ -387,27 +380,27 @@ fn compare_shampoo(config: &ShampooConfig, shape: &[usize], how: Option<Broken>)
     worst
 }
 
-fn shampoo_cases() -> Vec<(ShampooConfig, Vec<usize>)> {
-    let base = ShampooConfig { lr: 0.1, ..Default::default() };
-    let full = ShampooConfig { momentum: 0.9, weight_decay: 0.1, eps: 1e-2, precondition_frequency: 4, ..base };
+fn shampoo_cases() -> Vec<(Shampoo, Vec<usize>)> {
+    let base = Shampoo { lr: 0.1, ..Default::default() };
+    let full = Shampoo { momentum: 0.9, weight_decay: 0.1, eps: 1e-2, precondition_frequency: 4, ..base };
     vec![
         (base, vec![]),
         (base, vec![7]),
         (base, vec![6, 6]),
-        (ShampooConfig { eps: 1e-3, ..base }, vec![4, 9]),
-        (ShampooConfig { eps: 1e-3, ..base }, vec![9, 4]),
+        (Shampoo { eps: 1e-3, ..base }, vec![4, 9]),
+        (Shampoo { eps: 1e-3, ..base }, vec![9, 4]),
         (full, vec![9, 4]),
         (full, vec![4, 9]),
         (full, vec![3, 4, 5]),
         (full, vec![2, 3, 1, 4]),
         (full, vec![8]),
         (full, vec![1, 5]),
-        (ShampooConfig { precondition_1d: true, ..full }, vec![8]),
-        (ShampooConfig { max_dim: 4, ..full }, vec![9, 4]),
-        (ShampooConfig { max_dim: 4, ..full }, vec![3, 4, 5]),
-        (ShampooConfig { max_dim: 3, ..full }, vec![9, 4]),
-        (ShampooConfig { exponent: Some(0.4), ..full }, vec![5, 5]),
-        (ShampooConfig { exponent: Some(0.4), ..full }, vec![5]),
+        (Shampoo { precondition_1d: true, ..full }, vec![8]),
+        (Shampoo { max_dim: 4, ..full }, vec![9, 4]),
+        (Shampoo { max_dim: 4, ..full }, vec![3, 4, 5]),
+        (Shampoo { max_dim: 3, ..full }, vec![9, 4]),
+        (Shampoo { exponent: Some(0.4), ..full }, vec![5, 5]),
+        (Shampoo { exponent: Some(0.4), ..full }, vec![5]),
     ]
 }
 
@@ -421,15 +414,15 @@ fn shampoo_meets_the_plain_implementation() {
 }
 
 /// As the crate's, where the first matrices have full rank; else the crate's, once they are shown to be eigenvectors.
-fn compare_soap(config: &SoapConfig, shape: &[usize], how: Option<Broken>, flips: Option<usize>) -> f64 {
+fn compare_soap(config: &Soap, shape: &[usize], how: Option<Broken>, flips: Option<usize>) -> f64 {
     let mut p = start(shape);
     let mut q: Vec<f64> = p.iter().copied().collect();
-    let (mut soap, mut plain) = (Soap::with(*config), PlainSoap::new(config, shape, how));
+    let (mut soap, mut plain) = (Optimizer::new(*config), PlainSoap::new(config, shape, how));
     plain.flips = flips;
     let mut worst: f64 = 0.0;
     for t in 1..=STEPS {
         let g = gradient(shape, t, p.as_slice().unwrap());
-        soap.update(&mut p, &array_of::<f64>(shape, &g)).unwrap();
+        soap.update(&mut p, &array::<f64>(shape, &g)).unwrap();
         let g = gradient(shape, t, &q);
         plain.step(&mut q, &g);
         if t == 1 {
@@ -459,16 +452,10 @@ fn compare_soap(config: &SoapConfig, shape: &[usize], how: Option<Broken>, flips
     worst
 }
 
-fn soap_cases() -> Vec<(SoapConfig, Vec<usize>)> {
-    let base = SoapConfig { lr: 0.02, ..Default::default() };
-    let full = SoapConfig {
-        betas: (0.8, 0.9),
-        shampoo_beta: Some(0.7),
-        eps: 1e-2,
-        weight_decay: 0.1,
-        precondition_frequency: 3,
-        ..base
-    };
+fn soap_cases() -> Vec<(Soap, Vec<usize>)> {
+    let base = Soap { lr: 0.02, ..Default::default() };
+    let full =
+        Soap { betas: (0.8, 0.9), shampoo_beta: Some(0.7), eps: 1e-2, weight_decay: 0.1, precondition_frequency: 3, ..base };
     vec![
         (base, vec![]),
         (base, vec![7]),
@@ -482,14 +469,14 @@ fn soap_cases() -> Vec<(SoapConfig, Vec<usize>)> {
         (full, vec![3, 6]),
         (full, vec![3, 4, 5]),
         (full, vec![2, 3, 1, 4]),
-        (SoapConfig { shampoo_beta: None, ..full }, vec![5, 5]),
-        (SoapConfig { precondition_frequency: 1, ..full }, vec![5, 5]),
-        (SoapConfig { precondition_frequency: 6, ..full }, vec![1, 5]),
-        (SoapConfig { precondition_frequency: 9, precondition_1d: true, ..full }, vec![8]),
-        (SoapConfig { max_dim: 4, ..full }, vec![9, 4]),
-        (SoapConfig { max_dim: 4, ..full }, vec![4, 9]),
-        (SoapConfig { max_dim: 4, ..full }, vec![3, 4, 5]),
-        (SoapConfig { max_dim: 3, ..full }, vec![9, 4]),
+        (Soap { shampoo_beta: None, ..full }, vec![5, 5]),
+        (Soap { precondition_frequency: 1, ..full }, vec![5, 5]),
+        (Soap { precondition_frequency: 6, ..full }, vec![1, 5]),
+        (Soap { precondition_frequency: 9, precondition_1d: true, ..full }, vec![8]),
+        (Soap { max_dim: 4, ..full }, vec![9, 4]),
+        (Soap { max_dim: 4, ..full }, vec![4, 9]),
+        (Soap { max_dim: 4, ..full }, vec![3, 4, 5]),
+        (Soap { max_dim: 3, ..full }, vec![9, 4]),
     ]
 }
 
@@ -548,16 +535,16 @@ fn the_plain_implementations_reject_every_mutant() {
 /// Every key of a configuration has its effect.
 #[test]
 fn one_changed_key_is_another_trajectory() {
-    let run = |config: OptimizerConfig, shape: &[usize]| {
+    let run = |config: AnyAlgorithm, shape: &[usize]| {
         let mut p = start(shape);
-        let mut optimizer = config.build::<f64>();
+        let mut optimizer = Optimizer::<f64>::new(config.clone());
         for t in 1..=8 {
             let g = gradient(shape, t, p.as_slice().unwrap());
-            optimizer.update(&mut p, &array_of(shape, &g)).unwrap();
+            optimizer.update(&mut p, &array(shape, &g)).unwrap();
         }
         p
     };
-    let base = ShampooConfig {
+    let base = Shampoo {
         lr: 0.1,
         momentum: 0.9,
         eps: 0.1,
@@ -567,38 +554,38 @@ fn one_changed_key_is_another_trajectory() {
         ..Default::default()
     };
     let others = [
-        ShampooConfig { lr: 0.099, ..base },
-        ShampooConfig { momentum: 0.89, ..base },
-        ShampooConfig { eps: 0.099, ..base },
-        ShampooConfig { weight_decay: 0.099, ..base },
-        ShampooConfig { exponent: Some(0.199), ..base },
-        ShampooConfig { exponent: None, ..base },
-        ShampooConfig { precondition_frequency: 3, ..base },
-        ShampooConfig { max_dim: 3, ..base },
+        Shampoo { lr: 0.099, ..base },
+        Shampoo { momentum: 0.89, ..base },
+        Shampoo { eps: 0.099, ..base },
+        Shampoo { weight_decay: 0.099, ..base },
+        Shampoo { exponent: Some(0.199), ..base },
+        Shampoo { exponent: None, ..base },
+        Shampoo { precondition_frequency: 3, ..base },
+        Shampoo { max_dim: 3, ..base },
     ];
     for other in others {
         assert_ne!(run(base.into(), &[4, 3]), run(other.into(), &[4, 3]), "{other:?}");
     }
-    let with_1d = ShampooConfig { precondition_1d: true, ..base };
+    let with_1d = Shampoo { precondition_1d: true, ..base };
     assert_ne!(run(base.into(), &[4]), run(with_1d.into(), &[4]));
 
-    let base = SoapConfig { lr: 0.1, betas: (0.9, 0.8), precondition_frequency: 2, ..Default::default() };
+    let base = Soap { lr: 0.1, betas: (0.9, 0.8), precondition_frequency: 2, ..Default::default() };
     let others = [
-        SoapConfig { lr: 0.099, ..base },
-        SoapConfig { betas: (0.89, 0.8), ..base },
-        SoapConfig { betas: (0.9, 0.79), ..base },
-        SoapConfig { shampoo_beta: Some(0.79), ..base },
-        SoapConfig { eps: 1e-3, ..base },
-        SoapConfig { weight_decay: 0.02, ..base },
-        SoapConfig { precondition_frequency: 3, ..base },
-        SoapConfig { max_dim: 3, ..base },
+        Soap { lr: 0.099, ..base },
+        Soap { betas: (0.89, 0.8), ..base },
+        Soap { betas: (0.9, 0.79), ..base },
+        Soap { shampoo_beta: Some(0.79), ..base },
+        Soap { eps: 1e-3, ..base },
+        Soap { weight_decay: 0.02, ..base },
+        Soap { precondition_frequency: 3, ..base },
+        Soap { max_dim: 3, ..base },
     ];
     for other in others {
         assert_ne!(run(base.into(), &[4, 3]), run(other.into(), &[4, 3]), "{other:?}");
     }
-    let same = SoapConfig { shampoo_beta: Some(0.8), ..base };
+    let same = Soap { shampoo_beta: Some(0.8), ..base };
     assert_eq!(run(base.into(), &[4, 3]), run(same.into(), &[4, 3]));
-    let with_1d = SoapConfig { precondition_1d: true, ..base };
+    let with_1d = Soap { precondition_1d: true, ..base };
     assert_ne!(run(base.into(), &[4]), run(with_1d.into(), &[4]));
 }
 
@@ -608,10 +595,10 @@ fn square(n: usize, m: usize, seed: usize) -> Array2<f64> {
 
 #[test]
 fn the_first_step_of_shampoo_is_the_polar_factor_to_the_power_that_the_exponent_leaves() {
-    let config = ShampooConfig { lr: 1.0, eps: 0.0, ..Default::default() };
-    let step = |config: ShampooConfig, g: &Array2<f64>| {
+    let config = Shampoo { lr: 1.0, eps: 0.0, ..Default::default() };
+    let step = |config: Shampoo, g: &Array2<f64>| {
         let mut p = Array2::zeros(g.raw_dim());
-        Shampoo::with(config).update(&mut p, g).unwrap();
+        Optimizer::new(config).update(&mut p, g).unwrap();
         -p
     };
     for (n, m) in [(5, 5), (3, 7), (7, 3), (1, 4), (1, 1)] {
@@ -624,7 +611,7 @@ fn the_first_step_of_shampoo_is_the_polar_factor_to_the_power_that_the_exponent_
         let p: Matrix = p.outer_iter().map(|row| row.to_vec()).collect();
         assert!(jacobi(&p).0.iter().all(|&x| x > 0.0));
         // With the exponent 1/8 the singular values s leave as s^(1/2), so U U^T = G G^T to the power 1/2.
-        let half = step(ShampooConfig { exponent: Some(0.125), ..config }, &g);
+        let half = step(Shampoo { exponent: Some(0.125), ..config }, &g);
         let root = half.dot(&half.t());
         assert!((root.dot(&root) - g.dot(&g.t())).iter().all(|x| x.abs() < 1e-11));
     }
@@ -632,9 +619,9 @@ fn the_first_step_of_shampoo_is_the_polar_factor_to_the_power_that_the_exponent_
 
 #[test]
 fn diagonal_gradients_make_shampoo_adagrad() {
-    let config = ShampooConfig { lr: 0.1, eps: 0.01, ..Default::default() };
-    let mut shampoo = Shampoo::with(config);
-    let mut vectors = Shampoo::with(config);
+    let config = Shampoo { lr: 0.1, eps: 0.01, ..Default::default() };
+    let mut shampoo = Optimizer::new(config);
+    let mut vectors = Optimizer::new(config);
     let (mut p, mut vector) = (Array2::<f64>::zeros((5, 5)), Array1::zeros(5));
     let (mut plain, mut sums) = (Array1::zeros(5), Array1::<f64>::zeros(5));
     for t in 1..=STEPS {
@@ -650,20 +637,20 @@ fn diagonal_gradients_make_shampoo_adagrad() {
 
 #[test]
 fn without_axes_soap_is_adamw_bit_for_bit_one_step_late() {
-    let soap = SoapConfig { lr: 0.01, betas: (0.9, 0.99), eps: 0.0, ..Default::default() };
-    let adamw = AdamWConfig { lr: 0.01, betas: (0.9, 0.99), eps: 0.0, weight_decay: 0.01, ..Default::default() };
-    for (shape, soap) in [(vec![7], soap), (vec![], soap), (vec![5, 4], SoapConfig { max_dim: 0, ..soap })] {
+    let soap = Soap { lr: 0.01, betas: (0.9, 0.99), eps: 0.0, ..Default::default() };
+    let adamw = AdamW { lr: 0.01, betas: (0.9, 0.99), eps: 0.0, weight_decay: 0.01, ..Default::default() };
+    for (shape, soap) in [(vec![7], soap), (vec![], soap), (vec![5, 4], Soap { max_dim: 0, ..soap })] {
         for eps in [0.0, 1e-3] {
             let (mut p, mut q) = (start(&shape), start(&shape));
-            let (mut a, mut b) = (Soap::with(SoapConfig { eps, ..soap }), AdamW::with(adamw));
+            let (mut a, mut b) = (Optimizer::new(Soap { eps, ..soap }), Optimizer::new(adamw));
             for t in 1..=STEPS {
-                let g = array_of(&shape, &gradient(&shape, t, p.as_slice().unwrap()));
+                let g = array(&shape, &gradient(&shape, t, p.as_slice().unwrap()));
                 a.update(&mut p, &g).unwrap();
                 if t == 1 {
                     assert_eq!(p, q, "the first step moves nothing");
                 } else {
                     // SOAP's eps is outside the bias correction.
-                    b.config.eps = eps / (1.0 - 0.99_f64.powi(t as i32 - 1)).sqrt();
+                    b.algorithm_mut::<AdamW>().unwrap().eps = eps / (1.0 - 0.99_f64.powi(t as i32 - 1)).sqrt();
                     b.update(&mut q, &g).unwrap();
                 }
                 if eps == 0.0 {
@@ -679,8 +666,8 @@ fn without_axes_soap_is_adamw_bit_for_bit_one_step_late() {
 fn diagonal_gradients_make_soap_adam_also_while_its_eigenvalues_change_places() {
     for every in [1, 3] {
         let (lr, betas, eps) = (0.05, (0.8, 0.9), 1e-3);
-        let config = SoapConfig { lr, betas, eps, weight_decay: 0.0, precondition_frequency: every, ..Default::default() };
-        let mut soap = Soap::with(config);
+        let config = Soap { lr, betas, eps, weight_decay: 0.0, precondition_frequency: every, ..Default::default() };
+        let mut soap = Optimizer::new(config);
         let mut p = Array2::<f64>::zeros((6, 6));
         let (mut q, mut m, mut v) = ([0.0; 6], [0.0; 6], [0.0; 6]);
         let mut orders = std::collections::BTreeSet::new();
@@ -716,9 +703,9 @@ fn permuted_signs(n: usize, seed: usize) -> Array2<f64> {
 
 #[test]
 fn rotating_the_problem_rotates_the_trajectory() {
-    let shampoo = ShampooConfig { lr: 0.1, momentum: 0.9, eps: 1e-3, precondition_frequency: 3, ..Default::default() };
-    let soap = SoapConfig { lr: 0.05, precondition_frequency: 3, ..Default::default() };
-    let cases: [(OptimizerConfig, _); 4] =
+    let shampoo = Shampoo { lr: 0.1, momentum: 0.9, eps: 1e-3, precondition_frequency: 3, ..Default::default() };
+    let soap = Soap { lr: 0.05, precondition_frequency: 3, ..Default::default() };
+    let cases: [(AnyAlgorithm, _); 4] =
         [(shampoo.into(), (5, 5)), (shampoo.into(), (4, 7)), (shampoo.into(), (7, 4)), (soap.into(), (6, 6))];
     for (config, (n, m)) in cases {
         for (left, right) in [
@@ -728,7 +715,8 @@ fn rotating_the_problem_rotates_the_trajectory() {
         ] {
             let mut p = square(n, m, 1);
             let mut turned = left.dot(&p).dot(&right.t());
-            let (mut one, mut two) = (config.build::<f64>(), config.build::<f64>());
+            let mut one = Optimizer::<f64>::new(config.clone());
+            let mut two = one.clone();
             for t in 1..=STEPS {
                 let shape = [n, m];
                 let g = gradient(&shape, t, &vec![0.0; n * m]);
@@ -744,38 +732,39 @@ fn rotating_the_problem_rotates_the_trajectory() {
 
 #[test]
 fn single_precision_stays_close_to_double() {
-    fn worst<C: Config>(config: &C, shape: &[usize]) -> f64 {
+    fn worst(config: impl Into<AnyAlgorithm>, shape: &[usize]) -> f64 {
         let (mut p, mut q) = (start(shape), start(shape).mapv(|x| x as f32));
-        let (mut double, mut single) = (Fused::<C, f64>::with(config.clone()), Fused::<C, f32>::with(config.clone()));
+        let config = config.into();
+        let (mut double, mut single) = (Optimizer::<f64>::new(config.clone()), Optimizer::<f32>::new(config));
         let mut worst: f64 = 0.0;
         for t in 1..=STEPS {
             let g = gradient(shape, t, &vec![0.0; p.len()]);
-            double.update(&mut p, &array_of(shape, &g)).unwrap();
-            single.update(&mut q, &array_of(shape, &g)).unwrap();
+            double.update(&mut p, &array(shape, &g)).unwrap();
+            single.update(&mut q, &array(shape, &g)).unwrap();
             worst = worst.max(apart(p.as_slice().unwrap(), q.iter().map(|&x| f64::from(x))));
         }
         worst
     }
-    let shampoo = ShampooConfig { lr: 0.1, eps: 1e-2, momentum: 0.9, precondition_frequency: 3, ..Default::default() };
-    let soap = SoapConfig { lr: 0.02, eps: 1e-3, precondition_frequency: 3, ..Default::default() };
+    let shampoo = Shampoo { lr: 0.1, eps: 1e-2, momentum: 0.9, precondition_frequency: 3, ..Default::default() };
+    let soap = Soap { lr: 0.02, eps: 1e-3, precondition_frequency: 3, ..Default::default() };
     for shape in [&[6, 6][..], &[3, 4, 5], &[7]] {
-        let (a, b) = (worst(&shampoo, shape), worst(&soap, shape));
+        let (a, b) = (worst(shampoo, shape), worst(soap, shape));
         println!("{shape:?}: shampoo {a:.1e}, soap {b:.1e}");
         assert!(a < 2e-5 && b < 2e-5, "{shape:?}: {a:e}, {b:e}");
     }
 }
 
-fn both() -> [OptimizerConfig; 2] {
+fn both() -> [AnyAlgorithm; 2] {
     [
-        ShampooConfig { momentum: 0.9, precondition_frequency: 2, ..Default::default() }.into(),
-        SoapConfig { precondition_frequency: 2, ..Default::default() }.into(),
+        Shampoo { momentum: 0.9, precondition_frequency: 2, ..Default::default() }.into(),
+        Soap { precondition_frequency: 2, ..Default::default() }.into(),
     ]
 }
 
 #[test]
 fn gradients_that_are_not_finite_do_not_panic_and_do_not_stay_in_the_matrices() {
-    fn check<C: Config, A: Element>(config: C, bad: f64, at: usize) {
-        let mut optimizer = Fused::<C, A>::with(config);
+    fn check<A: Element>(config: AnyAlgorithm, bad: f64, at: usize) {
+        let mut optimizer = Optimizer::<A>::new(config);
         for t in 1..=8 {
             let mut p = Array2::<A>::ones((4, 3));
             let mut g = square(4, 3, t).mapv(A::of);
@@ -792,10 +781,10 @@ fn gradients_that_are_not_finite_do_not_panic_and_do_not_stay_in_the_matrices() 
     }
     for bad in [f64::NAN, f64::INFINITY, 1e30, 1e300] {
         for at in 1..=4 {
-            check::<_, f64>(ShampooConfig { precondition_frequency: 2, ..Default::default() }, bad, at);
-            check::<_, f32>(ShampooConfig { precondition_frequency: 2, momentum: 0.5, ..Default::default() }, bad, at);
-            check::<_, f64>(SoapConfig { precondition_frequency: 2, ..Default::default() }, bad, at);
-            check::<_, f32>(SoapConfig { precondition_frequency: 2, ..Default::default() }, bad, at);
+            check::<f64>(Shampoo { precondition_frequency: 2, ..Default::default() }.into(), bad, at);
+            check::<f32>(Shampoo { precondition_frequency: 2, momentum: 0.5, ..Default::default() }.into(), bad, at);
+            check::<f64>(Soap { precondition_frequency: 2, ..Default::default() }.into(), bad, at);
+            check::<f32>(Soap { precondition_frequency: 2, ..Default::default() }.into(), bad, at);
         }
     }
 }
@@ -803,10 +792,10 @@ fn gradients_that_are_not_finite_do_not_panic_and_do_not_stay_in_the_matrices() 
 /// The square of 1e25 overflows `f32`: such a gradient makes its step with the matrices of before.
 #[test]
 fn an_overflow_leaves_the_root_of_before() {
-    let mut shampoo = Shampoo::<f32>::new(1e-3);
+    let mut shampoo = Optimizer::<f32>::new(Shampoo::new(1e-3));
     let (mut p, g) = (Array2::zeros((3, 3)), square(3, 3, 1).mapv(|x| x as f32));
     shampoo.update(&mut p, &g).unwrap();
-    let held = |shampoo: &Shampoo<f32>| shampoo.state("variable").iter().map(|(_, a)| a.to_owned()).collect::<Vec<_>>();
+    let held = |shampoo: &Optimizer<f32>| shampoo.state("variable").iter().map(|(_, a)| a.to_owned()).collect::<Vec<_>>();
     let before = held(&shampoo);
     shampoo.update(&mut p, &(g * 1e25)).unwrap();
     assert!(p.iter().all(|x| x.is_finite() && x.abs() > 1.0));
@@ -815,39 +804,39 @@ fn an_overflow_leaves_the_root_of_before() {
 
 #[test]
 fn configurations_are_files_and_wrong_values_are_named() {
-    let read = |text: &str| serde_json::from_str::<OptimizerConfig>(text);
-    let shampoo = ShampooConfig { exponent: Some(0.5), max_dim: 7, ..Default::default() };
+    let read = |text: &str| serde_json::from_str::<AnyAlgorithm>(text);
+    let shampoo = Shampoo { exponent: Some(0.5), max_dim: 7, ..Default::default() };
     assert_eq!(read(r#"{"name": "shampoo", "exponent": 0.5, "max_dim": 7}"#).unwrap(), shampoo.into());
-    let soap = SoapConfig { betas: (0.9, 0.95), shampoo_beta: Some(0.5), ..Default::default() };
+    let soap = Soap { betas: (0.9, 0.95), shampoo_beta: Some(0.5), ..Default::default() };
     assert_eq!(read(r#"{"name": "soap", "betas": [0.9, 0.95], "shampoo_beta": 0.5}"#).unwrap(), soap.into());
     for config in [shampoo.into(), soap.into()].into_iter().chain(both()) {
         assert_eq!(read(&serde_json::to_string(&config).unwrap()).unwrap(), config);
-        assert!(OptimizerConfig::all().iter().any(|other| other.name() == config.name()));
+        assert!(AnyAlgorithm::all().iter().any(|other| other.name() == config.name()));
     }
     assert!(read(r#"{"name": "soap", "beta": 1}"#).unwrap_err().to_string().contains("shampoo_beta"));
 
-    let mut cases: Vec<(OptimizerConfig, &str)> = Vec::new();
+    let mut cases: Vec<(AnyAlgorithm, &str)> = Vec::new();
     for bad in [-0.1, f64::NAN, f64::INFINITY] {
-        cases.push((ShampooConfig { lr: bad, ..shampoo }.into(), "lr"));
-        cases.push((ShampooConfig { momentum: bad, ..shampoo }.into(), "momentum"));
-        cases.push((ShampooConfig { eps: bad, ..shampoo }.into(), "eps"));
-        cases.push((ShampooConfig { weight_decay: bad, ..shampoo }.into(), "weight_decay"));
-        cases.push((ShampooConfig { exponent: Some(bad), ..shampoo }.into(), "exponent"));
-        cases.push((SoapConfig { lr: bad, ..soap }.into(), "lr"));
-        cases.push((SoapConfig { eps: bad, ..soap }.into(), "eps"));
-        cases.push((SoapConfig { weight_decay: bad, ..soap }.into(), "weight_decay"));
+        cases.push((Shampoo { lr: bad, ..shampoo }.into(), "lr"));
+        cases.push((Shampoo { momentum: bad, ..shampoo }.into(), "momentum"));
+        cases.push((Shampoo { eps: bad, ..shampoo }.into(), "eps"));
+        cases.push((Shampoo { weight_decay: bad, ..shampoo }.into(), "weight_decay"));
+        cases.push((Shampoo { exponent: Some(bad), ..shampoo }.into(), "exponent"));
+        cases.push((Soap { lr: bad, ..soap }.into(), "lr"));
+        cases.push((Soap { eps: bad, ..soap }.into(), "eps"));
+        cases.push((Soap { weight_decay: bad, ..soap }.into(), "weight_decay"));
     }
     for bad in [-0.1, 1.0, f64::NAN] {
-        cases.push((SoapConfig { betas: (bad, 0.9), ..soap }.into(), "betas[0]"));
-        cases.push((SoapConfig { betas: (0.9, bad), ..soap }.into(), "betas[1]"));
-        cases.push((SoapConfig { shampoo_beta: Some(bad), ..soap }.into(), "shampoo_beta"));
+        cases.push((Soap { betas: (bad, 0.9), ..soap }.into(), "betas[0]"));
+        cases.push((Soap { betas: (0.9, bad), ..soap }.into(), "betas[1]"));
+        cases.push((Soap { shampoo_beta: Some(bad), ..soap }.into(), "shampoo_beta"));
     }
-    cases.push((ShampooConfig { exponent: Some(0.0), ..shampoo }.into(), "exponent"));
-    cases.push((ShampooConfig { precondition_frequency: 0, ..shampoo }.into(), "precondition_frequency"));
-    cases.push((SoapConfig { precondition_frequency: 0, ..soap }.into(), "precondition_frequency"));
+    cases.push((Shampoo { exponent: Some(0.0), ..shampoo }.into(), "exponent"));
+    cases.push((Shampoo { precondition_frequency: 0, ..shampoo }.into(), "precondition_frequency"));
+    cases.push((Soap { precondition_frequency: 0, ..soap }.into(), "precondition_frequency"));
     for (config, name) in cases {
         let mut p = array![[1.0, 2.0]];
-        let error = config.build().update(&mut p, &array![[0.5, 0.5]]).unwrap_err();
+        let error = Optimizer::new(config.clone()).update(&mut p, &array![[0.5, 0.5]]).unwrap_err();
         assert!(matches!(&error, Error::HyperParameter { field, .. } if *field == name), "{config:?}: {error}");
         assert_eq!(config.validate(), Err(error));
         assert_eq!(p, array![[1.0, 2.0]]);
@@ -860,46 +849,46 @@ fn every_shape_is_taken_and_the_state_says_what_is_held() {
         [&[], &[0], &[1], &[0, 3], &[3, 0], &[1, 1], &[1, 4, 1], &[2, 0, 3], &[2, 1, 2, 1, 2, 2], &[4, 1]];
     for config in both() {
         for shape in shapes {
-            let (mut p, mut optimizer) = (start(shape), config.build::<f64>());
+            let (mut p, mut optimizer) = (start(shape), Optimizer::<f64>::new(config.clone()));
             for t in 1..=5 {
                 let g = gradient(shape, t, p.as_slice().unwrap());
-                optimizer.update(&mut p, &array_of(shape, &g)).unwrap();
+                optimizer.update(&mut p, &array(shape, &g)).unwrap();
             }
             assert!(p.iter().all(|x| x.is_finite()) && (p.is_empty() || p != start(shape)), "{shape:?}: {p}");
         }
     }
-    fn names<C: Config>(config: C, shape: &[usize]) -> Vec<(&'static str, Vec<usize>)> {
-        let mut optimizer = Fused::<C, f64>::with(config);
+    fn names(config: impl Into<AnyAlgorithm>, shape: &[usize]) -> Vec<(&'static str, Vec<usize>)> {
+        let mut optimizer = Optimizer::<f64>::new(config.into());
         optimizer.update(&mut start(shape), &start(shape)).unwrap();
         optimizer.state("variable").iter().map(|(name, array)| (*name, array.shape().to_vec())).collect()
     }
-    let shampoo = ShampooConfig { max_dim: 4, momentum: 0.9, ..Default::default() };
+    let shampoo = Shampoo { max_dim: 4, momentum: 0.9, ..Default::default() };
     let momentum = ("momentum_buffer", vec![3, 5, 2]);
     let held = |name, n| (name, vec![n, n]);
     let matrices = [held("precond_0", 3), held("inv_precond_0", 3), held("precond_1", 2), held("inv_precond_1", 2)];
     assert_eq!(names(shampoo, &[3, 5, 2]), [&[momentum][..], &matrices].concat());
-    assert_eq!(names(ShampooConfig::default(), &[3]), [("sum", vec![3])]);
+    assert_eq!(names(Shampoo::default(), &[3]), [("sum", vec![3])]);
     let moments = [("exp_avg", vec![3, 2]), ("exp_avg_sq", vec![3, 2])];
     let matrices = [held("GG_0", 3), held("Q_0", 3), held("GG_1", 2), held("Q_1", 2)];
-    assert_eq!(names(SoapConfig::default(), &[3, 2]), [&moments[..], &matrices].concat());
+    assert_eq!(names(Soap::default(), &[3, 2]), [&moments[..], &matrices].concat());
 
     // What decides about the state cannot change any more.
-    let mut soap = Soap::new(0.1);
+    let mut soap = Optimizer::new(Soap::new(0.1));
     soap.update(&mut array![[1.0, 2.0]], &array![[1.0, 2.0]]).unwrap();
-    soap.config.max_dim = 1;
+    soap.algorithm_mut::<Soap>().unwrap().max_dim = 1;
     assert!(matches!(soap.update(&mut array![[1.0, 2.0]], &array![[1.0, 2.0]]), Err(Error::StateChanged { .. })));
 }
 
 #[test]
 fn layouts_and_threads_change_no_bit() {
-    fn check<C: Config, A: Element>(config: &C, shape: &[usize]) {
+    fn check<A: Element>(config: &AnyAlgorithm, shape: &[usize]) {
         let run = |threads: usize, parallel: Parallel, layout: usize| {
-            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut optimizer = Fused::<C, A>::with(config.clone());
+            let pool = pool(threads);
+            let mut optimizer = Optimizer::<A>::new(config.clone());
             optimizer.parallel = parallel;
             let mut p = laid_out(start(shape).mapv(A::of).view(), layout);
             for t in 1..=4 {
-                let g: ArrayD<A> = array_of(shape, &gradient(shape, t, &vec![0.0; p.len()]));
+                let g: ArrayD<A> = array(shape, &gradient(shape, t, &vec![0.0; p.len()]));
                 let g = laid_out(g.view(), (layout + t) % 3);
                 let (mut p, mut g) = (p.view_mut(), g.view());
                 if layout == 2 {
@@ -921,11 +910,11 @@ fn layouts_and_threads_change_no_bit() {
         assert!(run(1, Parallel::SERIAL, 2) == run(3, Parallel { min_work: 0, chunk: 100 }, 2));
     }
     for shape in [&[70, 66][..], &[5, 6, 7], &[300]] {
-        let soap = SoapConfig { precondition_frequency: 2, ..Default::default() };
-        check::<_, f32>(&ShampooConfig::default(), shape);
-        check::<_, f64>(&ShampooConfig { momentum: 0.9, ..Default::default() }, shape);
-        check::<_, f32>(&soap, shape);
-        check::<_, f64>(&soap, shape);
+        let soap = Soap { precondition_frequency: 2, ..Default::default() };
+        check::<f32>(&Shampoo::default().into(), shape);
+        check::<f64>(&Shampoo { momentum: 0.9, ..Default::default() }.into(), shape);
+        check::<f32>(&soap.into(), shape);
+        check::<f64>(&soap.into(), shape);
     }
 }
 

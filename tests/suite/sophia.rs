@@ -1,10 +1,11 @@
 //! Sophia against itself written again over plain vectors, with mistakes that the same trajectories reject; closed forms; and
 //! the estimates of Hutchinson's method.
+use crate::common::{number, numbers};
 use approx::assert_relative_eq;
 use ndarray::{Array, Array1, Array2, ArrayD, Axis, IxDyn, ShapeBuilder, Slice, array};
 use ndarray_optim::{
-    Error, Fused, Lion, LionConfig, Momentum, NonFinite, Optimizer, OptimizerConfig, Outcome, Parallel, Params, Signum,
-    SignumConfig, Sophia, SophiaConfig, hutchinson, kernel::Element,
+    AnyAlgorithm, Compose, Error, Group, Lion, Momentum, NonFinite, Optimizer, Outcome, Parallel, Params, Signum, Sophia,
+    hutchinson, kernel::Element,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +47,7 @@ const MUTATIONS: [Mutation; 14] = [
 
 /// The formulas, one array at a time.
 struct Plain {
-    config: SophiaConfig,
+    config: Sophia,
     how: Mutation,
     t: i32,
     m: Vec<f64>,
@@ -55,7 +56,7 @@ struct Plain {
 }
 
 impl Plain {
-    fn new(mut config: SophiaConfig, how: Mutation, n: usize) -> Self {
+    fn new(mut config: Sophia, how: Mutation, n: usize) -> Self {
         if how == SwappedBetas {
             config.betas = (config.betas.1, config.betas.0);
         }
@@ -79,7 +80,7 @@ impl Plain {
 
     fn step(&mut self, p: &mut [f64], g: &[f64]) {
         self.t += 1;
-        let SophiaConfig { lr, betas, gamma, eps, weight_decay } = self.config;
+        let Sophia { lr, betas, gamma, eps, weight_decay } = self.config;
         for i in 0..p.len() {
             let old = self.m[i];
             let g = if self.how == CoupledDecay { g[i] + weight_decay * p[i] } else { g[i] };
@@ -107,32 +108,14 @@ impl Plain {
     }
 }
 
-fn number(seed: usize, i: usize) -> f64 {
-    let x = ((seed * 1000 + i) as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (x >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
-}
-
-fn numbers<A: Element>(shape: &[usize], seed: usize) -> ArrayD<A> {
-    let mut i = 0;
-    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
-        i += 1;
-        A::of(number(seed, i))
-    })
-}
-
 /// Curvature of all sizes, a quarter of it negative: some elements are clipped and some are not.
-fn curvature<A: Element>(shape: &[usize], seed: usize) -> ArrayD<A> {
+fn curvature<A: Element>(shape: &[usize], seed: u64) -> ArrayD<A> {
     numbers::<f64>(shape, seed).mapv(|x| A::of(if x < -0.5 { x } else { (6.0 * x).exp() }))
 }
 
-fn configs() -> [SophiaConfig; 3] {
-    let config = SophiaConfig { lr: 0.02, betas: (0.9, 0.8), gamma: 0.3, ..Default::default() };
-    [
-        config,
-        SophiaConfig { eps: 0.05, weight_decay: 0.0, ..config },
-        SophiaConfig { gamma: 3.0, weight_decay: 0.5, ..config },
-    ]
+fn configs() -> [Sophia; 3] {
+    let config = Sophia { lr: 0.02, betas: (0.9, 0.8), gamma: 0.3, ..Default::default() };
+    [config, Sophia { eps: 0.05, weight_decay: 0.0, ..config }, Sophia { gamma: 3.0, weight_decay: 0.5, ..config }]
 }
 
 const SHAPES: [&[usize]; 4] = [&[], &[7], &[4, 3], &[2, 3, 4]];
@@ -140,34 +123,35 @@ const STEPS: usize = 30;
 const EVERY: usize = 3;
 
 /// The greatest |x - y| / max(1, |y|) between the crate and the plain loop, over all steps and shapes.
-fn worst_error<A: Element>(config: SophiaConfig, how: Mutation) -> f64 {
-    let mut sophia = Sophia::<A>::with(config);
+fn worst_error<A: Element>(config: Sophia, how: Mutation) -> f64 {
+    let mut sophia = Optimizer::<A>::new(config);
     let mut plain: Vec<Plain> = SHAPES.iter().map(|shape| Plain::new(config, how, shape.iter().product())).collect();
-    let mut params: Vec<ArrayD<A>> = (0..SHAPES.len()).map(|k| numbers(SHAPES[k], k)).collect();
+    let mut params: Vec<ArrayD<A>> = (0..SHAPES.len()).map(|k| numbers(SHAPES[k], k as u64)).collect();
     let mut expected: Vec<Vec<f64>> =
-        (0..SHAPES.len()).map(|k| numbers::<f64>(SHAPES[k], k).into_iter().collect()).collect();
+        (0..SHAPES.len()).map(|k| numbers::<f64>(SHAPES[k], k as u64).into_iter().collect()).collect();
     let names = ["scalar", "vector", "matrix", "cube"];
+    let seed = |t: usize, k: usize| (100 * t + k) as u64;
     let mut worst: f64 = 0.0;
     for t in 0..STEPS {
         if t % EVERY == 0 {
-            let estimates: Vec<ArrayD<A>> = (0..SHAPES.len()).map(|k| curvature(SHAPES[k], 100 * t + k)).collect();
+            let estimates: Vec<ArrayD<A>> = (0..SHAPES.len()).map(|k| curvature(SHAPES[k], seed(t, k))).collect();
             let mut lent = Params::new();
             for ((name, p), e) in names.iter().zip(&mut params).zip(&estimates) {
                 lent.add(*name, p, e).unwrap();
             }
             assert_eq!(sophia.update_hessian(lent), Ok(Outcome::Applied));
             for (k, plain) in plain.iter_mut().enumerate() {
-                plain.update_hessian(curvature(SHAPES[k], 100 * t + k).as_slice().unwrap());
+                plain.update_hessian(curvature(SHAPES[k], seed(t, k)).as_slice().unwrap());
             }
         }
-        let grads: Vec<ArrayD<A>> = (0..SHAPES.len()).map(|k| numbers(SHAPES[k], 100 * t + 50 + k)).collect();
+        let grads: Vec<ArrayD<A>> = (0..SHAPES.len()).map(|k| numbers(SHAPES[k], seed(t, 50 + k))).collect();
         let mut lent = Params::new();
         for ((name, p), g) in names.iter().zip(&mut params).zip(&grads) {
             lent.add(*name, p, g).unwrap();
         }
         sophia.step(lent).unwrap();
         for (k, (plain, p)) in plain.iter_mut().zip(&mut expected).enumerate() {
-            plain.step(p, numbers(SHAPES[k], 100 * t + 50 + k).as_slice().unwrap());
+            plain.step(p, numbers(SHAPES[k], seed(t, 50 + k)).as_slice().unwrap());
         }
         for (x, y) in params.iter().flatten().zip(expected.iter().flatten()) {
             let error = (x.f64() - y).abs() / y.abs().max(1.0);
@@ -196,7 +180,7 @@ fn trajectories_reject_every_mistake() {
 }
 
 /// Gives an estimate for the one array of `update`.
-fn estimate(sophia: &mut Sophia<f64>, p: &mut ArrayD<f64>, e: &ArrayD<f64>) {
+fn estimate(sophia: &mut Optimizer<f64>, p: &mut ArrayD<f64>, e: &ArrayD<f64>) {
     let mut params = Params::new();
     params.add("variable", p, e).unwrap();
     assert_eq!(sophia.update_hessian(params), Ok(Outcome::Applied));
@@ -205,9 +189,9 @@ fn estimate(sophia: &mut Sophia<f64>, p: &mut ArrayD<f64>, e: &ArrayD<f64>) {
 #[test]
 fn without_estimates_it_is_signum_and_lion_with_equal_betas() {
     let (lr, weight_decay) = (0.01, 0.1);
-    let mut sophia = Sophia::with(SophiaConfig { lr, betas: (0.9, 0.99), weight_decay, ..Default::default() });
-    let mut signum = Signum::with(SignumConfig { lr, momentum: 0.9, weight_decay });
-    let mut lion = Lion::with(LionConfig { lr, betas: (0.9, 0.9), weight_decay });
+    let mut sophia = Optimizer::new(Sophia { lr, betas: (0.9, 0.99), weight_decay, ..Default::default() });
+    let mut signum = Optimizer::new(Signum { lr, momentum: 0.9, weight_decay });
+    let mut lion = Optimizer::new(Lion { lr, betas: (0.9, 0.9), weight_decay });
     let mut negative = sophia.clone();
     let mut p = [numbers::<f64>(&[5, 3], 1), numbers(&[5, 3], 1), numbers(&[5, 3], 1), numbers(&[5, 3], 1)];
     for t in 0..30 {
@@ -225,11 +209,12 @@ fn without_estimates_it_is_signum_and_lion_with_equal_betas() {
 fn with_much_curvature_it_is_a_newton_step_along_the_average_of_gradients() {
     // Nothing is clipped: momentum with a learning rate of its own for each element.
     let curvature = array![50.0, 200.0, 1e6].into_dyn();
-    let config = SophiaConfig { lr: 0.1, betas: (0.9, 0.0), gamma: 0.5, weight_decay: 0.0, ..Default::default() };
-    let mut sophia = Sophia::with(config);
+    let config = Sophia { lr: 0.1, betas: (0.9, 0.0), gamma: 0.5, weight_decay: 0.0, ..Default::default() };
+    let mut sophia = Optimizer::new(config);
     let mut p = array![1.0, -2.0, 3.0].into_dyn();
     let mut q: Vec<Array1<f64>> = p.iter().map(|&x| array![x]).collect();
-    let mut momenta: Vec<Momentum<f64>> = curvature.iter().map(|h| Momentum::new(0.1 / (0.5 * h))).collect();
+    let mut momenta: Vec<Optimizer<f64>> =
+        curvature.iter().map(|h| Optimizer::new(Momentum::new(0.1 / (0.5 * h)))).collect();
     estimate(&mut sophia, &mut p, &curvature);
     for t in 0..30 {
         let grad: ArrayD<f64> = numbers(&[3], t);
@@ -241,8 +226,8 @@ fn with_much_curvature_it_is_a_newton_step_along_the_average_of_gradients() {
     }
     // Newton's method itself: the minimum of a diagonal quadratic in one step.
     let h = array![2.0, 16.0].into_dyn();
-    let newton = SophiaConfig { lr: 1.0, betas: (0.0, 0.0), gamma: 1.0, weight_decay: 0.0, ..Default::default() };
-    let mut sophia = Sophia::with(newton);
+    let newton = Sophia { lr: 1.0, betas: (0.0, 0.0), gamma: 1.0, weight_decay: 0.0, ..Default::default() };
+    let mut sophia = Optimizer::new(newton);
     let mut p = array![0.5, -0.25].into_dyn();
     estimate(&mut sophia, &mut p, &h);
     let grad = &h * &p;
@@ -252,21 +237,21 @@ fn with_much_curvature_it_is_a_newton_step_along_the_average_of_gradients() {
 
 #[test]
 fn a_step_is_never_larger_than_lr_and_eps_zero_makes_no_nan() {
-    let config = SophiaConfig { lr: 0.5, betas: (0.0, 0.0), gamma: 1.0, eps: 0.0, weight_decay: 0.0 };
-    let mut sophia = Sophia::with(config);
+    let config = Sophia { lr: 0.5, betas: (0.0, 0.0), gamma: 1.0, eps: 0.0, weight_decay: 0.0 };
+    let mut sophia = Optimizer::new(config);
     let mut p = ArrayD::<f64>::zeros(IxDyn(&[6]));
     estimate(&mut sophia, &mut p, &array![0.0, 0.0, -1.0, 4.0, 4.0, f64::NAN].into_dyn());
     sophia.update(&mut p, &array![0.0, -3.0, 1e-300, 8.0, 1.0, 1.0].into_dyn()).unwrap();
     assert_eq!(p.as_slice().unwrap()[..5], [0.0, 0.5, -0.5, -0.5, -0.125]);
     assert!(p[5].is_nan(), "a NaN shows");
     let mut p = array![1.0];
-    Sophia::new(0.5).update(&mut p, &array![f64::NAN]).unwrap();
+    Optimizer::new(Sophia::new(0.5)).update(&mut p, &array![f64::NAN]).unwrap();
     assert!(p[0].is_nan());
 }
 
 #[test]
 fn estimates_change_their_average_and_nothing_else() {
-    let mut sophia = Sophia::with(SophiaConfig { betas: (0.5, 0.75), weight_decay: 0.5, ..Default::default() });
+    let mut sophia = Optimizer::new(Sophia { betas: (0.5, 0.75), weight_decay: 0.5, ..Default::default() });
     let mut p = array![-0.0, f64::INFINITY, 3.0, 5e-324].into_dyn();
     let before: Vec<u64> = p.iter().map(|x| x.to_bits()).collect();
     // Before the first step.
@@ -287,7 +272,7 @@ fn estimates_change_their_average_and_nothing_else() {
     assert_eq!(sophia.steps("variable"), 1);
 
     // A parameter without an estimate this time, and one of a group.
-    sophia.group("other", ["b"], SophiaConfig { betas: (0.5, 0.0), ..Default::default() }).unwrap();
+    sophia.add_group(Group::new("other", ["b"], Sophia { betas: (0.5, 0.0), ..Default::default() })).unwrap();
     let (mut a, mut b, one) = (array![1.0], array![1.0], array![1.0]);
     let mut params = Params::new();
     params.add_optional("a", &mut a, None).unwrap().add("b", &mut b, &one).unwrap();
@@ -299,7 +284,7 @@ fn estimates_change_their_average_and_nothing_else() {
 #[test]
 fn any_layout_and_number_of_threads_gives_the_same_bits() {
     fn run<A: Element>(shape: &[usize], layout: usize, parallel: Parallel) -> (Vec<u64>, Vec<u64>) {
-        let mut sophia = Sophia::<A>::with(SophiaConfig { lr: 0.1, betas: (0.9, 0.6), ..configs()[0] });
+        let mut sophia = Optimizer::<A>::new(Sophia { lr: 0.1, betas: (0.9, 0.6), ..configs()[0] });
         sophia.parallel = parallel;
         let wide: Vec<usize> = shape.iter().map(|n| 2 * n).collect();
         let (mut fortran, mut memory) = (Array::from_elem(IxDyn(shape).f(), A::ZERO), ArrayD::from_elem(wide, A::ZERO));
@@ -313,7 +298,8 @@ fn any_layout_and_number_of_threads_gives_the_same_bits() {
         p.assign(&numbers(shape, 1));
         for t in 2..8 {
             let given = [curvature(shape, t), numbers(shape, 10 + t)].map(|values| {
-                let mut given = if layout == t % 4 { ArrayD::from_elem(shape, A::ZERO) } else { fortran_zeros(shape) };
+                let mut given =
+                    if layout as u64 == t % 4 { ArrayD::from_elem(shape, A::ZERO) } else { fortran_zeros(shape) };
                 given.assign(&values);
                 given
             });
@@ -341,7 +327,7 @@ fn any_layout_and_number_of_threads_gives_the_same_bits() {
 
 #[test]
 fn errors_change_nothing() {
-    let mut sophia = Sophia::new(0.1);
+    let mut sophia = Optimizer::new(Sophia::new(0.1));
     let (mut p, mut q) = (numbers::<f64>(&[4], 1), numbers::<f64>(&[4], 1));
     let e = curvature(&[4], 2);
     estimate(&mut sophia, &mut p, &e);
@@ -367,12 +353,12 @@ fn errors_change_nothing() {
         assert_eq!(matches!(outcome, Err(Error::NonFiniteGradient { .. })), !applied);
     }
     for (field, config) in [
-        ("betas[1]", SophiaConfig { betas: (0.9, 1.0), ..Default::default() }),
-        ("gamma", SophiaConfig { gamma: 0.0, ..Default::default() }),
-        ("eps", SophiaConfig { eps: -1.0, ..Default::default() }),
-        ("weight_decay", SophiaConfig { weight_decay: f64::NAN, ..Default::default() }),
+        ("betas[1]", Sophia { betas: (0.9, 1.0), ..Default::default() }),
+        ("gamma", Sophia { gamma: 0.0, ..Default::default() }),
+        ("eps", Sophia { eps: -1.0, ..Default::default() }),
+        ("weight_decay", Sophia { weight_decay: f64::NAN, ..Default::default() }),
     ] {
-        sophia.config = config;
+        *sophia.algorithm_mut::<Sophia>().unwrap() = config;
         let mut params = Params::new();
         params.add("variable", &mut p, &e).unwrap();
         let error = sophia.update_hessian(params).unwrap_err();
@@ -384,11 +370,71 @@ fn errors_change_nothing() {
 }
 
 #[test]
+fn estimates_for_other_algorithms_are_refused() {
+    let mut refused = 0;
+    for config in AnyAlgorithm::all().into_iter().filter(|config| config.name() != "sophia") {
+        let mut optimizer = Optimizer::new(config.clone());
+        let (mut p, e) = (array![[1.0, 2.0]], array![[3.0, 4.0]]);
+        let mut params = Params::new();
+        params.add("p", &mut p, &e).unwrap();
+        let error = optimizer.update_hessian(params).unwrap_err();
+        assert!(matches!(&error, Error::Unsupported { optimizer, .. } if optimizer == config.name()), "{error}");
+        assert_eq!((p, optimizer.steps("p")), (array![[1.0, 2.0]], 0));
+        assert!(optimizer.state_dict().params.is_empty());
+        refused += 1;
+    }
+    assert_eq!(refused, AnyAlgorithm::all().len() - 1);
+
+    // Beside groups of other algorithms, for its own parameters only.
+    let mut optimizer = Optimizer::new(Lion::new(0.1));
+    let config = Sophia { betas: (0.5, 0.0), ..Default::default() };
+    optimizer.add_group(Group::new("curved", ["b"], config)).unwrap();
+    let (mut a, mut b, e) = (array![1.0], array![1.0], array![4.0]);
+    let mut params = Params::new();
+    params.add("a", &mut a, &e).unwrap().add("b", &mut b, &e).unwrap();
+    let error = optimizer.update_hessian(params).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { optimizer, .. } if optimizer == "lion"), "{error}");
+    assert!(optimizer.state_dict().params.is_empty());
+    let mut params = Params::new();
+    params.add_optional("a", &mut a, None).unwrap().add("b", &mut b, &e).unwrap();
+    assert_eq!(optimizer.update_hessian(params), Ok(Outcome::Applied));
+    assert!(optimizer.state("a").is_empty());
+    assert_eq!(optimizer.state("b")[1].1, e.view().into_dyn());
+}
+
+#[test]
+fn in_wrappers_it_takes_estimates_too() {
+    let wrapped = configs()[0].ema(0.9);
+    let any = AnyAlgorithm::from(configs()[0]).in_wrappers([wrapped.wrap.clone().into()]);
+    let mut plain = Optimizer::new(configs()[0]);
+    let (mut typed, mut any) = (Optimizer::new(wrapped), Optimizer::new(any));
+    let mut p = [(); 3].map(|()| numbers::<f64>(&[5, 3], 1));
+    let mut average = p[0].clone();
+    for t in 1..12 {
+        let (grad, e) = (numbers(&[5, 3], 1 + t), curvature(&[5, 3], 20 + t));
+        for (optimizer, p) in [&mut plain, &mut typed, &mut any].into_iter().zip(&mut p) {
+            if t % 2 == 1 {
+                estimate(optimizer, p, &e);
+            }
+            optimizer.update(p, &grad).unwrap();
+        }
+        assert!(p[0] == p[1] && p[0] == p[2], "step {t}");
+        average = &average + 0.1 / (1.0 - 0.9_f64.powi(t as i32)) * (&p[0] - &average);
+        for optimizer in [&typed, &any] {
+            let state = optimizer.state("variable");
+            assert_eq!(state.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["exp_avg", "hessian", "ema"]);
+            assert_eq!((&state[0].1, &state[1].1), (&plain.state("variable")[0].1, &plain.state("variable")[1].1));
+            assert_relative_eq!(state[2].1, average.view(), max_relative = 1e-12);
+        }
+    }
+}
+
+#[test]
 fn defaults_and_names_are_those_that_are_documented() {
-    let config = SophiaConfig::default();
-    assert_eq!(config, SophiaConfig { lr: 1e-4, betas: (0.965, 0.99), gamma: 0.01, eps: 1e-12, weight_decay: 0.1 });
-    assert_eq!(serde_json::from_str::<OptimizerConfig>(r#"{"name": "sophia"}"#).unwrap(), config.into());
-    let _: Fused<SophiaConfig, f32> = Sophia::new(1e-4);
+    let config = Sophia::default();
+    assert_eq!(config, Sophia { lr: 1e-4, betas: (0.965, 0.99), gamma: 0.01, eps: 1e-12, weight_decay: 0.1 });
+    assert_eq!(serde_json::from_str::<AnyAlgorithm>(r#"{"name": "sophia"}"#).unwrap(), config.into());
+    let _: Optimizer<f32> = Optimizer::new(Sophia::new(1e-4));
 }
 
 /// The probes of a call, one in each row.
@@ -499,8 +545,8 @@ fn wrong_products_are_errors() {
 fn with_estimates_it_reaches_what_signs_alone_do_not() {
     let d = array![1e-2, 1.0, 1e2];
     let run = |every: Option<usize>| {
-        let config = SophiaConfig { lr: 0.05, betas: (0.9, 0.9), gamma: 1.0, weight_decay: 0.0, ..Default::default() };
-        let (mut sophia, mut p) = (Sophia::with(config), array![1.0, -0.73, 0.41_f64]);
+        let config = Sophia { lr: 0.05, betas: (0.9, 0.9), gamma: 1.0, weight_decay: 0.0, ..Default::default() };
+        let (mut sophia, mut p) = (Optimizer::new(config), array![1.0, -0.73, 0.41_f64]);
         for t in 0..2000 {
             if every.is_some_and(|every| t % every == 0) {
                 let e = hutchinson(&p, 1, t as u64, |u| u * &d).unwrap();

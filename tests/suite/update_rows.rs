@@ -1,69 +1,47 @@
 //! Steps of some rows: against the dense step, and against sparse optimizers written again over plain vectors.
+use crate::common::numbers;
 use ndarray::{Array, Array1, Array2, ArrayD, Axis, IxDyn, ShapeBuilder, Slice, array, s};
 use ndarray_optim::{
-    Adagrad, AdagradConfig, Adam, AdamConfig, Error, Fused, NonFinite, Optimizer, Outcome, Parallel, Params, RowWise, Sgd,
-    SgdConfig, kernel::Element,
+    Adagrad, Adam, AnyAlgorithm, Compose, Error, Group, NonFinite, Optimizer, Outcome, Parallel, Params, Sgd,
+    kernel::Element,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 const NAME: &str = "table";
 
-/// Numbers whose rounding depends on the order of operations.
-fn number(seed: u64, i: usize) -> f64 {
-    let x = (seed << 32 ^ i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (x >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
-}
-
-fn numbers<A: Element>(shape: &[usize], seed: u64) -> ArrayD<A> {
-    let mut i = 0;
-    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
-        i += 1;
-        A::of(number(seed, i))
-    })
-}
-
 fn bits<A: Element>(array: &ArrayD<A>) -> Vec<u64> {
     array.iter().map(|x| x.f64().to_bits()).collect()
 }
 
-fn state<C: RowWise, A: Element>(optimizer: &Fused<C, A>) -> Vec<Vec<u64>> {
+fn state<A: Element>(optimizer: &Optimizer<A>) -> Vec<Vec<u64>> {
     optimizer.state(NAME).iter().map(|(_, array)| bits(&array.to_owned())).collect()
 }
 
-fn sgds() -> Vec<SgdConfig> {
-    let sgd = SgdConfig { lr: 0.1, ..Default::default() };
-    vec![
-        sgd,
-        SgdConfig { weight_decay: 0.1, maximize: true, ..sgd },
-        SgdConfig { momentum: 0.9, dampening: 0.3, ..sgd },
-        SgdConfig { momentum: 0.9, nesterov: true, weight_decay: 0.1, ..sgd },
-    ]
-}
-
-fn adams() -> Vec<AdamConfig> {
-    let adam = AdamConfig { lr: 0.1, ..Default::default() };
-    vec![
-        adam,
-        AdamConfig { weight_decay: 0.1, maximize: true, ..adam },
-        AdamConfig { amsgrad: true, betas: (0.5, 0.7), ..adam },
-    ]
-}
-
-fn adagrads() -> Vec<AdagradConfig> {
-    let adagrad = AdagradConfig { lr: 0.1, ..Default::default() };
-    vec![
-        adagrad,
-        AdagradConfig { lr_decay: 0.1, initial_accumulator_value: 0.25, weight_decay: 0.1, maximize: true, ..adagrad },
+/// Every algorithm that steps rows, in its forms.
+fn configs() -> [AnyAlgorithm; 9] {
+    let sgd = Sgd { lr: 0.1, ..Default::default() };
+    let adam = Adam { lr: 0.1, ..Default::default() };
+    let adagrad = Adagrad { lr: 0.1, ..Default::default() };
+    [
+        sgd.into(),
+        Sgd { weight_decay: 0.1, maximize: true, ..sgd }.into(),
+        Sgd { momentum: 0.9, dampening: 0.3, ..sgd }.into(),
+        Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.1, ..sgd }.into(),
+        adam.into(),
+        Adam { weight_decay: 0.1, maximize: true, ..adam }.into(),
+        Adam { amsgrad: true, betas: (0.5, 0.7), ..adam }.into(),
+        adagrad.into(),
+        Adagrad { lr_decay: 0.1, initial_accumulator_value: 0.25, weight_decay: 0.1, maximize: true, ..adagrad }.into(),
     ]
 }
 
 const SHAPES: [&[usize]; 6] = [&[5], &[6, 3], &[4, 2, 3], &[3, 2, 2, 2], &[3, 1], &[1, 4]];
 
-fn all_rows_are_the_dense_step<C: RowWise, A: Element>(config: &C) {
+fn all_rows_are_the_dense_step<A: Element>(config: &AnyAlgorithm) {
     for shape in SHAPES {
-        let (mut dense, mut rows) = (Fused::<C, A>::with(config.clone()), Fused::<C, A>::with(config.clone()));
+        let mut dense = Optimizer::<A>::new(config.clone());
+        let mut rows = dense.clone();
         let (mut p, mut q) = (numbers(shape, 1), numbers(shape, 1));
         let all: Vec<usize> = (0..shape[0]).collect();
         // Another order: the rows of the gradient follow it.
@@ -93,25 +71,18 @@ fn all_rows_are_the_dense_step<C: RowWise, A: Element>(config: &C) {
 
 #[test]
 fn with_all_rows_it_is_the_dense_step_bit_for_bit() {
-    for config in sgds() {
-        all_rows_are_the_dense_step::<_, f64>(&config);
-        all_rows_are_the_dense_step::<_, f32>(&config);
-    }
-    for config in adams() {
-        all_rows_are_the_dense_step::<_, f64>(&config);
-        all_rows_are_the_dense_step::<_, f32>(&config);
-    }
-    for config in adagrads() {
-        all_rows_are_the_dense_step::<_, f64>(&config);
-        all_rows_are_the_dense_step::<_, f32>(&config);
+    for config in configs() {
+        all_rows_are_the_dense_step::<f64>(&config);
+        all_rows_are_the_dense_step::<f32>(&config);
     }
 }
 
 /// The rows that appear are an array of their own, so long as they appear in every step.
-fn touched_rows_are_an_array_of_their_own<C: RowWise>(config: &C) {
+fn touched_rows_are_an_array_of_their_own(config: &AnyAlgorithm) {
     for shape in SHAPES.into_iter().filter(|shape| shape[0] > 2) {
         let indices = [2, 0];
-        let (mut few, mut rows) = (Fused::<C, f64>::with(config.clone()), Fused::<C, f64>::with(config.clone()));
+        let mut few = Optimizer::<f64>::new(config.clone());
+        let mut rows = few.clone();
         let start: ArrayD<f64> = numbers(shape, 1);
         let (mut own, mut table) = (start.select(Axis(0), &indices), start.clone());
         for t in 2..9 {
@@ -132,14 +103,12 @@ fn touched_rows_are_an_array_of_their_own<C: RowWise>(config: &C) {
 
 #[test]
 fn only_the_rows_that_appear_change_and_they_as_an_array_of_their_own() {
-    sgds().iter().for_each(touched_rows_are_an_array_of_their_own);
-    adams().iter().for_each(touched_rows_are_an_array_of_their_own);
-    adagrads().iter().for_each(touched_rows_are_an_array_of_their_own);
+    configs().iter().for_each(touched_rows_are_an_array_of_their_own);
 }
 
 #[test]
 fn plain_sgd_is_the_dense_step_with_zero_rows() {
-    let (mut dense, mut rows) = (Sgd::new(0.1), Sgd::new(0.1));
+    let (mut dense, mut rows) = (Optimizer::new(Sgd::new(0.1)), Optimizer::new(Sgd::new(0.1)));
     let (mut p, mut q) = (numbers::<f64>(&[5, 3], 1), numbers::<f64>(&[5, 3], 1));
     for t in 2..9 {
         let grad: ArrayD<f64> = numbers(&[2, 3], t);
@@ -156,7 +125,7 @@ fn plain_sgd_is_the_dense_step_with_zero_rows() {
 fn duplicates_are_summed_and_rows_left_out_do_not_decay() {
     // By hand: exact in binary.
     let mut table = array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
-    let mut sgd = Sgd::with(SgdConfig { lr: 0.5, weight_decay: 0.25, ..Default::default() });
+    let mut sgd = Optimizer::new(Sgd { lr: 0.5, weight_decay: 0.25, ..Default::default() });
     let rows = array![[1.0, 0.0], [8.0, 8.0], [3.0, -2.0]];
     sgd.update_rows(NAME, &mut table, &[0, 2, 0], &rows).unwrap();
     let expected = array![
@@ -167,7 +136,7 @@ fn duplicates_are_summed_and_rows_left_out_do_not_decay() {
     assert_eq!(table, expected);
 
     // The square of the sum, not the sum of the squares, and not the last row alone.
-    let mut adagrad = Adagrad::with(AdagradConfig { initial_accumulator_value: 0.5, ..Default::default() });
+    let mut adagrad = Optimizer::new(Adagrad { initial_accumulator_value: 0.5, ..Default::default() });
     adagrad.update_rows(NAME, &mut table, &[1, 1], &array![[1.0, 2.0], [2.0, -2.0]]).unwrap();
     let sum = adagrad.state(NAME)[0].1.to_owned().into_dimensionality().unwrap();
     assert_eq!(sum, array![[0.5, 0.5], [9.5, 0.5], [0.5, 0.5]], "rows left out have begun too");
@@ -175,7 +144,7 @@ fn duplicates_are_summed_and_rows_left_out_do_not_decay() {
     // The same bits as the sum made by the caller, in the order given.
     let parts: Array2<f64> = numbers(&[3, 2], 7).into_dimensionality().unwrap() * 1e3;
     let sum = &(&parts.row(0) + &parts.row(1)) + &parts.row(2);
-    let (mut a, mut b) = (Adam::new(0.1), Adam::new(0.1));
+    let (mut a, mut b) = (Optimizer::new(Adam::new(0.1)), Optimizer::new(Adam::new(0.1)));
     let (mut p, mut q) = (table.clone(), table.clone());
     a.update_rows(NAME, &mut p, &[1, 1, 1], &parts).unwrap();
     b.update_rows(NAME, &mut q, &[1], &sum.insert_axis(Axis(0))).unwrap();
@@ -183,9 +152,10 @@ fn duplicates_are_summed_and_rows_left_out_do_not_decay() {
     assert_eq!(state(&a), state(&b));
 }
 
-fn permutations_change_nothing<C: RowWise>(config: &C) {
+fn permutations_change_nothing(config: &AnyAlgorithm) {
     let (indices, turned) = ([4, 0, 3, 1], [1, 3, 0, 4]);
-    let (mut a, mut b) = (Fused::<C, f32>::with(config.clone()), Fused::<C, f32>::with(config.clone()));
+    let mut a = Optimizer::<f32>::new(config.clone());
+    let mut b = a.clone();
     let (mut p, mut q) = (numbers(&[6, 3], 1), numbers(&[6, 3], 1));
     for t in 2..6 {
         let rows: ArrayD<f32> = numbers(&[4, 3], t);
@@ -197,22 +167,20 @@ fn permutations_change_nothing<C: RowWise>(config: &C) {
 
 #[test]
 fn the_order_of_the_indices_does_not_matter() {
-    sgds().iter().for_each(permutations_change_nothing);
-    adams().iter().for_each(permutations_change_nothing);
-    adagrads().iter().for_each(permutations_change_nothing);
+    configs().iter().for_each(permutations_change_nothing);
 }
 
-fn any_layout_gives_the_same_bits<C: RowWise, A: Element>(config: &C) {
+fn any_layout_gives_the_same_bits<A: Element>(config: &AnyAlgorithm) {
     for shape in SHAPES {
         let indices: Vec<usize> = [0, 2, 0, 1].into_iter().filter(|&i| i < shape[0]).collect();
         let of_rows: Vec<usize> = [indices.len()].iter().chain(&shape[1..]).copied().collect();
-        let mut plain = Fused::<C, A>::with(config.clone());
+        let mut plain = Optimizer::<A>::new(config.clone());
         let mut expected: ArrayD<A> = numbers(shape, 1);
         for t in 2..6 {
             plain.update_rows(NAME, &mut expected, &indices, &numbers(&of_rows, t)).unwrap();
         }
         for layout in 0..4 {
-            let mut optimizer = Fused::<C, A>::with(config.clone());
+            let mut optimizer = Optimizer::<A>::new(config.clone());
             optimizer.parallel = Parallel { min_work: 0, chunk: 3 };
             let wide: Vec<usize> = shape.iter().map(|n| 2 * n).collect();
             let mut memory = ArrayD::<A>::from_elem(IxDyn(&wide), A::of(f64::NAN));
@@ -241,19 +209,17 @@ fn any_layout_gives_the_same_bits<C: RowWise, A: Element>(config: &C) {
 
 #[test]
 fn tables_and_rows_of_any_layout_give_the_same_bits_on_any_number_of_threads() {
-    for config in adams() {
-        any_layout_gives_the_same_bits::<_, f64>(&config);
-        any_layout_gives_the_same_bits::<_, f32>(&config);
+    for config in configs() {
+        any_layout_gives_the_same_bits::<f64>(&config);
+        any_layout_gives_the_same_bits::<f32>(&config);
     }
-    sgds().iter().for_each(any_layout_gives_the_same_bits::<_, f64>);
-    adagrads().iter().for_each(any_layout_gives_the_same_bits::<_, f64>);
 }
 
 /// Optimizers of sparse gradients as torch has them, over plain vectors: coalesce, then touch what is there.
 enum Plain {
-    Sgd(SgdConfig),
-    Adam(AdamConfig),
-    Adagrad(AdagradConfig),
+    Sgd(Sgd),
+    Adam(Adam),
+    Adagrad(Adagrad),
 }
 
 struct Reference {
@@ -303,11 +269,16 @@ impl Reference {
     }
 }
 
-fn agrees<C: RowWise>(config: C, plain: Plain, shape: &[usize], steps: &[Vec<usize>]) {
+fn agrees(plain: Plain, shape: &[usize], steps: &[Vec<usize>]) {
     let mut table = numbers::<f64>(shape, 1);
     let mut table32 = table.mapv(|x| x as f32);
+    let config: AnyAlgorithm = match plain {
+        Plain::Sgd(config) => config.into(),
+        Plain::Adam(config) => config.into(),
+        Plain::Adagrad(config) => config.into(),
+    };
     let mut reference = Reference::new(plain, table.iter().copied().collect());
-    let (mut optimizer, mut optimizer32) = (Fused::<C, f64>::with(config.clone()), Fused::<C, f32>::with(config));
+    let (mut optimizer, mut optimizer32) = (Optimizer::<f64>::new(config.clone()), Optimizer::<f32>::new(config));
     let width = shape[1..].iter().product();
     for (t, indices) in steps.iter().enumerate() {
         let of_rows: Vec<usize> = [indices.len()].iter().chain(&shape[1..]).copied().collect();
@@ -336,24 +307,21 @@ proptest! {
         }),
         which in 0..4,
     ) {
-        let adam = AdamConfig { lr: 0.01, betas: (0.8, 0.95), eps: 1e-3, ..Default::default() };
-        let adagrad = AdagradConfig { lr: 0.01, lr_decay: 0.1, initial_accumulator_value: 0.2, ..Default::default() };
-        let sgd = SgdConfig { lr: 0.1, ..Default::default() };
+        let adam = Adam { lr: 0.01, betas: (0.8, 0.95), eps: 1e-3, ..Default::default() };
+        let adagrad = Adagrad { lr: 0.01, lr_decay: 0.1, initial_accumulator_value: 0.2, ..Default::default() };
+        let sgd = Sgd { lr: 0.1, ..Default::default() };
         match which {
-            0 => agrees(sgd, Plain::Sgd(sgd), &shape, &steps),
-            1 => agrees(adagrad, Plain::Adagrad(adagrad), &shape, &steps),
-            2 => agrees(adam, Plain::Adam(adam), &shape, &steps),
-            _ => {
-                let torch = AdamConfig { eps: 0.0, ..adam };
-                agrees(torch, Plain::Adam(torch), &shape, &steps);
-            }
+            0 => agrees(Plain::Sgd(sgd), &shape, &steps),
+            1 => agrees(Plain::Adagrad(adagrad), &shape, &steps),
+            2 => agrees(Plain::Adam(adam), &shape, &steps),
+            _ => agrees(Plain::Adam(Adam { eps: 0.0, ..adam }), &shape, &steps),
         }
     }
 }
 
 #[test]
 fn a_step_with_no_indices_counts_and_has_no_effect() {
-    let mut adam = Adam::new(0.1);
+    let mut adam = Optimizer::new(Adam::new(0.1));
     let mut table = numbers::<f64>(&[4, 3], 1);
     let before = table.clone();
     assert_eq!(adam.update_rows(NAME, &mut table, &[], &ArrayD::zeros(IxDyn(&[0, 3]))), Ok(Outcome::Applied));
@@ -365,14 +333,14 @@ fn a_step_with_no_indices_counts_and_has_no_effect() {
     let mut none = Array2::<f64>::zeros((0, 3));
     adam.update_rows("short", &mut none, &[], &Array2::zeros((0, 3))).unwrap();
     let mut plain = [1.0, 2.0, 3.0];
-    Sgd::new(1.0).update_rows("slice", &mut plain[..], &[2, 2], &[0.5, 1.0][..]).unwrap();
+    Optimizer::new(Sgd::new(1.0)).update_rows("slice", &mut plain[..], &[2, 2], &[0.5, 1.0][..]).unwrap();
     assert_eq!(plain, [1.0, 2.0, 1.5]);
 }
 
 #[test]
 fn one_array_may_be_updated_both_ways() {
     // `variable` is the name of `update`.
-    let mut adam = Adam::with(AdamConfig { lr: 0.1, betas: (0.5, 0.5), ..Default::default() });
+    let mut adam = Optimizer::new(Adam { lr: 0.1, betas: (0.5, 0.5), ..Default::default() });
     let mut other = adam.clone();
     let (mut p, mut q) = (array![1.0, 2.0], array![1.0, 2.0]);
     for t in 0..4 {
@@ -390,8 +358,8 @@ fn one_array_may_be_updated_both_ways() {
 
 #[test]
 fn groups_have_hyper_parameters_of_their_own() {
-    let mut sgd = Sgd::new(0.5);
-    sgd.group("slow", ["b"], SgdConfig { lr: 0.25, ..Default::default() }).unwrap();
+    let mut sgd = Optimizer::new(Sgd::new(0.5));
+    sgd.add_group(Group::new("slow", ["b"], Sgd { lr: 0.25, ..Default::default() })).unwrap();
     let (mut a, mut b) = (array![[1.0], [1.0]], array![[1.0], [1.0]]);
     sgd.update_rows("a", &mut a, &[1], &array![[1.0]]).unwrap();
     sgd.update_rows("b", &mut b, &[1], &array![[1.0]]).unwrap();
@@ -400,7 +368,7 @@ fn groups_have_hyper_parameters_of_their_own() {
 
 #[test]
 fn errors_say_what_is_wrong_and_change_nothing() {
-    let mut adam = Adam::new(0.1);
+    let mut adam = Optimizer::new(Adam::new(0.1));
     let start = numbers::<f64>(&[4, 3], 1);
     let rows = numbers::<f64>(&[2, 3], 2);
     let mut table = start.clone();
@@ -433,13 +401,13 @@ fn errors_say_what_is_wrong_and_change_nothing() {
     let error = adam.update_rows("deep", &mut deep, &[0], &ArrayD::zeros(IxDyn(&[1; 7])));
     assert_eq!(error, Err(Error::TooManyAxes { name: "deep".into(), ndim: 7 }));
 
-    adam.config.betas.0 = 1.0;
+    adam.algorithm_mut::<Adam>().unwrap().betas.0 = 1.0;
     let error = adam.update_rows(NAME, &mut table, &[1, 3], &rows);
     assert!(matches!(error, Err(Error::HyperParameter { field: "betas[0]", .. })));
-    adam.config.betas.0 = 0.9;
-    adam.config.amsgrad = true;
+    adam.algorithm_mut::<Adam>().unwrap().betas.0 = 0.9;
+    adam.algorithm_mut::<Adam>().unwrap().amsgrad = true;
     assert!(matches!(adam.update_rows(NAME, &mut table, &[1, 3], &rows), Err(Error::StateChanged { .. })));
-    adam.config.amsgrad = false;
+    adam.algorithm_mut::<Adam>().unwrap().amsgrad = false;
 
     // Infinite as rows, or only as their sum.
     let bad = [array![[f64::NAN, 0.0, 0.0], [0.0, 0.0, 0.0]], array![[1e308, 0.0, 0.0], [1e308, 0.0, 0.0]]];
@@ -468,13 +436,31 @@ fn errors_say_what_is_wrong_and_change_nothing() {
     assert!(table[[0, 0]].is_nan() && table.iter().filter(|x| x.is_nan()).count() == 1, "IEEE, in one place");
 }
 
+#[test]
+fn algorithms_that_need_the_whole_array_and_wrappers_refuse_rows() {
+    let names: std::collections::BTreeSet<_> = configs().iter().map(AnyAlgorithm::name).collect();
+    let others = AnyAlgorithm::all().into_iter().filter(|config| !names.contains(config.name())).map(Optimizer::new);
+    let wrapped = [Optimizer::new(Adam::new(0.1).ema(0.9)), Optimizer::new(Sgd::new(0.1).clip_by_value(1.0))];
+    let mut refused = 0;
+    for mut optimizer in others.chain(wrapped) {
+        let mut table = array![[1.0, 2.0], [3.0, 4.0]];
+        let error = optimizer.update_rows(NAME, &mut table, &[1], &array![[1.0, 1.0]]).unwrap_err();
+        let Error::Unsupported { optimizer: name, .. } = &error else { panic!("{error}") };
+        assert_eq!(*name, optimizer.name());
+        assert_eq!((table, optimizer.steps(NAME)), (array![[1.0, 2.0], [3.0, 4.0]], 0));
+        assert!(optimizer.state_dict().params.is_empty());
+        refused += 1;
+    }
+    assert_eq!(refused, AnyAlgorithm::all().len() - names.len() + 2);
+}
+
 /// A table that would take a quarter of a second a step.
 #[test]
 fn the_cost_is_that_of_the_rows_and_not_of_the_table() {
     let mut table = Array2::<f32>::ones((1 << 18, 16));
-    let mut adam = Adam::new(0.1);
+    let mut adam = Optimizer::new(Adam::new(0.1));
     let rows = Array2::<f32>::ones((3, 16));
-    let time = |adam: &mut Adam<f32>, table: &mut Array2<f32>| {
+    let time = |adam: &mut Optimizer<f32>, table: &mut Array2<f32>| {
         let start = std::time::Instant::now();
         adam.update_rows(NAME, table, &[7, 200_000, 7], &rows).unwrap();
         start.elapsed()

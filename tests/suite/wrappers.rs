@@ -1,29 +1,27 @@
 //! Wrappers: chains by type and by file are the same bits, and each does what its formula says.
 
-use crate::common::array;
+use crate::common::{filled, spread};
 use ndarray::{Array1, Array2, ArrayD, Axis, array as arr};
 use ndarray_optim::{
-    AdafactorConfig, Adam, AdamConfig, AdamWConfig, Compose, ComposedConfig, Config, Error, Fused, LambConfig, LionConfig,
-    Momentum, MomentumConfig, Optimizer, OptimizerConfig, ParamGroup, Params, Sgd, SgdConfig,
+    Adafactor, Adam, AdamW, Algorithm, AnyAlgorithm, AnyWrap, Compose, Error, Group, Lamb, Lion, Momentum, Optimizer,
+    Params, Sgd,
     kernel::Element,
     wrap::{
-        AdaptiveClip, AnyWrap, Bounds, Cautious, Centralize, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm, ClipByValue, Ema,
+        AdaptiveClip, Bounds, Cautious, Centralize, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm, ClipByValue, Ema,
         Grokfast, L1, Lookahead, Noise, Norm, ScaleGradient, SignOfGradient, Swa, WeightDecay, Wrap,
     },
 };
 
-fn number(seed: usize, i: usize) -> f64 {
-    let x = ((seed * 7919 + i) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((x >> 11) as f64 / (1_u64 << 52) as f64 - 1.0) * 10_f64.powi((x % 5) as i32 - 2)
+fn number(seed: u64, i: usize) -> f64 {
+    spread(seed, i, 2)
 }
 
-fn numbers<A: Element>(shape: &[usize], seed: usize) -> ArrayD<A> {
-    let n = shape.iter().product();
-    array(shape, &(0..n).map(|i| number(seed, i)).collect::<Vec<_>>())
+fn numbers<A: Element>(shape: &[usize], seed: u64) -> ArrayD<A> {
+    filled(shape, |i| number(seed, i))
 }
 
 /// The parameters after some steps, and what is evaluated.
-fn run<A: Element>(mut optimizer: impl Optimizer<A>, shape: &[usize], steps: usize) -> (ArrayD<A>, ArrayD<A>) {
+fn run<A: Element>(mut optimizer: Optimizer<A>, shape: &[usize], steps: u64) -> (ArrayD<A>, ArrayD<A>) {
     let mut p = numbers(shape, 0);
     for t in 1..=steps {
         optimizer.update(&mut p, &numbers::<A>(shape, t)).unwrap();
@@ -37,65 +35,63 @@ fn same_bits<A: Element>(a: &(ArrayD<A>, ArrayD<A>), b: &(ArrayD<A>, ArrayD<A>),
     assert_eq!(bits(a), bits(b), "{what}");
 }
 
-fn by_type_and_by_file<C: Config + Into<OptimizerConfig>, W: Wrap + Into<AnyWrap>>(config: C, wrap: W) {
-    let composed = |config: C, wrap: Vec<AnyWrap>| -> OptimizerConfig {
-        OptimizerConfig::Composed(ComposedConfig { inner: Box::new(config.into()), wrap })
-    };
+fn by_type_and_by_file<C: Algorithm + Into<AnyAlgorithm>, W: Wrap + Into<AnyWrap>>(config: C, wrap: W) {
+    let any: AnyAlgorithm = config.clone().into();
     for shape in [&[][..], &[3], &[7, 5], &[2, 3, 4], &[2047], &[3000], &[70, 60]] {
         let what = format!("{wrap:?} {shape:?}");
-        let typed = Fused::with(config.clone().wrap(wrap.clone()));
-        let file = composed(config.clone(), vec![wrap.clone().into()]).build();
+        let typed = Optimizer::new(config.clone().wrap(wrap.clone()));
+        let file = Optimizer::new(any.clone().in_wrappers([wrap.clone().into()]));
         same_bits(&run::<f64>(typed, shape, 12), &run::<f64>(file, shape, 12), &what);
         let chain = config.clone().clip_by_value(0.4).wrap(wrap.clone()).wrap(Swa { start: 3, every: 2 });
-        let list = vec![ClipByValue { max_value: 0.4 }.into(), wrap.clone().into(), Swa { start: 3, every: 2 }.into()];
-        let file = composed(config.clone(), list).build();
-        same_bits(&run::<f32>(Fused::with(chain), shape, 12), &run::<f32>(file, shape, 12), &what);
+        let list = [ClipByValue { max_value: 0.4 }.into(), wrap.clone().into(), Swa { start: 3, every: 2 }.into()];
+        let file = Optimizer::new(any.clone().in_wrappers(list));
+        same_bits(&run::<f32>(Optimizer::new(chain), shape, 12), &run::<f32>(file, shape, 12), &what);
     }
 }
 
 #[test]
 fn chains_by_type_and_by_file_are_the_same_bits() {
-    by_type_and_by_file(AdamWConfig::default(), ClipByGlobalNorm { max_norm: 0.5, ..Default::default() });
-    by_type_and_by_file(AdamWConfig::default(), ClipByNorm { max_norm: 0.5 });
-    by_type_and_by_file(AdamWConfig { maximize: true, ..Default::default() }, ClipByBlockRms { threshold: 0.1 });
-    by_type_and_by_file(AdamWConfig::default(), AdaptiveClip::default());
-    by_type_and_by_file(AdamWConfig::default(), Centralize::default());
-    by_type_and_by_file(AdamWConfig::default(), Noise::default());
-    by_type_and_by_file(MomentumConfig { maximize: true, ..Default::default() }, ScaleGradient { factor: 0.3 });
-    by_type_and_by_file(MomentumConfig::default(), SignOfGradient {});
-    by_type_and_by_file(LambConfig::default(), Grokfast::default());
-    by_type_and_by_file(LionConfig::default(), WeightDecay { weight_decay: 0.1, decoupled: true });
-    by_type_and_by_file(LambConfig::default(), WeightDecay { weight_decay: 0.1, decoupled: false });
-    by_type_and_by_file(AdafactorConfig::default(), Ema { decay: 0.9 });
-    by_type_and_by_file(SgdConfig::default(), Lookahead { sync_period: 3, slow_step_size: 0.3 });
-    by_type_and_by_file(SgdConfig { lr: 0.1, ..Default::default() }, Bounds { lower: Some(-0.1), upper: Some(0.2) });
-    by_type_and_by_file(SgdConfig { lr: 0.1, ..Default::default() }, L1 { lambda: 0.5 });
+    by_type_and_by_file(AdamW::default(), ClipByGlobalNorm { max_norm: 0.5, ..Default::default() });
+    by_type_and_by_file(AdamW::default(), ClipByNorm { max_norm: 0.5 });
+    by_type_and_by_file(AdamW { maximize: true, ..Default::default() }, ClipByBlockRms { threshold: 0.1 });
+    by_type_and_by_file(AdamW::default(), AdaptiveClip::default());
+    by_type_and_by_file(AdamW::default(), Centralize::default());
+    by_type_and_by_file(AdamW::default(), Noise::default());
+    by_type_and_by_file(Momentum { maximize: true, ..Default::default() }, ScaleGradient { factor: 0.3 });
+    by_type_and_by_file(Momentum::default(), SignOfGradient {});
+    by_type_and_by_file(Lamb::default(), Grokfast::default());
+    by_type_and_by_file(Lion::default(), WeightDecay { weight_decay: 0.1, decoupled: true });
+    by_type_and_by_file(Lamb::default(), WeightDecay { weight_decay: 0.1, decoupled: false });
+    by_type_and_by_file(Adafactor::default(), Ema { decay: 0.9 });
+    by_type_and_by_file(Sgd::default(), Lookahead { sync_period: 3, slow_step_size: 0.3 });
+    by_type_and_by_file(Sgd { lr: 0.1, ..Default::default() }, Bounds { lower: Some(-0.1), upper: Some(0.2) });
+    by_type_and_by_file(Sgd { lr: 0.1, ..Default::default() }, L1 { lambda: 0.5 });
 }
 
 #[test]
 fn neutral_wrappers_are_the_optimizer_itself() {
-    let adam = || AdamConfig { lr: 0.05, ..Default::default() };
-    let plain = run::<f32>(Fused::with(adam()), &[40, 30], 11);
-    let check = |optimizer: Box<dyn Optimizer<f32>>, what: &str| {
+    let adam = || Adam { lr: 0.05, ..Default::default() };
+    let plain = run::<f32>(Optimizer::new(adam()), &[40, 30], 11);
+    let check = |optimizer: Optimizer<f32>, what: &str| {
         let (p, _) = run(optimizer, &[40, 30], 11);
         same_bits(&(p.clone(), p), &plain, what);
     };
-    check(Box::new(Fused::with(adam().lookahead(1, 1.0))), "lookahead with k = 1 and the whole way");
-    check(Box::new(Fused::with(adam().lookahead(100, 0.5))), "lookahead that never comes to it");
-    check(Box::new(Fused::with(adam().ema(0.9))), "an average changes nothing");
-    check(Box::new(Fused::with(adam().clip_by_global_norm(1e9))), "a norm that is never reached");
-    check(Box::new(Fused::with(adam().clip_by_value(1e9))), "a value that is never reached");
-    check(Box::new(Fused::with(adam().wrap(Grokfast { lamb: 0.0, alpha: 0.9 }))), "no weight for the slow gradient");
-    check(Box::new(Fused::with(adam().wrap(Noise { eta: 0.0, ..Default::default() }))), "no noise");
-    check(Box::new(Fused::with(adam().wrap(Bounds { lower: None, upper: None }))), "no bounds");
-    check(Box::new(Fused::with(adam().wrap(L1 { lambda: 0.0 }))), "no penalty");
+    check(Optimizer::new(adam().lookahead(1, 1.0)), "lookahead with k = 1 and the whole way");
+    check(Optimizer::new(adam().lookahead(100, 0.5)), "lookahead that never comes to it");
+    check(Optimizer::new(adam().ema(0.9)), "an average changes nothing");
+    check(Optimizer::new(adam().clip_by_global_norm(1e9)), "a norm that is never reached");
+    check(Optimizer::new(adam().clip_by_value(1e9)), "a value that is never reached");
+    check(Optimizer::new(adam().wrap(Grokfast { lamb: 0.0, alpha: 0.9 })), "no weight for the slow gradient");
+    check(Optimizer::new(adam().wrap(Noise { eta: 0.0, ..Default::default() })), "no noise");
+    check(Optimizer::new(adam().wrap(Bounds { lower: None, upper: None })), "no bounds");
+    check(Optimizer::new(adam().wrap(L1 { lambda: 0.0 })), "no penalty");
 }
 
 #[test]
 fn averages_are_those_of_the_iterates() {
     let shape = [5, 3];
-    let mut optimizer = Fused::with(AdamConfig { lr: 0.1, ..Default::default() }.ema(0.8));
-    let mut swa = Fused::with(AdamConfig { lr: 0.1, ..Default::default() }.wrap(Swa { start: 4, every: 3 }));
+    let mut optimizer = Optimizer::new(Adam { lr: 0.1, ..Default::default() }.ema(0.8));
+    let mut swa = Optimizer::new(Adam { lr: 0.1, ..Default::default() }.wrap(Swa { start: 4, every: 3 }));
     let (mut p, mut q) = (numbers::<f64>(&shape, 0), numbers::<f64>(&shape, 0));
     let mut iterates = Vec::new();
     for t in 1..=14 {
@@ -115,7 +111,7 @@ fn averages_are_those_of_the_iterates() {
     let mean = (&iterates[3] + &iterates[6] + &iterates[9] + &iterates[12]) / 4.0;
     assert!((&swa.evaluation("variable", q.view()) - &mean).iter().all(|e| e.abs() < 1e-14));
     // A constant stays what it is, exactly.
-    let mut constant = Fused::with(SgdConfig::default().ema(0.9));
+    let mut constant = Optimizer::new(Sgd::default().ema(0.9));
     let mut p = arr![0.1, 0.7];
     for _ in 0..50 {
         constant.update(&mut p, &arr![0.0, 0.0]).unwrap();
@@ -125,7 +121,7 @@ fn averages_are_those_of_the_iterates() {
 
 #[test]
 fn a_parameter_and_its_average_can_be_exchanged() {
-    let mut optimizer = Fused::with(SgdConfig { lr: 0.1, ..Default::default() }.ema(0.5));
+    let mut optimizer = Optimizer::new(Sgd { lr: 0.1, ..Default::default() }.ema(0.5));
     let mut p = arr![[1.0, 2.0], [3.0, 4.0]];
     assert!(matches!(optimizer.swap_average("variable", p.view_mut().into_dyn()), Err(Error::NoAverage { .. })));
     for _ in 0..3 {
@@ -146,7 +142,7 @@ fn a_parameter_and_its_average_can_be_exchanged() {
 
 /// One step of plain descent with learning rate 1 shows the gradient it was given.
 fn seen<W: Wrap>(wrap: W, p: &ArrayD<f64>, g: &ArrayD<f64>) -> ArrayD<f64> {
-    let mut optimizer = Fused::with(SgdConfig { lr: 1.0, ..Default::default() }.wrap(wrap));
+    let mut optimizer = Optimizer::new(Sgd { lr: 1.0, ..Default::default() }.wrap(wrap));
     let mut new = p.clone();
     optimizer.update(&mut new, g).unwrap();
     p - &new
@@ -168,11 +164,16 @@ fn clipping_by_norms_has_the_numbers_of_torch_and_optax() {
 
 #[test]
 fn the_global_norm_runs_over_all_groups_and_neither_overflows_nor_underflows() {
-    fn norm_of<A: Element>(scale: f64) -> f64 {
-        let mut optimizer =
-            Fused::<_, A>::with(MomentumConfig { lr: 1e-3, ..Default::default() }.clip_by_global_norm(scale));
-        let other = MomentumConfig { lr: 0.5, ..Default::default() };
-        optimizer.add_group(ParamGroup::new("other", ["b"], other)).unwrap();
+    fn norm_of<A: Element>(scale: f64, wrapped: bool) -> f64 {
+        let (one, other) = (Momentum { lr: 1e-3, ..Default::default() }, Momentum { lr: 0.5, ..Default::default() });
+        let mut optimizer = Optimizer::<A>::new(one);
+        if wrapped {
+            optimizer = Optimizer::new(one.clip_by_global_norm(scale));
+            optimizer.add_group(Group::new("other", ["b"], other.clip_by_global_norm(scale))).unwrap();
+        } else {
+            optimizer.clip = Some(ClipByGlobalNorm { max_norm: scale, ..Default::default() });
+            optimizer.add_group(Group::new("other", ["b"], other)).unwrap();
+        }
         let f = |x: f64| A::of(x * scale);
         let (mut a, mut b) = (Array1::from_elem(2, A::ZERO), Array2::from_elem((2, 2), A::ZERO));
         let (ga, gb) = (arr![f(1.0), f(-2.0)], arr![[f(2.0), f(0.0)], [f(0.0), f(4.0)]]);
@@ -185,40 +186,83 @@ fn the_global_norm_runs_over_all_groups_and_neither_overflows_nor_underflows() {
         assert!((first - 0.1 / 5.0).abs() < 1e-6 && (last - 0.1 * 4.0 / 5.0).abs() < 1e-6, "{scale:e}: {first} {last}");
         norm / scale
     }
-    for scale in [1.0, 1e30, 1e-30, 1e37] {
-        assert!((norm_of::<f32>(scale) - 5.0).abs() < 1e-5, "{scale:e}");
-    }
-    for scale in [1.0, 1e30, 1e200, 1e-200, 1e307] {
-        assert!((norm_of::<f64>(scale) - 5.0).abs() < 1e-14, "{scale:e}");
+    for wrapped in [false, true] {
+        for scale in [1.0, 1e30, 1e-30, 1e37] {
+            assert!((norm_of::<f32>(scale, wrapped) - 5.0).abs() < 1e-5, "{scale:e}");
+        }
+        for scale in [1.0, 1e30, 1e200, 1e-200, 1e307] {
+            assert!((norm_of::<f64>(scale, wrapped) - 5.0).abs() < 1e-14, "{scale:e}");
+        }
     }
     // What is not finite is not hidden.
-    let mut optimizer = Fused::with(SgdConfig::default().clip_by_global_norm(1.0));
-    let mut p = arr![1.0, 1.0];
-    optimizer.update(&mut p, &arr![f64::NAN, 1.0]).unwrap();
-    assert!(p[0].is_nan() && optimizer.grad_norm().unwrap().is_nan());
+    let wrapped = Optimizer::new(Sgd::default().clip_by_global_norm(1.0));
+    let mut clipped = Optimizer::new(Sgd::default());
+    clipped.clip = Some(ClipByGlobalNorm { max_norm: 1.0, ..Default::default() });
+    for mut optimizer in [wrapped, clipped] {
+        let mut p = arr![1.0, 1.0];
+        optimizer.update(&mut p, &arr![f64::NAN, 1.0]).unwrap();
+        assert!(p[0].is_nan() && optimizer.grad_norm().unwrap().is_nan());
+    }
 }
 
 #[test]
-fn groups_stay_in_the_wrappers_of_the_optimizer() {
-    let config: OptimizerConfig = serde_json::from_str(
+fn clipping_over_all_groups_comes_before_that_of_wrappers() {
+    let mut optimizer = Optimizer::new(Sgd { lr: 1.0, ..Default::default() }.clip_by_global_norm(0.5));
+    optimizer.add_group(Group::new("plain", ["b"], Sgd { lr: 1.0, ..Default::default() })).unwrap();
+    let mut step = |clip: Option<f64>| {
+        optimizer.clip = clip.map(|max_norm| ClipByGlobalNorm { max_norm, ..Default::default() });
+        let (mut a, mut b) = (arr![0.0], arr![0.0]);
+        let mut params = Params::new();
+        params.add("a", &mut a, &[3.0]).unwrap().add("b", &mut b, &[4.0]).unwrap();
+        optimizer.step(params).unwrap();
+        assert_eq!(optimizer.grad_norm(), Some(5.0));
+        [-a[0], -b[0]].map(|x: f64| (x * 1e4).round() / 1e4)
+    };
+    assert_eq!(step(None), [0.3, 4.0]);
+    assert_eq!(step(Some(1.0)), [0.3, 0.8]);
+    assert_eq!(step(Some(0.25)), [0.15, 0.2]);
+    assert_eq!(step(None), [0.3, 4.0]);
+}
+
+#[test]
+fn clipping_ends_when_it_is_taken_away() {
+    let mut sgd = Optimizer::new(Sgd { lr: 1.0, ..Default::default() });
+    let mut step = |clip: Option<f64>| {
+        sgd.clip = clip.map(|max_norm| ClipByGlobalNorm { max_norm, ..Default::default() });
+        let mut p = arr![0.0, 0.0];
+        let mut params = Params::new();
+        params.add("p", &mut p, &[3.0, 4.0]).unwrap();
+        sgd.step(params).unwrap();
+        (p, sgd.grad_norm())
+    };
+    assert_eq!(step(None), (arr![-3.0, -4.0], None));
+    assert_eq!(step(Some(2.5)), (arr![-1.5, -2.0], Some(5.0)));
+    assert_eq!(step(None), (arr![-3.0, -4.0], None));
+}
+
+#[test]
+fn groups_have_wrappers_of_their_own() {
+    let read = |text: &str| serde_json::from_str::<AnyAlgorithm>(text).unwrap();
+    let mut optimizer = Optimizer::new(read(
         r#"{"name": "composed", "inner": {"name": "adamw", "lr": 0.1, "weight_decay": 0.1},
             "wrap": [{"name": "clip_by_value", "max_value": 0.5}, {"name": "ema", "decay": 0.9}]}"#,
-    )
-    .unwrap();
-    let mut optimizer = config.build::<f64>();
-    let plain = AdamWConfig { lr: 0.1, weight_decay: 0.0, ..Default::default() };
-    optimizer.add_group(ParamGroup::new("no_decay", ["bias"], plain)).unwrap();
-    let (mut w, mut b) = (arr![1.0], arr![1.0]);
+    ));
+    let undecayed = AdamW { lr: 0.1, weight_decay: 0.0, ..Default::default() };
+    optimizer.add_group(Group::new("no_decay", ["bias"], undecayed.clip_by_value(0.5).ema(0.9))).unwrap();
+    optimizer.add_group(Group::new("plain", ["c"], Sgd { lr: 0.5, ..Default::default() })).unwrap();
+    let (mut w, mut b, mut c) = (arr![1.0_f64], arr![1.0_f64], arr![1.0]);
     for _ in 0..2 {
         let mut params = Params::new();
-        params.add("weight", &mut w, &[9.0]).unwrap().add("bias", &mut b, &[9.0]).unwrap();
+        params.add("weight", &mut w, &[9.0]).unwrap().add("bias", &mut b, &[9.0]).unwrap().add("c", &mut c, &[9.0]).unwrap();
         optimizer.step(params).unwrap();
     }
     assert!((w[0] - (1.0 - 0.11 - 0.1 - 0.01 * 0.89)).abs() < 1e-6 && (b[0] - 0.8).abs() < 1e-6, "{w} {b}");
     optimizer.swap_average("bias", b.view_mut().into_dyn()).unwrap();
     assert!((b[0] - (0.9 * 0.1 * 0.9 + 0.1 * 0.8) / 0.19).abs() < 1e-6, "{b}");
-    let sgd = ParamGroup::new("sgd", ["c"], SgdConfig::default());
-    assert!(matches!(optimizer.add_group(sgd), Err(Error::OtherOptimizer { .. })));
+    // Another algorithm without wrappers: it neither clips nor averages.
+    assert_eq!(c, arr![-8.0]);
+    let none = optimizer.swap_average("c", c.view_mut().into_dyn());
+    assert_eq!(none, Err(Error::NoAverage { name: "c".into() }));
 }
 
 #[test]
@@ -250,7 +294,7 @@ fn each_wrapper_is_its_formula() {
         }
     }
     // Cautious: the second step of momentum where the gradient has turned.
-    let mut cautious = Fused::with(MomentumConfig { lr: 1.0, beta: 0.5, ..Default::default() }.wrap(Cautious {}));
+    let mut cautious = Optimizer::new(Momentum { lr: 1.0, beta: 0.5, ..Default::default() }.wrap(Cautious {}));
     let mut p = arr![0.0, 0.0];
     cautious.update(&mut p, &arr![1.0, 1.0]).unwrap();
     cautious.update(&mut p, &arr![-0.1, 1.0]).unwrap();
@@ -275,14 +319,14 @@ fn noise_has_its_variance_and_depends_on_seed_step_name_and_place_alone() {
     let correlation = (&a * &other).mean().unwrap() / 0.04;
     assert!(correlation.abs() < 0.02, "{correlation}");
     // The next step and another name have noise of their own; the layout does not matter.
-    let mut sgd = Fused::with(SgdConfig { lr: 1.0, ..Default::default() }.wrap(noise(1)));
+    let mut sgd = Optimizer::new(Sgd { lr: 1.0, ..Default::default() }.wrap(noise(1)));
     let g = Array2::<f64>::zeros((30, 20));
     let (mut p, mut q) = (g.clone(), g.t().to_owned());
     let mut params = Params::new();
     params.add("p", &mut p, &g).unwrap().add("q", q.view_mut().reversed_axes(), g.view()).unwrap();
     sgd.step(params).unwrap();
     assert_ne!(p, q.t());
-    let mut again = Fused::with(SgdConfig { lr: 1.0, ..Default::default() }.wrap(noise(1)));
+    let mut again = Optimizer::new(Sgd { lr: 1.0, ..Default::default() }.wrap(noise(1)));
     let mut turned = g.t().to_owned();
     let mut params = Params::new();
     params.add("p", turned.view_mut().reversed_axes(), g.view()).unwrap();
@@ -316,7 +360,7 @@ fn projections_are_the_nearest_points() {
 #[test]
 fn wrong_wrappers_are_errors_that_name_the_field() {
     let mut p = arr![1.0];
-    let mut field = |optimizer: &mut dyn Optimizer<f64>| {
+    let mut field = |mut optimizer: Optimizer<f64>| {
         let mut params = Params::new();
         params.add("p", &mut p, &[1.0]).unwrap();
         match optimizer.step(params) {
@@ -324,28 +368,30 @@ fn wrong_wrappers_are_errors_that_name_the_field() {
             other => panic!("{other:?}"),
         }
     };
-    let sgd = SgdConfig::default;
-    assert_eq!(field(&mut Fused::with(sgd().ema(1.0))), "decay");
-    assert_eq!(field(&mut Fused::with(sgd().clip_by_value(-1.0))), "max_value");
-    assert_eq!(field(&mut Fused::with(sgd().clip_by_global_norm(f64::NAN))), "max_norm");
-    assert_eq!(field(&mut Fused::with(sgd().lookahead(0, 0.5))), "sync_period");
-    assert_eq!(field(&mut Fused::with(sgd().lookahead(1, 1.5))), "slow_step_size");
-    assert_eq!(field(&mut Fused::with(sgd().wrap(Swa { start: 0, every: 1 }))), "start");
-    assert_eq!(field(&mut Fused::with(sgd().bounds(1.0, 0.0))), "lower");
-    assert_eq!(field(&mut Fused::with(sgd().clip_by_global_norm(1.0).wrap(ClipByNorm::default()))), "max_norm");
-    assert_eq!(field(&mut Fused::with(sgd().ema(0.5).ema(0.9))), "wrap");
+    let sgd = Sgd::default;
+    assert_eq!(field(Optimizer::new(sgd().ema(1.0))), "decay");
+    assert_eq!(field(Optimizer::new(sgd().clip_by_value(-1.0))), "max_value");
+    assert_eq!(field(Optimizer::new(sgd().clip_by_global_norm(f64::NAN))), "max_norm");
+    assert_eq!(field(Optimizer::new(sgd().lookahead(0, 0.5))), "sync_period");
+    assert_eq!(field(Optimizer::new(sgd().lookahead(1, 1.5))), "slow_step_size");
+    assert_eq!(field(Optimizer::new(sgd().wrap(Swa { start: 0, every: 1 }))), "start");
+    assert_eq!(field(Optimizer::new(sgd().bounds(1.0, 0.0))), "lower");
+    assert_eq!(field(Optimizer::new(sgd().clip_by_global_norm(1.0).wrap(ClipByNorm::default()))), "max_norm");
+    assert_eq!(field(Optimizer::new(sgd().ema(0.5).ema(0.9))), "wrap");
     let many = vec![ClipByValue::default().into(); 9];
-    let many = OptimizerConfig::Composed(ComposedConfig { inner: Box::new(sgd().into()), wrap: many });
-    assert_eq!(field(&mut *many.build()), "wrap");
+    assert_eq!(field(Optimizer::new(AnyAlgorithm::from(sgd()).in_wrappers(many))), "wrap");
+    let mut clipped = Optimizer::new(sgd());
+    clipped.clip = Some(ClipByGlobalNorm { max_norm: -1.0, ..Default::default() });
+    assert_eq!(field(clipped), "max_norm");
     assert_eq!(p, arr![1.0]);
 }
 
 #[test]
 fn wrappers_leave_plain_optimizers_alone() {
     // A wrapper that was never asked for costs nothing and knows nothing.
-    assert_eq!(Adam::<f32>::new(0.1).grad_norm(), None);
-    assert_eq!(Momentum::<f32>::new(0.1).grad_norm(), None);
-    let mut sgd = Sgd::new(0.1);
+    assert_eq!(Optimizer::<f32>::new(Adam::new(0.1)).grad_norm(), None);
+    assert_eq!(Optimizer::<f32>::new(Momentum::new(0.1)).grad_norm(), None);
+    let mut sgd = Optimizer::new(Sgd::new(0.1));
     let mut p = arr![1.0];
     sgd.update(&mut p, &arr![1.0]).unwrap();
     assert_eq!(sgd.evaluation("variable", p.view().into_dyn()), p.into_dyn());

@@ -1,15 +1,21 @@
-//! The golden trajectories and how they are replayed.
+//! The golden trajectories and how they are replayed, and what several files of tests use.
 use ndarray::{ArrayD, IxDyn};
-use ndarray_optim::{Optimizer, OptimizerConfig, Params, kernel::Element};
+use ndarray_optim::{AnyAlgorithm, Group, Optimizer, Params, kernel::Element, wrap::ClipByGlobalNorm};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use serde::Deserialize;
 use std::{fs, path::Path};
 
 #[derive(Deserialize)]
 pub struct Case {
     pub id: String,
-    pub optimizer: OptimizerConfig,
+    pub optimizer: AnyAlgorithm,
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    #[serde(default)]
+    pub clip_by_global_norm: Option<ClipByGlobalNorm>,
     pub params: Vec<Start>,
     pub grads: Vec<Vec<Vec<f64>>>,
+    #[serde(default)]
     pub losses: Vec<f64>,
     #[serde(default)]
     pub lrs: Vec<f64>,
@@ -29,8 +35,26 @@ pub struct Expect {
     pub params: Vec<Vec<f64>>,
 }
 
-/// Every case of every file, in the order of the file names.
+impl Case {
+    pub fn optimizer<A: Element>(&self) -> Optimizer<A> {
+        let mut optimizer = Optimizer::new(self.optimizer.clone());
+        optimizer.clip = self.clip_by_global_norm.clone();
+        self.groups.iter().try_for_each(|group| optimizer.add_group(group.clone())).unwrap();
+        optimizer
+    }
+}
+
+/// Every case of one algorithm, in the order of the file names.
 pub fn cases() -> Vec<Case> {
+    all_cases().into_iter().filter(|case| case.groups.is_empty()).collect()
+}
+
+/// Every case of several algorithms in one optimizer.
+pub fn group_cases() -> Vec<Case> {
+    all_cases().into_iter().filter(|case| !case.groups.is_empty()).collect()
+}
+
+fn all_cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/trajectories");
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|e| e == "json"));
@@ -43,7 +67,7 @@ pub fn array<A: Element>(shape: &[usize], values: &[f64]) -> ArrayD<A> {
 }
 
 /// The greatest |x - y| / max(1, |y|) between what the optimizer computes and what the case expects.
-pub fn worst_error<A: Element>(case: &Case, optimizer: &mut dyn Optimizer<A>) -> f64 {
+pub fn worst_error<A: Element>(case: &Case, optimizer: &mut Optimizer<A>) -> f64 {
     let mut params: Vec<_> = case.params.iter().map(|p| array::<A>(&p.shape, &p.values)).collect();
     let mut worst: f64 = 0.0;
     let mut expect = case.expect.iter().peekable();
@@ -55,7 +79,9 @@ pub fn worst_error<A: Element>(case: &Case, optimizer: &mut dyn Optimizer<A>) ->
         for ((start, param), grad) in case.params.iter().zip(&mut params).zip(&grads) {
             lent.add(&*start.name, param, grad).unwrap();
         }
-        lent.loss(case.losses[(step - 1) % case.losses.len()]);
+        if !case.losses.is_empty() {
+            lent.loss(case.losses[(step - 1) % case.losses.len()]);
+        }
         if !case.lrs.is_empty() {
             optimizer.set_lr(case.lrs[(step - 1) % case.lrs.len()]);
         }
@@ -72,6 +98,35 @@ pub fn worst_error<A: Element>(case: &Case, optimizer: &mut dyn Optimizer<A>) ->
     }
     assert!(expect.next().is_none(), "{}: steps out of order", case.id);
     worst
+}
+
+/// A number in [-1, 1), another one for each seed and place.
+pub fn number(seed: u64, i: usize) -> f64 {
+    let x = (seed.rotate_left(32) ^ i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 32)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (x >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
+}
+
+/// Numbers of very different sizes, up to `10^tens`, whose rounding depends on the order of operations.
+pub fn spread(seed: u64, i: usize, tens: i32) -> f64 {
+    let size = 1.0 + number(!seed, i);
+    number(seed, i) * 10_f64.powi((size * (f64::from(tens) + 0.5)) as i32 - tens)
+}
+
+/// An array of [`number`]s.
+pub fn numbers<A: Element>(shape: &[usize], seed: u64) -> ArrayD<A> {
+    filled(shape, |i| number(seed, i))
+}
+
+/// An array of these numbers, in row-major order.
+pub fn filled<A: Element>(shape: &[usize], number: impl Fn(usize) -> f64) -> ArrayD<A> {
+    array(shape, &(0..shape.iter().product()).map(number).collect::<Vec<_>>())
+}
+
+/// So many threads.
+pub fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
 }
 
 /// What the goldens accept.

@@ -119,16 +119,21 @@ impl Order {
         array.permuted_axes(self.axes.map(usize::from))
     }
 
-    /// The array of this shape whose memory, in this order, `memory` is.
-    pub fn view<'a, A>(&self, shape: &Shape, memory: &'a [A]) -> Option<ArrayView<'a, A, Ix6>> {
-        let view = ArrayView::from_shape(self.axes.map(|axis| shape.len[axis as usize]), memory).ok()?;
-        Some(self.restore(view))
+    /// The array of this shape whose memory, in this order, `memory` is: as many elements as the shape has.
+    pub fn view<'a, A>(&self, shape: &Shape, memory: &'a [A]) -> ArrayView<'a, A, Ix6> {
+        debug_assert!(memory.len() == shape.size(), "{} elements for {shape:?}", memory.len());
+        self.restore(ArrayView::from_shape(self.lengths(shape), memory).unwrap_or_else(|_| nothing(ArrayView::from(&[]))))
     }
 
     /// As [`Order::view`], to write to.
-    pub fn view_mut<'a, A>(&self, shape: &Shape, memory: &'a mut [A]) -> Option<ArrayViewMut<'a, A, Ix6>> {
-        let view = ArrayViewMut::from_shape(self.axes.map(|axis| shape.len[axis as usize]), memory).ok()?;
-        Some(self.restore(view))
+    pub fn view_mut<'a, A>(&self, shape: &Shape, memory: &'a mut [A]) -> ArrayViewMut<'a, A, Ix6> {
+        debug_assert!(memory.len() == shape.size(), "{} elements for {shape:?}", memory.len());
+        let view = ArrayViewMut::from_shape(self.lengths(shape), memory);
+        self.restore(view.unwrap_or_else(|_| nothing(ArrayViewMut::from(&mut []))))
+    }
+
+    fn lengths(&self, shape: &Shape) -> [usize; AXES] {
+        self.axes.map(|axis| shape.len[axis as usize])
     }
 
     fn restore<S: RawData>(&self, array: ArrayBase<S, Ix6>) -> ArrayBase<S, Ix6> {
@@ -176,6 +181,11 @@ pub(crate) fn six_axes<S: RawData, D: Dimension>(array: ArrayBase<S, D>) -> Opti
     }
 }
 
+/// An array without elements, with six axes: stands where there cannot be one.
+pub(crate) fn nothing<S: RawData>(empty: ArrayBase<S, Ix1>) -> ArrayBase<S, Ix6> {
+    empty.insert_axis(Axis(0)).insert_axis(Axis(0)).insert_axis(Axis(0)).insert_axis(Axis(0)).insert_axis(Axis(0))
+}
+
 /// The last `ndim` axes of six, of which the others have length 1.
 pub(crate) fn trimmed<S: RawData>(array: ArrayBase<S, Ix6>, ndim: usize) -> ArrayBase<S, IxDyn> {
     let mut array = array.into_dyn();
@@ -213,7 +223,7 @@ mod tests {
         let order = Order::new(&shape, turned.strides());
         let memory: Vec<_> = order.arrange(six_axes(turned.view()).unwrap()).iter().copied().collect();
         assert_eq!(memory, a.as_slice().unwrap(), "rows of the arranged view follow memory");
-        assert_eq!(order.view(&shape, &memory).unwrap(), six_axes(turned).unwrap());
+        assert_eq!(order.view(&shape, &memory), six_axes(turned).unwrap());
         let (axes, reversed) = order.axes(&shape);
         assert_eq!((&axes[..], &reversed[..]), (&[1, 2, 0][..], &[0, 2][..]));
         assert_eq!(Order::from_axes(&shape, &axes, &reversed), Some(order));

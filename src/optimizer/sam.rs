@@ -1,4 +1,10 @@
-use crate::{Error, Optimizer, Outcome, Params, kernel::Element};
+use super::{Optimizer, Outcome};
+use crate::{
+    array::Element,
+    error::{Error, check},
+    kernel::reduce::Sum,
+    params::Params,
+};
 use ndarray::{ArrayD, Zip};
 use std::collections::HashMap;
 
@@ -16,16 +22,16 @@ use std::collections::HashMap;
 ///
 /// ```
 /// use ndarray::array;
-/// use ndarray_optim::{Params, Sgd, wrap::Sam};
+/// use ndarray_optim::{Optimizer, Params, Sam, Sgd};
 ///
 /// let gradient = |theta: &ndarray::Array1<f64>| 2.0 * theta;
-/// let mut sam = Sam::new(Sgd::new(0.1), 0.05);
+/// let (sam, mut optimizer) = (Sam::new(0.05), Optimizer::new(Sgd::new(0.1)));
 /// let mut theta = array![3.0, -4.0];
 /// for _ in 0..10 {
 ///     let grad = gradient(&theta);
 ///     let mut params = Params::new();
 ///     params.add("theta", &mut theta, &grad)?;
-///     let ascended = sam.ascend(params)?;
+///     let ascended = sam.ascend(&mut optimizer, params)?;
 ///     let grad = gradient(&theta); // at the point that ascend moved to
 ///     let mut params = Params::new();
 ///     params.add("theta", &mut theta, &grad)?;
@@ -36,10 +42,8 @@ use std::collections::HashMap;
 /// ```
 ///
 /// Source: P. Foret et al., arXiv:2010.01412; adaptive: J. Kwon et al., arXiv:2102.11600.
-#[derive(Clone, Debug)]
-pub struct Sam<O> {
-    /// The optimizer that makes the steps.
-    pub inner: O,
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sam {
     /// How far to look, >= 0.
     pub rho: f64,
     /// In proportion to the parameters: rho of 0.5 to 2 then.
@@ -48,15 +52,15 @@ pub struct Sam<O> {
 
 /// A step of [`Sam`] of which the first half is made: the parameters are where the second gradient has to be taken.
 #[must_use = "the parameters stay where they were moved until `descend` or `cancel`"]
-pub struct Ascended<'o, A, O> {
-    optimizer: &'o mut O,
+pub struct Ascended<'o, A: Element> {
+    optimizer: &'o mut Optimizer<A>,
     before: HashMap<String, ArrayD<A>>,
 }
 
-impl<O> Sam<O> {
-    /// Looks `rho` far.
-    pub fn new(inner: O, rho: f64) -> Self {
-        Sam { inner, rho, adaptive: false }
+impl Sam {
+    /// With the point of the second gradient at a distance of `rho`.
+    pub fn new(rho: f64) -> Self {
+        Sam { rho, adaptive: false }
     }
 
     /// Moves the parameters to where the loss is highest nearby. Parameters without a gradient stay.
@@ -65,11 +69,12 @@ impl<O> Sam<O> {
     ///
     /// [`Error::HyperParameter`], [`Error::DuplicateParameter`], or [`Error::NonFiniteGradient`], because what is not finite
     /// gives no direction; nothing has changed then.
-    pub fn ascend<A: Element>(&mut self, mut params: Params<'_, A>) -> Result<Ascended<'_, A, O>, Error>
-    where
-        O: Optimizer<A>,
-    {
-        crate::error::check::non_negative("rho", self.rho)?;
+    pub fn ascend<'o, A: Element>(
+        &self,
+        optimizer: &'o mut Optimizer<A>,
+        mut params: Params<'_, A>,
+    ) -> Result<Ascended<'o, A>, Error> {
+        check::non_negative("rho", self.rho)?;
         let lending = params.lend();
         let mut before = HashMap::new();
         let mut squares = 0.0;
@@ -80,7 +85,7 @@ impl<O> Sam<O> {
                 }
                 let length = |p: A, g: A| if self.adaptive { p.f64() * g.f64() } else { g.f64() };
                 let terms: Vec<f64> = p.iter().zip(g).map(|(&p, &g)| length(p, g).powi(2)).collect();
-                let mut sum = crate::kernel::reduce::Sum::default();
+                let mut sum = Sum::default();
                 sum.add(&terms);
                 squares += sum.value();
                 if before.insert(param.name.to_string(), p.to_owned()).is_some() {
@@ -98,11 +103,11 @@ impl<O> Sam<O> {
                 });
             }
         }
-        Ok(Ascended { optimizer: &mut self.inner, before })
+        Ok(Ascended { optimizer, before })
     }
 }
 
-impl<A: Element, O: Optimizer<A>> Ascended<'_, A, O> {
+impl<A: Element> Ascended<'_, A> {
     /// Brings the parameters back and makes the step with these gradients, taken at the points they were moved to.
     ///
     /// # Errors
@@ -128,7 +133,7 @@ impl<A: Element, O: Optimizer<A>> Ascended<'_, A, O> {
         let (mut found, mut wrong) = (0, None);
         for param in lending.params.iter_mut() {
             let Some(before) = self.before.get(&*param.name) else { continue };
-            let Some(mut p) = param.lent.parameter(lending.strided) else { continue };
+            let mut p = param.lent.parameter(lending.strided);
             if p.shape() == before.shape() {
                 p.assign(before);
                 found += 1;

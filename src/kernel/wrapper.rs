@@ -1,5 +1,6 @@
 //! What goes around a rule, fused into the same sweep.
-use super::{Either, Element, Kernel, Lanes, MAX_TERMS, Rule, Untouched};
+use super::{Lanes, MAX_TERMS, Rule, Untouched};
+use crate::array::Element;
 
 /// What is done around a rule, element by element: to the gradient that goes in, to the update that comes out, and to the
 /// parameter that it leaves. Write only what differs from doing nothing.
@@ -26,6 +27,8 @@ pub trait Wrapper<A: Element>: Copy + Send + Sync {
     const STATE: &'static [&'static str] = &[];
     /// As in [`Rule::COST`].
     const COST: u64 = 0;
+    #[doc(hidden)]
+    const NAMES: usize = Self::STATE.len();
 
     /// Its state before the first step.
     #[inline(always)]
@@ -84,6 +87,7 @@ impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
         let own = self.wrapper.begin(p, g);
         (self.rule.begin(p, self.wrapper.gradient(p, g, own).0), own)
     }
+    const NAMES: usize = R::NAMES + W::NAMES;
     const TERMS: usize = R::TERMS;
     #[inline(always)]
     fn terms(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> [f64; MAX_TERMS] {
@@ -101,6 +105,8 @@ pub struct Pass;
 
 impl<A: Element> Wrapper<A> for Pass {
     type State = Untouched;
+    /// That of the wrapper it stands for.
+    const NAMES: usize = 1;
 }
 
 /// `g <- g + weight_decay p`: decay coupled to the gradient, as L2 regularisation gives it.
@@ -155,25 +161,4 @@ impl<A: Element, const NESTEROV: bool> Wrapper<A> for Trace<A, NESTEROV> {
         let delta = if NESTEROV { delta + self.momentum * buf } else { buf };
         (self.lr * delta, [buf])
     }
-}
-
-/// A rule with coupled decay where there is any.
-pub type WithCoupled<R> = Either<R, With<R, CoupledDecay<<R as Rule>::Elem>>>;
-
-/// `rule`, with decay added to the gradient only where asked for.
-#[inline(always)]
-pub fn coupled<R: Rule>(rule: R, weight_decay: f64) -> WithCoupled<R> {
-    if weight_decay == 0.0 {
-        return Either::X(rule);
-    }
-    Either::Y(rule.with(CoupledDecay { weight_decay: R::Elem::of(weight_decay) }))
-}
-
-/// A rule with decoupled decay.
-pub type WithDecoupled<R> = With<R, DecoupledDecay<<R as Rule>::Elem>>;
-
-/// `rule` with `lr weight_decay p` added to what it takes away.
-#[inline(always)]
-pub fn decoupled<R: Rule>(rule: R, lr: f64, weight_decay: f64) -> WithDecoupled<R> {
-    rule.with(DecoupledDecay { decay: R::Elem::of(lr * weight_decay) })
 }

@@ -1,9 +1,9 @@
 //! What a step did, by groups.
-use super::{Config, Fused};
-use crate::kernel::{Element, Totals};
+use super::{Optimizer, step::Watches};
+use crate::array::Element;
 use std::sync::{Mutex, PoisonError};
 
-/// What the last step did to the parameters of a group: see [`Watch`](crate::wrap::Watch).
+/// What the last step did to the parameters of a group: see [`Optimizer::report`].
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct GroupReport {
@@ -26,33 +26,29 @@ impl GroupReport {
     }
 }
 
-impl<C: Config, A: Element> Fused<C, A> {
+impl<A: Element> Optimizer<A> {
     /// Where to gather, if that is asked for.
     #[inline]
-    pub(super) fn begin_watch(&self) -> Vec<Mutex<Totals>> {
-        if self.plans.iter().any(|plan| plan.watched) {
-            self.plans.iter().map(|_| Mutex::default()).collect()
-        } else {
-            Vec::new()
-        }
+    pub(super) fn begin_watch(&self) -> Watches {
+        let watched = self.watch || self.groups.list.iter().any(|slot| slot.demands.watched);
+        if watched { self.groups.list.iter().map(|_| Mutex::default()).collect() } else { Vec::new() }
     }
 
     #[inline]
-    pub(super) fn report_on(&mut self, watch: Vec<Mutex<Totals>>) {
-        if watch.is_empty() && self.report.is_empty() {
+    pub(super) fn end_watch(&mut self, watches: Watches) {
+        if watches.is_empty() && self.report.is_empty() {
             return;
         }
-        let names = [None].into_iter().chain(self.groups.iter().map(|group| Some(group.name.clone())));
-        let report = |(group, totals): (Option<String>, Mutex<Totals>)| {
-            let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let report = |(slot, totals): (&super::group::Slot<A>, Mutex<_>)| {
+            let totals: crate::kernel::Totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
             GroupReport {
-                group,
+                group: slot.name.clone(),
                 grad_norm: totals.gradient.sqrt(),
                 update_norm: totals.update.sqrt(),
                 param_norm: totals.parameter.sqrt(),
                 non_finite: totals.non_finite,
             }
         };
-        self.report = names.zip(watch).map(report).collect();
+        self.report = self.groups.list.iter().zip(watches).map(report).collect();
     }
 }

@@ -1,123 +1,7 @@
-//! Arrays whose element type is known at run time only, and how they become memory in row-major order.
+//! Arrays in row-major order, whatever their memory is.
 use super::{Element, layout::six_axes};
-use ndarray::{ArrayD, ArrayView2, ArrayViewD, ArrayViewMutD, Axis, CowArray, IxDyn};
-use std::{cmp::Reverse, convert::Infallible, fmt, mem};
-
-/// An element type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
-pub enum ElementType {
-    /// `f32`.
-    F32,
-    /// `f64`.
-    F64,
-}
-
-impl ElementType {
-    /// Bytes of an element.
-    pub fn size(self) -> usize {
-        match self {
-            ElementType::F32 => 4,
-            ElementType::F64 => 8,
-        }
-    }
-}
-
-impl fmt::Display for ElementType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ElementType::F32 => "f32",
-            ElementType::F64 => "f64",
-        })
-    }
-}
-
-/// An array of either element type, owned or borrowed, in any memory order.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::state::{Data, ElementType};
-///
-/// let data = Data::from(array![1.0_f32, 2.0].into_dyn());
-/// assert_eq!((data.element(), data.shape()), (ElementType::F32, &[2][..]));
-/// assert_eq!(data.view::<f32>(), Some(array![1.0, 2.0].view().into_dyn()));
-/// assert_eq!(data.view::<f64>(), None);
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub enum Data<'a> {
-    /// Of `f32`.
-    F32(CowArray<'a, f32, IxDyn>),
-    /// Of `f64`.
-    F64(CowArray<'a, f64, IxDyn>),
-}
-
-/// Does the same with the array of either type.
-macro_rules! either {
-    ($data:expr, $array:ident => $do:expr) => {
-        match $data {
-            $crate::kernel::Data::F32($array) => $do,
-            $crate::kernel::Data::F64($array) => $do,
-        }
-    };
-}
-pub(crate) use either;
-
-impl<'a> Data<'a> {
-    /// The element type.
-    pub fn element(&self) -> ElementType {
-        match self {
-            Data::F32(_) => ElementType::F32,
-            Data::F64(_) => ElementType::F64,
-        }
-    }
-
-    /// The shape.
-    pub fn shape(&self) -> &[usize] {
-        either!(self, array => array.shape())
-    }
-
-    /// How many bytes its elements are.
-    pub fn bytes(&self) -> usize {
-        either!(self, array => array.len()) * self.element().size()
-    }
-
-    /// The array, if it is one of `A`.
-    pub fn view<A: Element>(&self) -> Option<ArrayViewD<'_, A>> {
-        A::recover(self).map(|array| array.view())
-    }
-
-    /// The array itself, if it is one of `A`.
-    pub fn into_array<A: Element>(self) -> Option<CowArray<'a, A, IxDyn>> {
-        A::recover_owned(self)
-    }
-
-    /// The same, borrowed.
-    pub fn borrow(&self) -> Data<'_> {
-        either!(self, array => array.view().into())
-    }
-
-    /// A copy.
-    pub fn to_owned(&self) -> Data<'static> {
-        either!(self, array => array.to_owned().into())
-    }
-
-    /// Leaves an empty array behind.
-    pub(crate) fn take(&mut self) -> Data<'a> {
-        mem::replace(self, ArrayD::<f32>::zeros(IxDyn(&[0])).into())
-    }
-}
-
-impl<A: Element> From<ArrayD<A>> for Data<'_> {
-    fn from(array: ArrayD<A>) -> Self {
-        A::erase(array.into())
-    }
-}
-
-impl<'a, A: Element> From<ArrayViewD<'a, A>> for Data<'a> {
-    fn from(array: ArrayViewD<'a, A>) -> Self {
-        A::erase(array.into())
-    }
-}
+use ndarray::{ArrayView2, ArrayViewD, ArrayViewMutD, Axis};
+use std::{cmp::Reverse, convert::Infallible};
 
 /// Gives `each` the elements in row-major order, one piece of memory after another, until it fails.
 pub(crate) fn try_row_major<A: Element, E>(
@@ -211,7 +95,7 @@ fn gather<A: Element>(matrix: ArrayView2<'_, A>, rows: &mut [A]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{Array, ShapeBuilder, Slice};
+    use ndarray::{Array, IxDyn, ShapeBuilder, Slice};
 
     #[test]
     fn rows_come_in_order_whatever_the_memory() {

@@ -59,7 +59,7 @@ macro_rules! not_a_number {
         $(impl Field for $type {})*
     };
 }
-not_a_number!(bool, u32, u64, usize, Option<usize>, crate::optim::AdjustLr, crate::wrap::Norm);
+not_a_number!(bool, u32, u64, usize, Option<usize>, crate::kernel::reduce::Norm);
 
 /// `betas[1]` as `betas` and 1; `lr` as `lr` and nothing.
 pub(crate) fn split(name: &str) -> (&str, Option<usize>) {
@@ -73,12 +73,12 @@ pub(crate) fn split(name: &str) -> (&str, Option<usize>) {
 /// Gives the fields of a struct by name.
 macro_rules! fields {
     ($name:ident, $($field:ident)*) => {
-        impl crate::Fields for $name {
+        impl crate::algorithm::Fields for $name {
             #[allow(unused_variables)]
             fn field_mut(&mut self, name: &str) -> Option<&mut f64> {
-                let (name, place) = crate::fields::split(name);
+                let (name, place) = crate::algorithm::fields::split(name);
                 match name {
-                    $(stringify!($field) => crate::fields::Field::number(&mut self.$field, place),)*
+                    $(stringify!($field) => crate::algorithm::fields::Field::number(&mut self.$field, place),)*
                     _ => None,
                 }
             }

@@ -36,7 +36,7 @@ pub enum Differs {
     Shape,
     /// A number or name that is out of range.
     Value,
-    /// The rounds of [`Accumulate`](crate::wrap::Accumulate).
+    /// The rounds of accumulation.
     Round,
 }
 

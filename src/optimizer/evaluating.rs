@@ -1,16 +1,17 @@
-use crate::{Error, Optimizer, kernel::Element};
+use super::Optimizer;
+use crate::{array::Element, error::Error};
 use ndarray::{ArrayD, ArrayViewMutD};
 use std::marker::PhantomData;
 
-/// A model at the points to evaluate it at: the averages of [`Ema`](super::Ema), [`Swa`](super::Swa) and the schedule-free
+/// A model at the points to evaluate it at: the averages of [`Ema`](crate::wrap::Ema), [`Swa`](crate::wrap::Swa) and the schedule-free
 /// optimizers. While this value lives, the optimizer is borrowed and no step can be made by mistake;
 /// [`resume`](Evaluating::resume) puts the training parameters back, bit for bit.
 ///
 /// ```
 /// use ndarray::array;
-/// use ndarray_optim::{Optimizer, ScheduleFreeAdamW, wrap::Evaluating};
+/// use ndarray_optim::{Evaluating, Optimizer, ScheduleFreeAdamW};
 ///
-/// let mut optimizer = ScheduleFreeAdamW::new(0.1);
+/// let mut optimizer = Optimizer::new(ScheduleFreeAdamW::new(0.1));
 /// let mut theta = array![1.0, -2.0];
 /// optimizer.update(&mut theta, &array![0.5, 1.0])?;
 /// optimizer.update(&mut theta, &array![0.5, 1.0])?;
@@ -26,24 +27,24 @@ use std::marker::PhantomData;
 ///
 /// ```compile_fail
 /// use ndarray::array;
-/// use ndarray_optim::{Optimizer, ScheduleFreeAdamW, wrap::Evaluating};
+/// use ndarray_optim::{Evaluating, Optimizer, ScheduleFreeAdamW};
 ///
-/// let mut optimizer = ScheduleFreeAdamW::new(0.1);
+/// let mut optimizer = Optimizer::new(ScheduleFreeAdamW::new(0.1));
 /// let mut theta = array![1.0];
 /// let evaluating = Evaluating::new(&mut optimizer, [("variable", theta.view_mut().into_dyn())]);
 /// optimizer.update(&mut theta, &array![0.5]).unwrap(); // second mutable borrow
 /// evaluating.resume([("variable", theta.view_mut().into_dyn())]).unwrap();
 /// ```
 #[must_use = "the parameters are those of evaluation until `resume`"]
-pub struct Evaluating<'o, A, O: ?Sized> {
-    optimizer: PhantomData<&'o mut O>,
+pub struct Evaluating<'o, A: Element> {
+    optimizer: PhantomData<&'o mut Optimizer<A>>,
     training: Vec<(String, ArrayD<A>)>,
 }
 
-impl<'o, A: Element, O: Optimizer<A> + ?Sized> Evaluating<'o, A, O> {
+impl<'o, A: Element> Evaluating<'o, A> {
     /// Puts the points to evaluate at into these parameters.
     pub fn new<'a, S: Into<String>>(
-        optimizer: &'o mut O,
+        optimizer: &'o mut Optimizer<A>,
         params: impl IntoIterator<Item = (S, ArrayViewMutD<'a, A>)>,
     ) -> Self {
         let exchange = |(name, mut param): (S, ArrayViewMutD<'a, A>)| {

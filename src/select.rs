@@ -87,7 +87,7 @@ mod serial {
 
     /// What people write.
     #[derive(Serialize, Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "a list of names, {\"prefix\": ...} or {\"rank\": ...}")]
     enum Written {
         Names(Vec<String>),
         Tagged(Tagged),

@@ -10,9 +10,6 @@ use std::{
     fmt,
 };
 
-/// The most state arrays, those of wrappers included.
-pub(crate) const MAX_NAMES: usize = MAX_STATES;
-
 /// What the optimizer has to know of an algorithm and the wrappers around it.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -39,6 +36,19 @@ pub struct Demands {
     pub watched: bool,
     /// Clipping of gradients by their norm.
     pub clipping: Option<Clipping>,
+}
+
+impl Demands {
+    /// Whether there is room for the state arrays, and one of each name.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let names = &self.arrays;
+        let repeated = (1..names.len()).any(|i| names[..i].contains(&names[i]));
+        if names.len() > MAX_STATES || repeated {
+            let expected = "at most six state arrays of different names, those of wrappers included";
+            return Err(Error::HyperParameter { field: "wrap", value: format!("{names:?}"), expected });
+        }
+        Ok(())
+    }
 }
 
 /// An algorithm or a wrapper that an engine consists of.
@@ -219,11 +229,11 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
         let kernel: C::Kernel<A> = algorithm.kernel(&Now::new(algorithm, 1));
         let mut arrays = Vec::new();
         kernel.names(&mut arrays);
-        self.demands = Demands {
+        let demands = Demands {
             arrays,
             cost: kernel.cost() * A::COST,
             terms: kernel.terms(),
-            global: C::GLOBAL,
+            global: C::GLOBAL && kernel.terms() > 0,
             loss: C::LOSS,
             maximize: algorithm.maximize(),
             directed: algorithm.is_directed(),
@@ -232,6 +242,8 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
             watched: algorithm.is_watched(),
             clipping: algorithm.clipping(),
         };
+        demands.check()?;
+        self.demands = demands;
         self.logs = logs(algorithm);
         self.version += 1;
         self.checked = Some(algorithm.clone());
@@ -284,7 +296,8 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         if of == TypeId::of::<C>() {
             return Some(&self.algorithm);
         }
-        self.algorithm.parts().into_iter().map(|part| part.value).find(|value| (**value).type_id() == of)
+        // The outermost first, as `part_mut` has it.
+        self.algorithm.parts().into_iter().rev().map(|part| part.value).find(|value| (**value).type_id() == of)
     }
     fn part_mut(&mut self, of: TypeId) -> Option<&mut dyn Any> {
         self.algorithm.part_mut(of)

@@ -66,7 +66,7 @@ pub(crate) mod fields;
 mod whole;
 
 pub use engine::{Demands, Engine, Part, Recipe, StepInfo};
-pub(crate) use engine::{MAX_NAMES, Sealed, kind};
+pub(crate) use engine::{Sealed, kind};
 pub use fields::Fields;
 pub(crate) use fields::fields;
 pub(crate) use whole::factors;

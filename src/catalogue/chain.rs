@@ -59,6 +59,7 @@ impl<A: Element> Chain<A> {
             demands.arrays.extend(layer.arrays());
             demands.cost += layer.cost();
         }
+        demands.check()?;
         self.demands = demands;
         self.version += 1;
         self.checked = Some((self.wrap.clone(), inner_version));
@@ -187,11 +188,11 @@ impl<A: Element> Engine<A> for Chain<A> {
         }
     }
     fn part(&self, of: TypeId) -> Option<&dyn Any> {
-        let own = self.wrap.iter().map(|wrap| wrap.part().value).find(|value| (**value).type_id() == of);
+        let own = self.wrap.iter().rev().map(|wrap| wrap.part().value).find(|value| (**value).type_id() == of);
         own.or_else(|| self.inner.0.part(of))
     }
     fn part_mut(&mut self, of: TypeId) -> Option<&mut dyn Any> {
-        let own = self.wrap.iter_mut().map(AnyWrap::part_mut).find(|value| (**value).type_id() == of);
+        let own = self.wrap.iter_mut().rev().map(AnyWrap::part_mut).find(|value| (**value).type_id() == of);
         own.or_else(|| self.inner.0.part_mut(of))
     }
     fn scalars(&self) -> Scalars {

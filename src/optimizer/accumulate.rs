@@ -108,7 +108,7 @@ impl<A: Element> Optimizer<A> {
             }
         }
         let last = this >= *every;
-        if last && let Some(name) = means.keys().find(|name| !seen.contains(name.as_str())) {
+        if last && let Some(name) = means.keys().filter(|name| !seen.contains(name.as_str())).min() {
             return Err(Error::MissingParameter { name: name.clone() });
         }
         let loss_so_far = loss.map_or(f64::NAN, |loss| *mean_loss + (loss - *mean_loss) / f64::from(this));

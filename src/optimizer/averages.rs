@@ -14,7 +14,9 @@ const AVERAGES: [&str; 2] = ["ema", "swa"];
 impl<A: Element> Optimizer<A> {
     pub(super) fn evaluate(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
         let mut point = param.to_owned();
-        let Some(entry) = self.ledger.get(name).filter(|entry| entry.allocated && entry.shape.is(point.shape())) else {
+        let Some(entry) =
+            self.ledger.get(name).filter(|entry| entry.allocated && !entry.swapped && entry.shape.is(point.shape()))
+        else {
             return point;
         };
         let slot = &self.groups.list[entry.group];

@@ -10,7 +10,7 @@ impl<A: Element> Optimizer<A> {
         {
             return Err(Error::Unsupported { optimizer: slot.kind(), what: WHAT });
         }
-        let known = self.ledger.entries.len();
+        let (known, skipped) = (self.ledger.entries.len(), self.skipped);
         if self.admit(&mut lending)?.is_none() {
             return Ok(Outcome::Skipped);
         }
@@ -22,6 +22,7 @@ impl<A: Element> Optimizer<A> {
         if let Some(slot) = other {
             let optimizer = slot.kind();
             ledger.forget(known);
+            self.skipped = skipped;
             return Err(Error::Unsupported { optimizer, what: WHAT });
         }
         for param in lending.params.iter_mut().filter(|param| param.lent.has_grad()) {

@@ -1,6 +1,6 @@
 //! Parameters with an algorithm of their own.
 use crate::{
-    algorithm::{Demands, Engine, MAX_NAMES, Recipe, Scalars, kind},
+    algorithm::{Demands, Engine, Recipe, Scalars, kind},
     array::Element,
     catalogue::AnyAlgorithm,
     error::Error,
@@ -69,7 +69,7 @@ pub(super) struct Slot<A: Element> {
     pub select: Select,
     pub engine: Box<dyn Engine<A>>,
     pub frozen: bool,
-    /// The version of the engine that all of this belongs to, 0 before the first check.
+    /// The version of the engine that all of this belongs to; 0 before the first check, and after one that failed.
     version: u64,
     pub demands: Demands,
     /// What gradients are multiplied with: -1 to climb.
@@ -126,17 +126,18 @@ impl<A: Element> Slot<A> {
         }
     }
 
+    /// Whether the hyper-parameters that the engine has checked are those of the state.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.version != 0
+    }
+
     #[cold]
     fn change(&mut self, version: u64) -> Result<(), Error> {
+        self.version = 0;
         let demands = self.engine.demands();
-        let names = &demands.arrays;
-        let repeated = (1..names.len()).any(|i| names[..i].contains(&names[i]));
-        if names.len() > MAX_NAMES || repeated {
-            let expected = "at most six state arrays of different names, those of wrappers included";
-            return Err(Error::HyperParameter { field: "wrap", value: format!("{names:?}"), expected });
-        }
-        if self.used && *names != self.demands.arrays {
-            return Err(Error::StateChanged { held: self.demands.arrays.clone(), needed: names.clone() });
+        if self.used && demands.arrays != self.demands.arrays {
+            return Err(Error::StateChanged { held: self.demands.arrays.clone(), needed: demands.arrays.clone() });
         }
         if !demands.global {
             self.scalars = None;

@@ -125,7 +125,7 @@ impl<A: Element> Ledger<A> {
                 return Err(Error::Swapped { name: param.name.to_string() });
             }
             let slot = &groups.list[entry.group];
-            if slot.demands.directed && param.lent.has_grad() {
+            if slot.demands.directed && param.lent.has_grad() && !slot.frozen {
                 entry.check_factors(slot)?;
             }
             entry.seen = self.stamp;
@@ -146,11 +146,18 @@ impl<A: Element> Ledger<A> {
 impl<A: Element> Entry<A> {
     /// Whether the state can be that of another group. Factors mean something to one algorithm only.
     pub fn check_move(&self, held: &Slot<A>, to: &Slot<A>) -> Result<(), Error> {
-        let (held, needed) = (&held.demands, &to.demands);
-        if !self.allocated || held.arrays == needed.arrays && self.factors.is_empty() && !needed.directed {
+        if !self.allocated {
             return Ok(());
         }
-        Err(Error::StateChanged { held: held.arrays.clone(), needed: needed.arrays.clone() })
+        let (held_arrays, needed) = (&held.demands.arrays, &to.demands.arrays);
+        let same_meaning = self.factors.is_empty() || held.kind() == to.kind();
+        if held_arrays != needed || !same_meaning {
+            let held = held_arrays.iter().chain(&self.factor_names).copied().collect();
+            let factors = to.engine.factors(self.shape.as_slice()).unwrap_or_default();
+            let needed = needed.iter().copied().chain(factors.iter().map(|&(name, _)| name)).collect();
+            return Err(Error::StateChanged { held, needed });
+        }
+        self.check_factors(to)
     }
 
     /// Begins the numbers beside the arrays anew in a group of another algorithm, to which they would mean something else.

@@ -187,9 +187,9 @@ impl<A: Element> Optimizer<A> {
         let missing = self.ledger.entries.iter().filter(|entry| !seen.contains(&*entry.name));
         report.missing.extend(missing.map(|entry| entry.name.to_string()));
         for entry in taken {
-            self.groups.list[entry.group].used |= entry.allocated;
             self.ledger.put(entry);
         }
+        self.release();
         for slot in &mut self.groups.list {
             let found = state.groups.iter().find(|group| group.name == slot.name);
             if let Some(group) = found.filter(|group| slot.demands.global && (1..=MAX_STEPS).contains(&group.steps))

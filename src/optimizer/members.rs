@@ -100,7 +100,7 @@ impl<A: Element> Optimizer<A> {
     }
 
     fn insert(&mut self, group: Group<Recipe<A>>) -> Result<(), Error> {
-        let mut slot = self.groups.prepare(group.name, group.params, group.algorithm)?;
+        let slot = self.groups.prepare(group.name, group.params, group.algorithm)?;
         let name = slot.name.clone().unwrap_or_default();
         let entries = &self.ledger.entries;
         let members: Vec<usize> = match &slot.select {
@@ -114,7 +114,6 @@ impl<A: Element> Optimizer<A> {
                 return Err(Error::GroupedTwice { name: entry.name.to_string(), first, second });
             }
             entry.check_move(held, &slot).map_err(|error| error.in_group(&name))?;
-            slot.used |= entry.allocated;
         }
         for &i in &members {
             let entry = &mut self.ledger.entries[i];
@@ -123,6 +122,7 @@ impl<A: Element> Optimizer<A> {
         let index = self.groups.list.len();
         self.groups.push(slot);
         members.into_iter().for_each(|i| self.ledger.entries[i].group = index);
+        self.release();
         Ok(())
     }
 
@@ -174,8 +174,8 @@ impl<A: Element> Optimizer<A> {
             entry.check_move(held, slot)?;
             entry.adopt(held, slot);
         }
-        self.groups.list[to].used |= entry.allocated;
         entry.group = to;
+        self.release();
         Ok(())
     }
 
@@ -205,7 +205,7 @@ impl<A: Element> Optimizer<A> {
     }
 
     /// Groups whose parameters hold no state may change which arrays they keep.
-    fn release(&mut self) {
+    pub(super) fn release(&mut self) {
         self.groups.list.iter_mut().for_each(|slot| slot.used = false);
         for entry in self.ledger.entries.iter().filter(|entry| entry.allocated) {
             self.groups.list[entry.group].used = true;

@@ -226,7 +226,8 @@ impl<A: Element> Optimizer<A> {
     /// # Errors
     ///
     /// [`Error::Unsupported`], [`Error::Shape`] for a parameter without axes, [`Error::RowShape`], [`Error::RowIndex`], else as
-    /// [`step`](Optimizer::step); nothing has changed then. [`NonFinite`] looks at the sums of the rows.
+    /// [`step`](Optimizer::step); nothing has changed then. [`NonFinite`], `limits` and `clip` look at the sums of the rows; calls
+    /// of an accumulation cannot be of rows.
     pub fn update_rows<'p, 'r, D: Dimension>(
         &mut self,
         name: &str,
@@ -461,12 +462,16 @@ impl<A: Element> Optimizer<A> {
     fn repeat_here(&mut self, shape: &Shape, p: &mut [A], g: &[A]) -> Option<()> {
         let ([entry], [slot]) = (&mut self.ledger.entries[..], &mut self.groups.list[..]) else { return None };
         let demands = &slot.demands;
-        let plain = !demands.directed && demands.clipping.is_none() && demands.terms == 0 && !demands.watched;
+        let plain = slot.is_settled()
+            && !(demands.directed || demands.loss || demands.watched)
+            && demands.clipping.is_none()
+            && demands.terms == 0;
         let same =
             entry.begun && !entry.swapped && entry.order == Order::C && entry.shape == *shape && *entry.name == *UNNAMED;
-        let unset = self.clip.is_none() && !self.watch && self.accumulation.every == 1;
+        let unset = self.clip.is_none() && !self.watch && self.report.is_empty() && self.accumulation.every == 1;
         if !(plain && same && unset)
             || self.non_finite != NonFinite::Propagate
+            || self.skipped != 0
             || self.parallel.pays(p.len() as u64 * demands.cost)
         {
             return None;

@@ -12,15 +12,15 @@ use crate::{
         layout::{AXES, Order, Shape, six_axes},
     },
     error::Error,
-    kernel::{Arrays, At, MAX_STATES, plan::Task, reduce},
-    params::Param,
-    policy::NonFinite,
+    kernel::{Arrays, At, MAX_STATES, plan::Task},
+    params::{Lending, Param},
 };
-use ndarray::{ArrayView6, ArrayViewD, ArrayViewMut6, ArrayViewMutD, Axis};
-use std::iter::zip;
+use ndarray::{ArrayView1, ArrayView6, ArrayViewD, ArrayViewMut1, ArrayViewMut6, ArrayViewMutD, Axis};
+use std::{iter::zip, mem::take};
 
 /// Where the rows are, once the call is known to fit.
 struct Rows<'i> {
+    name: &'i str,
     entry: usize,
     order: Order,
     axis: Axis,
@@ -55,14 +55,24 @@ impl<A: Element> Optimizer<A> {
         let placed = self.ledger.place(&mut list, &self.groups);
         let [Param { entry, .. }] = list;
         let views = six_axes(param).zip(six_axes(rows)).ok_or_else(many);
-        let place = Rows { entry, order, axis, indices };
+        let place = Rows { name, entry, order, axis, indices };
         let outcome = placed.and(views).and_then(|(p, rows)| {
             let slot = &self.groups.list[self.ledger.entries[entry].group];
             if !slot.demands.row_wise {
                 let what = "step some rows of an array: their new values depend on more than themselves";
                 return Err(Error::Unsupported { optimizer: slot.kind(), what });
             }
-            self.touch(place, p, &rows)
+            if self.accumulation.every > 1 {
+                let what = "step some rows of an array in an accumulation";
+                return Err(Error::Unsupported { optimizer: slot.kind(), what });
+            }
+            if slot.frozen {
+                return Ok(Outcome::Applied);
+            }
+            let mut scratch = take(&mut self.scratch);
+            let outcome = self.touch(place, p, &rows, &mut scratch);
+            self.scratch = scratch;
+            outcome
         });
         if outcome != Ok(Outcome::Applied) {
             self.ledger.forget(known);
@@ -73,13 +83,11 @@ impl<A: Element> Optimizer<A> {
     /// The step, once it is known to fit.
     fn touch(
         &mut self,
-        Rows { entry, order, axis, indices }: Rows<'_>,
+        Rows { name, entry, order, axis, indices }: Rows<'_>,
         mut param: ArrayViewMut6<'_, A>,
         rows: &ArrayView6<'_, A>,
+        scratch: &mut Vec<A>,
     ) -> Result<Outcome, Error> {
-        let Optimizer { groups: Groups { list: slots, .. }, ledger, scratch, parallel, .. } = self;
-        let entry = &mut ledger.entries[entry];
-        let slot = &mut slots[entry.group];
         // In the order of memory, and the sort is stable: rows of one index stay in the order given.
         let mut sorted: Vec<usize> = (0..indices.len()).collect();
         sorted.sort_by_key(|&at| indices[at]);
@@ -87,7 +95,8 @@ impl<A: Element> Optimizer<A> {
         let touched: Vec<usize> = groups().map(|group| indices[group[0]]).collect();
         let row = rows.len() / indices.len().max(1);
         let size = touched.len() * row;
-        scratch.resize((2 + slot.demands.arrays.len()) * size, A::ZERO);
+        let group = self.ledger.entries[entry].group;
+        scratch.resize((2 + self.groups.list[group].demands.arrays.len()) * size, A::ZERO);
         let (g, copies) = scratch.split_at_mut(size);
         let (p, copies) = copies.split_at_mut(size);
 
@@ -97,36 +106,39 @@ impl<A: Element> Optimizer<A> {
                 zip(&mut *sum, &row).for_each(|(sum, &g)| *sum = if i == 0 { g } else { *sum + g });
             }
         }
-        let bad = if self.non_finite == NonFinite::Propagate { None } else { reduce::non_finite(g) };
-        match (self.non_finite, bad) {
-            (NonFinite::Error, Some(value)) => {
-                return Err(Error::NonFiniteGradient { name: entry.name.to_string(), value: value.f64() });
-            }
-            (NonFinite::Skip, Some(_)) => return Ok(Outcome::Skipped),
-            _ => {}
+        gather(&param.view(), axis, &touched, p);
+        let copy = Param::new(name.into(), ArrayViewMut1::from(&mut *p), Some(ArrayView1::from(&*g)), 0, |_| ())?;
+        let mut copies_of_rows = [Param { entry, ..copy }];
+        let mut lending = Lending { params: &mut copies_of_rows, strided: &mut [], loss: None };
+        if !self.accept(&lending)? {
+            return Ok(Outcome::Skipped);
         }
+        self.clip(&mut lending);
+        let watches = self.begin_watch();
 
+        let Optimizer { groups: Groups { list: slots, .. }, ledger, parallel, .. } = self;
+        let (entry, slot) = (&mut ledger.entries[entry], &mut slots[group]);
         if !entry.allocated {
             entry.allocate(order, slot);
         }
         slot.engine.begin_step();
-        slot.scale = slot.sign;
-        let (kernel, at) = entry.count(A::one(), slot);
+        let [Param { lent, factor, .. }] = &mut copies_of_rows;
+        let (kernel, at) = entry.count(*factor, slot, f64::NAN);
         if at.first {
             entry.begin_everywhere(slot);
         }
-        gather(&param.view(), axis, &touched, p);
         let mut state: [&mut [A]; MAX_STATES] = Default::default();
         for ((copy, memory), into) in zip(zip(copies.chunks_exact_mut(size.max(1)), &entry.state), &mut state) {
             gather(&entry.order.view(&entry.shape, memory), axis, &touched, copy);
             *into = copy;
         }
-        let task = Task::Flat(&mut *p, g, Arrays(state.each_mut().map(|copy| &mut **copy)));
-        run_one(task, slot, kernel, &At { first: false, ..at }, None, parallel);
+        let task = Task::borrow(lent, Order::C, &mut [], Arrays(state.each_mut().map(|copy| &mut **copy)));
+        run_one(task, slot, kernel, &At { first: false, ..at }, watches.get(group), parallel);
         scatter(p, axis, &touched, &mut param);
         for (copy, memory) in zip(&state, &mut entry.state).filter(|(copy, _)| !copy.is_empty()) {
             scatter(copy, axis, &touched, &mut entry.order.view_mut(&entry.shape, memory));
         }
+        self.end_watch(watches);
         Ok(Outcome::Applied)
     }
 }

@@ -77,13 +77,8 @@ impl<A: Element> Optimizer<A> {
             self.check_loss(lending)?;
             Ok(self.accept(lending)?.then_some(work))
         });
-        match work {
-            Ok(Some(_)) => self.skipped = 0,
-            Ok(None) => {
-                self.skipped += 1;
-                self.ledger.forget(known);
-            }
-            Err(_) => self.ledger.forget(known),
+        if !matches!(work, Ok(Some(_))) {
+            self.ledger.forget(known);
         }
         work
     }
@@ -103,16 +98,21 @@ impl<A: Element> Optimizer<A> {
         if lending.loss.is_some_and(f64::is_finite) || !self.groups.list.iter().any(|slot| slot.demands.loss) {
             return Ok(());
         }
-        let needs = |param: &Param<'_, A>| self.groups.list[self.ledger.entries[param.entry].group].demands.loss;
+        let needs = |param: &Param<'_, A>| {
+            let slot = &self.groups.list[self.ledger.entries[param.entry].group];
+            slot.demands.loss && !slot.frozen
+        };
         // With one group it is an error of the call, whatever is lent.
         let needed = self.groups.is_single() || lending.params.iter().any(needs);
         if needed { Err(Error::Loss { given: lending.loss }) } else { Ok(()) }
     }
 
-    /// Whether to go on, by what the gradients contain.
+    /// Whether to go on, by what the gradients contain; counts the steps that are skipped.
     #[inline]
-    fn accept(&self, lending: &Lending<'_, '_, A>) -> Result<bool, Error> {
-        if self.non_finite == NonFinite::Propagate { Ok(true) } else { self.inspect(lending) }
+    pub(super) fn accept(&mut self, lending: &Lending<'_, '_, A>) -> Result<bool, Error> {
+        let accepted = self.non_finite == NonFinite::Propagate || self.inspect(lending)?;
+        self.skipped = if accepted { 0 } else { self.skipped + 1 };
+        Ok(accepted)
     }
 
     #[cold]
@@ -193,12 +193,13 @@ impl<A: Element> Optimizer<A> {
     }
 
     #[inline]
-    fn sweep(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>, watches: &Watches) {
+    fn sweep(&mut self, Lending { params, strided, loss }: Lending<'_, '_, A>, watches: &Watches) {
+        let loss = loss.unwrap_or(f64::NAN);
         for param in params.iter_mut().filter(|param| param.lent.has_grad()) {
             let entry = &mut self.ledger.entries[param.entry];
             let watch = watches.get(entry.group);
             let slot = &mut self.groups.list[entry.group];
-            let (kernel, at) = entry.advance(param, slot);
+            let (kernel, at) = entry.advance(param, slot, loss);
             let (lent, engine, order) = (&mut param.lent, &*slot.engine, entry.order);
             match watch {
                 None => lent.walk(order, strided, entry.arrays(), &mut |p, g, state| engine.run(kernel, &at, p, g, state)),
@@ -210,7 +211,8 @@ impl<A: Element> Optimizer<A> {
     }
 
     #[cold]
-    fn sweep_parallel(&mut self, Lending { params, strided, .. }: Lending<'_, '_, A>, watches: &Watches) {
+    fn sweep_parallel(&mut self, Lending { params, strided, loss }: Lending<'_, '_, A>, watches: &Watches) {
+        let loss = loss.unwrap_or(f64::NAN);
         // In the order of the entries, so that the state of all of them can be lent at once.
         params.sort_unstable_by_key(|param| param.entry);
         let Optimizer { groups: Groups { list: slots, .. }, ledger, parallel, .. } = self;
@@ -227,7 +229,7 @@ impl<A: Element> Optimizer<A> {
                 continue;
             };
             let group = entry.group;
-            let (kernel, at) = entry.advance(param, &mut slots[group]);
+            let (kernel, at) = entry.advance(param, &mut slots[group], loss);
             let order = entry.order;
             tasks.push((Task::new(&mut param.lent, order, strided, entry.arrays()), (group, kernel, at)));
         }
@@ -296,19 +298,19 @@ fn watched<A: Element>(
 impl<A: Element> Entry<A> {
     /// Counts the step: the place of its kernel, and how to run it.
     #[inline]
-    pub(super) fn advance(&mut self, param: &Param<'_, A>, slot: &mut Slot<A>) -> (usize, At<A>) {
+    pub(super) fn advance(&mut self, param: &Param<'_, A>, slot: &mut Slot<A>, loss: f64) -> (usize, At<A>) {
         if !self.allocated {
             self.allocate(param.lent.order, slot);
         }
-        self.count(param.factor, slot)
+        self.count(param.factor, slot, loss)
     }
 
     /// Counts a step of an array whose state is allocated.
     #[inline]
-    pub(super) fn count(&mut self, factor: A, slot: &mut Slot<A>) -> (usize, At<A>) {
+    pub(super) fn count(&mut self, factor: A, slot: &mut Slot<A>, loss: f64) -> (usize, At<A>) {
         self.t += 1;
         if slot.demands.terms == 0 {
-            let at = StepInfo::new(self.t, slot.scalars.unwrap_or(self.scalars), f64::NAN);
+            let at = StepInfo::new(self.t, slot.scalars.unwrap_or(self.scalars), loss);
             self.scalars = slot.engine.absorb(&at, &[0.0; MAX_TERMS]);
         }
         let at = At { first: !self.begun, scale: slot.scale * factor };

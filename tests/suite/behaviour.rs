@@ -3,10 +3,11 @@ use crate::common::numbers;
 use approx::assert_relative_eq;
 use ndarray::{Array0, Array1, Array2, Array3, ArrayD, Axis, IxDyn, arr0, array, s};
 use ndarray_optim::{
-    Adam, AdamW, AnyAlgorithm, Error, Group, Momentum, NonFinite, Optimizer, Outcome, Params, Prodigy, RmsProp, Select, Sgd,
-    algorithm::Recipe,
-    kernel::Element,
-    wrap::{AdaptiveClip, Centralize},
+    Adam, AdamW, Algorithm, AnyAlgorithm, Compose, Error, Group, HyperParameters, Momentum, NonFinite, Optimizer, Outcome,
+    Params, Prodigy, RmsProp, Select, Sgd,
+    algorithm::{Fields, Now, Recipe, Scalars},
+    kernel::{Element, Rule},
+    wrap::{AdaptiveClip, Centralize, Ema},
 };
 
 /// torch's list of configurations for these optimizers, with and without `maximize`.
@@ -398,6 +399,98 @@ fn a_hyper_parameter_that_turns_wrong_is_found_before_anything_changes() {
     adam.algorithm_mut::<Adam>().unwrap().betas.1 = 0.999;
     adam.update(&mut p, &grad).unwrap();
     assert_eq!(adam.steps("variable"), 2);
+}
+
+#[test]
+fn a_change_that_asks_for_other_state_is_refused_every_time() {
+    fn refused<T: 'static>(config: impl Into<Recipe<f64>>, change: fn(&mut T), back: fn(&mut T)) {
+        let mut optimizer = Optimizer::<f64>::new(config);
+        let (mut p, grad) = (array![1.0, -2.0], array![0.5, 0.25]);
+        optimizer.update(&mut p, &grad).unwrap();
+        let (before, state) = (p.clone(), optimizer.state_dict().params);
+        change(optimizer.algorithm_mut().unwrap());
+        for _ in 0..3 {
+            assert!(matches!(optimizer.update(&mut p, &grad), Err(Error::StateChanged { .. })));
+            assert_eq!((&p, &optimizer.state_dict().params), (&before, &state));
+        }
+        back(optimizer.algorithm_mut().unwrap());
+        optimizer.update(&mut p, &grad).unwrap();
+        assert_eq!(optimizer.steps("variable"), 2);
+    }
+    refused::<Adam>(Adam::new(0.1), |adam| adam.amsgrad = true, |adam| adam.amsgrad = false);
+    refused::<Adam>(Adam::new(0.1).ema(0.9), |adam| adam.amsgrad = true, |adam| adam.amsgrad = false);
+    let by_file = AnyAlgorithm::from(Adam::new(0.1)).in_wrappers([Ema::default().into()]);
+    refused::<Adam>(by_file, |adam| adam.amsgrad = true, |adam| adam.amsgrad = false);
+    // The same number of arrays, with other meanings.
+    let rmsprop = RmsProp { centered: true, momentum: 0.9, ..Default::default() };
+    refused::<RmsProp>(rmsprop, |rmsprop| rmsprop.centered = false, |rmsprop| rmsprop.centered = true);
+}
+
+#[test]
+fn a_report_is_that_of_the_last_step() {
+    let mut optimizer = Optimizer::new(Sgd::new(0.1));
+    let (mut p, grad) = (array![1.0], array![1.0]);
+    optimizer.watch = true;
+    optimizer.update(&mut p, &grad).unwrap();
+    assert_eq!(optimizer.report().len(), 1);
+    optimizer.watch = false;
+    optimizer.update(&mut p, &grad).unwrap();
+    assert!(optimizer.report().is_empty());
+    // So is the number of steps that were skipped before it.
+    optimizer.non_finite = NonFinite::Skip;
+    assert_eq!(optimizer.update(&mut p, &array![f64::NAN]), Ok(Outcome::Skipped));
+    assert_eq!(optimizer.state_dict().skipped, 1);
+    optimizer.non_finite = NonFinite::Propagate;
+    optimizer.update(&mut p, &grad).unwrap();
+    assert_eq!(optimizer.state_dict().skipped, 0);
+}
+
+/// p <- p - loss g, without any sum over the array.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct ByLoss;
+
+#[derive(Clone, Copy)]
+struct Scaled<A>(A);
+
+impl<A: Element> Rule for Scaled<A> {
+    type Elem = A;
+    type State = [A; 0];
+    const STATE: &'static [&'static str] = &[];
+    const COST: u64 = 1;
+    fn delta(&self, _p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (self.0 * g, [])
+    }
+}
+
+impl Fields for ByLoss {}
+impl HyperParameters for ByLoss {
+    const NAME: &'static str = "by_loss";
+    fn lr(&self) -> f64 {
+        1.0
+    }
+    fn set_lr(&mut self, _: f64) {}
+}
+impl Algorithm for ByLoss {
+    type Kernel<A: Element> = Scaled<A>;
+    const GLOBAL: bool = true;
+    const LOSS: bool = true;
+    fn absorb(&self, now: &Now, _: &[f64; 4]) -> Scalars {
+        [now.loss, now.scalars[1] + 1.0, 0.0, 0.0]
+    }
+    fn kernel<A: Element>(&self, now: &Now) -> Scaled<A> {
+        Scaled(A::of(now.scalars[0]))
+    }
+}
+
+#[test]
+fn an_algorithm_may_use_the_loss_without_sums() {
+    let (mut optimizer, mut p) = (Optimizer::new(ByLoss), array![1.0, 2.0]);
+    for (loss, expected) in [(0.5, [0.5, 1.0]), (0.25, [0.25, 0.5])] {
+        optimizer.update_with_loss(&mut p, &array![1.0, 2.0], loss).unwrap();
+        assert_eq!(p, array![expected[0], expected[1]]);
+    }
+    assert_eq!(optimizer.update(&mut p, &array![1.0, 2.0]), Err(Error::Loss { given: None }));
+    assert_eq!(optimizer.state_dict().params[0].scalars, [0.25, 2.0, 0.0, 0.0]);
 }
 
 #[test]

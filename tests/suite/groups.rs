@@ -2,11 +2,11 @@
 use crate::common::{numbers, pool};
 use ndarray::{ArrayD, array as arr};
 use ndarray_optim::{
-    Adagrad, Adam, AdamW, AnyAlgorithm, Compose, Error, Group, Lamb, Lion, Muon, NAdam, NonFinite, Optimizer, Outcome,
-    Parallel, Params, Prodigy, Select, Sgd, StateDict,
+    Adafactor, Adagrad, Adam, AdamW, AnyAlgorithm, Compose, Error, Group, Lamb, Lion, Muon, NAdam, NonFinite, Optimizer,
+    Outcome, Parallel, Params, PolyakSgd, Prodigy, Select, Sgd, StateDict,
     kernel::Element,
     schedule::{Linear, Schedules},
-    wrap::ClipByGlobalNorm,
+    wrap::{Centralize, ClipByGlobalNorm},
 };
 
 const SHAPES: [(&str, &[usize]); 5] = [
@@ -382,4 +382,69 @@ fn an_optimizer_can_be_sent_shared_cloned_and_printed() {
     assert_eq!(elsewhere.join().unwrap(), params);
     let text = format!("{optimizer:?}");
     assert!(["AdamW", "Lamb", "Muon", "Lion", "matrices", "layer.bias"].iter().all(|word| text.contains(word)), "{text}");
+}
+
+#[test]
+fn a_group_that_lost_its_members_may_keep_other_state() {
+    let mut optimizer = Optimizer::new(Adam::new(0.1));
+    optimizer.add_group(Group::new("g", ["b"], Adam::new(0.1))).unwrap();
+    let (mut a, grad) = (arr![1.0], arr![1.0]);
+    let mut step = |optimizer: &mut Optimizer<f64>| {
+        let mut params = Params::new();
+        params.add("a", &mut a, &grad).unwrap();
+        optimizer.step(params)
+    };
+    step(&mut optimizer).unwrap();
+    optimizer.move_to_group("a", Some("g")).unwrap();
+    optimizer.algorithm_mut::<Adam>().unwrap().amsgrad = true;
+    // As after a resume.
+    step(&mut Optimizer::from_state(optimizer.state_dict()).unwrap()).unwrap();
+    step(&mut optimizer).unwrap();
+    optimizer.group_algorithm_mut::<Adam>("g").unwrap().unwrap().amsgrad = true;
+    assert!(matches!(step(&mut optimizer), Err(Error::InGroup { .. })));
+}
+
+#[test]
+fn factors_stay_with_their_algorithm() {
+    let (mut w, grad) = (numbers::<f64>(&[3, 2], 1), numbers(&[3, 2], 2));
+    let mut optimizer = Optimizer::new(Muon::new(0.1));
+    optimizer.add_group(Group::new("slow", ["none"], Muon::new(0.01))).unwrap();
+    optimizer.add_group(Group::new("momentum", ["nor this"], Adafactor::default())).unwrap();
+    let mut step = |optimizer: &mut Optimizer<f64>| {
+        let mut params = Params::new();
+        params.add("w", &mut w, &grad).unwrap();
+        optimizer.step(params)
+    };
+    step(&mut optimizer).unwrap();
+    optimizer.move_to_group("w", Some("slow")).unwrap();
+    step(&mut optimizer).unwrap();
+    assert_eq!(optimizer.steps("w"), 2);
+    let Err(Error::StateChanged { held, needed }) = optimizer.move_to_group("w", Some("momentum")) else {
+        panic!("the factors of Adafactor are not those of Muon")
+    };
+    assert_ne!(held, needed);
+    // A wrapper on whole arrays keeps nothing.
+    let mut adam = Optimizer::new(Adam::new(0.1));
+    adam.add_group(Group::new("centred", ["none"], Adam::new(0.1).wrap(Centralize::default()))).unwrap();
+    step(&mut adam).unwrap();
+    adam.move_to_group("w", Some("centred")).unwrap();
+    step(&mut adam).unwrap();
+}
+
+#[test]
+fn a_frozen_group_asks_for_nothing() {
+    let mut optimizer = Optimizer::new(Sgd::new(0.1));
+    optimizer.add_group(Group::new("polyak", ["p"], PolyakSgd::default())).unwrap();
+    optimizer.add_group(Group::new("muon", ["m"], Muon::default())).unwrap();
+    let (mut p, mut m, grad) = (arr![1.0], arr![1.0], arr![1.0]);
+    let mut step = |optimizer: &mut Optimizer<f64>| {
+        let mut params = Params::new();
+        params.add("p", &mut p, &grad).unwrap().add("m", &mut m, &grad).unwrap();
+        optimizer.step(params)
+    };
+    assert!(matches!(step(&mut optimizer), Err(Error::Shape { .. })));
+    optimizer.freeze("muon", true).unwrap();
+    assert!(matches!(step(&mut optimizer), Err(Error::Loss { .. })));
+    optimizer.freeze("polyak", true).unwrap();
+    assert_eq!(step(&mut optimizer), Ok(Outcome::Applied));
 }

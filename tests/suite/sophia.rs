@@ -563,3 +563,18 @@ fn with_estimates_it_reaches_what_signs_alone_do_not() {
     println!("largest element with estimates {with:.1e}, without {without:.1e}");
     assert!(with < 1e-9 && without > 1e-3);
 }
+
+#[test]
+fn refused_estimates_change_no_count_either() {
+    let mut optimizer = Optimizer::new(Sophia::default());
+    optimizer.add_group(Group::new("plain", ["b"], Momentum::new(0.1))).unwrap();
+    optimizer.non_finite = NonFinite::Skip;
+    let (mut a, mut b, nan, ones) = (array![1.0], array![1.0], array![f64::NAN], array![1.0]);
+    let mut params = Params::new();
+    params.add("a", &mut a, &nan).unwrap();
+    assert_eq!(optimizer.step(params), Ok(Outcome::Skipped));
+    let mut params = Params::new();
+    params.add("b", &mut b, &ones).unwrap();
+    assert!(matches!(optimizer.update_hessian(params), Err(Error::Unsupported { .. })));
+    assert_eq!(optimizer.state_dict().skipped, 1);
+}

@@ -2,8 +2,8 @@
 use crate::common::numbers;
 use ndarray::{Array, Array1, Array2, ArrayD, Axis, IxDyn, ShapeBuilder, Slice, array, s};
 use ndarray_optim::{
-    Adagrad, Adam, AnyAlgorithm, Compose, Error, Group, NonFinite, Optimizer, Outcome, Parallel, Params, Sgd,
-    kernel::Element,
+    Adagrad, Adam, AnyAlgorithm, Compose, Error, Group, Limits, NonFinite, Optimizer, Outcome, Parallel, Params, Sgd,
+    kernel::Element, wrap::ClipByGlobalNorm,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -473,4 +473,46 @@ fn the_cost_is_that_of_the_rows_and_not_of_the_table() {
     assert_ne!(table[[7, 0]], 1.0);
     let one: Array1<f32> = table.row(200_000).to_owned();
     assert!(one.iter().all(|&x| x == one[0]));
+}
+
+#[test]
+fn rows_obey_what_is_set_for_all_steps() {
+    let (rows, indices) = (array![[3.0, 0.0], [0.0, 4.0]], [2, 0]);
+    let table = || array![[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]];
+    // The norm for clipping is that of the rows, repeated ones summed.
+    let mut optimizer = Optimizer::new(Sgd::new(1.0));
+    optimizer.clip = Some(ClipByGlobalNorm { max_norm: 2.5, eps: 0.0, ..Default::default() });
+    optimizer.watch = true;
+    let mut p = table();
+    optimizer.update_rows(NAME, &mut p, &indices, &rows).unwrap();
+    assert_eq!(p, array![[1.0, -1.0], [2.0, 2.0], [1.5, 3.0]]);
+    assert_eq!(optimizer.grad_norm(), Some(5.0));
+    assert_eq!((optimizer.report()[0].grad_norm, optimizer.report()[0].update_norm), (5.0, 2.5));
+    optimizer.update_rows(NAME, &mut p, &[1, 1], &rows).unwrap();
+    assert_eq!(optimizer.grad_norm(), Some(5.0));
+
+    let mut optimizer = Optimizer::new(Sgd::new(1.0));
+    optimizer.limits = Limits { norm: Some(4.9), skipped: Some(1) };
+    optimizer.non_finite = NonFinite::Error;
+    let mut p = table();
+    let refused = optimizer.update_rows(NAME, &mut p, &indices, &rows);
+    assert_eq!(refused, Err(Error::ExplodingGradient { norm: 5.0, limit: 4.9 }));
+    optimizer.non_finite = NonFinite::Skip;
+    assert_eq!(optimizer.update_rows(NAME, &mut p, &indices, &rows), Ok(Outcome::Skipped));
+    let refused = optimizer.update_rows(NAME, &mut p, &indices, &rows);
+    assert_eq!(refused, Err(Error::TooManySkipped { skipped: 2, limit: 1 }));
+    assert_eq!((p, optimizer.steps(NAME)), (table(), 0));
+
+    let mut optimizer = Optimizer::new(Adam::new(1.0));
+    optimizer.add_group(Group::new("fixed", [NAME], Sgd::new(1.0))).unwrap();
+    optimizer.freeze("fixed", true).unwrap();
+    let mut p = table();
+    optimizer.update_rows(NAME, &mut p, &indices, &rows).unwrap();
+    assert_eq!((&p, optimizer.steps(NAME)), (&table(), 0));
+    optimizer.freeze("fixed", false).unwrap();
+    optimizer.set_accumulation(2);
+    assert!(matches!(optimizer.update_rows(NAME, &mut p, &indices, &rows), Err(Error::Unsupported { .. })));
+    optimizer.set_accumulation(1);
+    optimizer.update_rows(NAME, &mut p, &indices, &rows).unwrap();
+    assert_eq!(p, array![[1.0, -3.0], [2.0, 2.0], [0.0, 3.0]]);
 }

@@ -396,3 +396,36 @@ fn wrappers_leave_plain_optimizers_alone() {
     sgd.update(&mut p, &arr![1.0]).unwrap();
     assert_eq!(sgd.evaluation("variable", p.view().into_dyn()), p.into_dyn());
 }
+
+#[test]
+fn of_two_wrappers_of_a_kind_the_outer_one_is_read_and_changed() {
+    let chain = Sgd::new(0.1).clip_by_value(1.0).clip_by_value(2.0);
+    let by_file =
+        AnyAlgorithm::from(Sgd::new(0.1)).in_wrappers([1.0, 2.0].map(|value| ClipByValue { max_value: value }.into()));
+    for mut optimizer in [Optimizer::<f64>::new(chain), Optimizer::new(by_file)] {
+        assert_eq!(optimizer.algorithm::<ClipByValue>().unwrap().max_value, 2.0);
+        assert_eq!(optimizer.algorithm_mut::<ClipByValue>().unwrap().max_value, 2.0);
+    }
+}
+
+#[test]
+fn validation_finds_what_the_first_step_would_refuse() {
+    let lookahead = || Lookahead::default().into();
+    let twice = AnyAlgorithm::from(Sgd::new(0.1)).in_wrappers([lookahead(), lookahead()]);
+    let found = twice.validate().unwrap_err();
+    let mut p = arr![1.0];
+    assert_eq!(Optimizer::new(twice).update(&mut p, &arr![1.0]), Err(found));
+    assert_eq!(AnyAlgorithm::from(Sgd::new(0.1)).in_wrappers([lookahead()]).validate(), Ok(()));
+}
+
+#[test]
+fn while_they_are_exchanged_the_array_is_the_average() {
+    let mut optimizer = Optimizer::new(Sgd::new(1.0).ema(0.5));
+    let mut p = arr![1.0];
+    optimizer.update(&mut p, &arr![1.0]).unwrap();
+    optimizer.update(&mut p, &arr![1.0]).unwrap();
+    let average = optimizer.evaluation("variable", p.view().into_dyn());
+    assert_ne!(average, p.clone().into_dyn());
+    optimizer.swap_average("variable", p.view_mut().into_dyn()).unwrap();
+    assert_eq!(optimizer.evaluation("variable", p.view().into_dyn()), p.into_dyn());
+}

@@ -201,7 +201,6 @@ impl<A: Element> Recipe<A> {
 }
 
 /// The engine of an algorithm that is known by its type.
-#[derive(Clone)]
 struct Typed<C: Algorithm, A: Element> {
     algorithm: C,
     checked: Option<C>,
@@ -270,7 +269,9 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         &self.demands
     }
     fn duplicate(&self) -> Box<dyn Engine<A>> {
-        Box::new(self.clone())
+        let Typed { algorithm, checked, version, logs, demands, .. } = self;
+        let (algorithm, checked, demands) = (algorithm.clone(), checked.clone(), demands.clone());
+        Box::new(Typed { algorithm, checked, version: *version, logs: *logs, demands, kernels: Vec::new() })
     }
     fn lr(&self) -> f64 {
         self.algorithm.lr()

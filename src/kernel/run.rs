@@ -84,6 +84,9 @@ impl<R: Rule> Kernel<R::Elem> for R {
     }
 }
 
+// Once for each array: apart, so that it is compiled once for each rule.
+#[cold]
+#[inline(never)]
 fn begin<R: Rule>(rule: &R, scale: R::Elem, p: &[R::Elem], g: &[R::Elem], state: &mut impl View<R::State>) {
     for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
         state.store(i, rule.begin(p, scale * g));

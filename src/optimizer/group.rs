@@ -69,8 +69,10 @@ pub(super) struct Slot<A: Element> {
     pub select: Select,
     pub engine: Box<dyn Engine<A>>,
     pub frozen: bool,
-    /// The version of the engine that all of this belongs to; 0 before the first check, and after one that failed.
+    /// The version of the engine that all of this belongs to, 0 before the first check.
     version: u64,
+    /// Whether the last check of `version` went well, and a step of one array is only its sweep.
+    pub plain: bool,
     pub demands: Demands,
     /// What gradients are multiplied with: -1 to climb.
     pub sign: A,
@@ -100,6 +102,7 @@ impl<A: Element> Slot<A> {
             engine,
             frozen: false,
             version: 0,
+            plain: false,
             demands: Demands::default(),
             sign: A::one(),
             scale: A::one(),
@@ -126,15 +129,9 @@ impl<A: Element> Slot<A> {
         }
     }
 
-    /// Whether the hyper-parameters that the engine has checked are those of the state.
-    #[inline]
-    pub fn is_settled(&self) -> bool {
-        self.version != 0
-    }
-
     #[cold]
     fn change(&mut self, version: u64) -> Result<(), Error> {
-        self.version = 0;
+        self.plain = false;
         let demands = self.engine.demands();
         if self.used && demands.arrays != self.demands.arrays {
             return Err(Error::StateChanged { held: self.demands.arrays.clone(), needed: demands.arrays.clone() });
@@ -147,7 +144,8 @@ impl<A: Element> Slot<A> {
         }
         self.sign = if demands.maximize { -A::one() } else { A::one() };
         self.scale = self.sign;
-        (self.demands, self.version) = (demands.clone(), version);
+        let more = demands.directed || demands.loss || demands.watched || demands.terms > 0 || demands.clipping.is_some();
+        (self.demands, self.version, self.plain) = (demands.clone(), version, !more);
         Ok(())
     }
 

@@ -461,18 +461,13 @@ impl<A: Element> Optimizer<A> {
     #[inline]
     fn repeat_here(&mut self, shape: &Shape, p: &mut [A], g: &[A]) -> Option<()> {
         let ([entry], [slot]) = (&mut self.ledger.entries[..], &mut self.groups.list[..]) else { return None };
-        let demands = &slot.demands;
-        let plain = slot.is_settled()
-            && !(demands.directed || demands.loss || demands.watched)
-            && demands.clipping.is_none()
-            && demands.terms == 0;
         let same =
             entry.begun && !entry.swapped && entry.order == Order::C && entry.shape == *shape && *entry.name == *UNNAMED;
         let unset = self.clip.is_none() && !self.watch && self.report.is_empty() && self.accumulation.every == 1;
-        if !(plain && same && unset)
+        if !(slot.plain && same && unset)
             || self.non_finite != NonFinite::Propagate
             || self.skipped != 0
-            || self.parallel.pays(p.len() as u64 * demands.cost)
+            || self.parallel.pays(p.len() as u64 * slot.demands.cost)
         {
             return None;
         }

@@ -117,6 +117,11 @@ impl<'a, A: Element> Lent<'a, A> {
         self.memory = Memory::Frozen;
     }
 
+    /// Whether the gradient has been taken out of the step.
+    pub fn is_frozen(&self) -> bool {
+        matches!(self.memory, Memory::Frozen)
+    }
+
     /// The number of elements to work on.
     #[inline]
     pub fn size(&self) -> usize {

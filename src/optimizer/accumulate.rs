@@ -91,15 +91,13 @@ fn add<A: Element>(mean: &mut ArrayD<A>, g: ArrayViewD<'_, A>, n: u32) {
 impl<A: Element> Optimizer<A> {
     /// One call: adds the gradients, and makes the step if it is the last of a round.
     #[cold]
-    pub(super) fn accumulate(&mut self, lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
-        let Lending { params, strided, loss } = lending;
-        let Accumulation { every, call, means, loss: mean_loss } = &mut self.accumulation;
-        let this = *call + 1;
-        let mut seen = HashSet::with_capacity(params.len());
-        for param in params.iter() {
-            if !seen.insert(&*param.name) {
-                return Err(Error::DuplicateParameter { name: param.name.to_string() });
-            }
+    pub(super) fn accumulate(&mut self, mut lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
+        self.check()?;
+        let Accumulation { every, call, means, .. } = &self.accumulation;
+        let (this, last) = (*call + 1, *call + 1 >= *every);
+        let mut seen = HashSet::with_capacity(lending.params.len());
+        for param in lending.params.iter() {
+            seen.insert(&*param.name);
             if let Some((_, mean)) = means.get(&*param.name)
                 && mean.shape() != param.lent.shape.as_slice()
             {
@@ -107,10 +105,18 @@ impl<A: Element> Optimizer<A> {
                 return Err(Error::ShapeChanged { name, known: mean.shape().to_vec(), given });
             }
         }
-        let last = this >= *every;
         if last && let Some(name) = means.keys().filter(|name| !seen.contains(name.as_str())).min() {
             return Err(Error::MissingParameter { name: name.clone() });
         }
+        // The checks of a step, so that no call spoils the round; what is new is remembered with the step only.
+        let known = self.ledger.entries.len();
+        let admitted = self.admit(&mut lending)?;
+        self.ledger.forget(known);
+        if admitted.is_none() {
+            return Ok(Outcome::Skipped);
+        }
+        let Lending { params, strided, loss } = lending;
+        let Accumulation { call, means, loss: mean_loss, .. } = &mut self.accumulation;
         let loss_so_far = loss.map_or(f64::NAN, |loss| *mean_loss + (loss - *mean_loss) / f64::from(this));
         // The last call works on copies, so that a step that is refused has changed nothing and can be tried again.
         let mut new = if last { means.clone() } else { take(means) };
@@ -128,7 +134,8 @@ impl<A: Element> Optimizer<A> {
         }
         let (mut list, mut views) = (Vec::with_capacity(params.len()), Vec::new());
         for param in params.iter_mut() {
-            let Some((_, mean)) = new.get(&*param.name) else { continue };
+            // Those without any gradient, and those of groups that were frozen meanwhile.
+            let Some((_, mean)) = new.get(&*param.name).filter(|_| !param.lent.is_frozen()) else { continue };
             let (name, place) = (Cow::Borrowed(&*param.name), views.len());
             let p = param.lent.take_parameter(strided);
             list.push(Param::new(name, p, Some(mean.view()), place, |pair| views.push(Some(pair)))?);

@@ -271,7 +271,7 @@ impl<A: Element> Optimizer<A> {
     ///
     /// Equal gradients give exactly the step of one of them. A parameter without a gradient in some calls has the mean of the
     /// others; the last call of a round must lend every parameter that had one. Other calls change no parameter and return
-    /// [`Outcome::Accumulated`].
+    /// [`Outcome::Accumulated`]. Each call is checked as a step is; one that is refused or skipped does not count.
     ///
     /// ```
     /// use ndarray::array;

@@ -345,3 +345,59 @@ fn a_watched_step_tells_what_it_did_and_is_the_same_step() {
         }
     }
 }
+
+#[test]
+fn a_call_that_a_step_would_refuse_does_not_count_in_a_round() {
+    let polyak = || {
+        let mut optimizer = Optimizer::new(ndarray_optim::PolyakSgd::default());
+        optimizer.set_accumulation(2);
+        optimizer
+    };
+    let mut p = array![2.0];
+    let mut optimizer = polyak();
+    assert_eq!(optimizer.update(&mut p, &array![1.0]), Err(Error::Loss { given: None }));
+    optimizer.update_with_loss(&mut p, &array![1.0], 0.5).unwrap();
+    optimizer.update_with_loss(&mut p, &array![1.0], 0.5).unwrap();
+    assert_eq!(p, array![1.5]);
+
+    let mut optimizer = Optimizer::new(Sgd::new(1.0));
+    optimizer.set_accumulation(2);
+    optimizer.update(&mut p, &array![1.0]).unwrap();
+    optimizer.update(&mut p, &array![1.0]).unwrap();
+    let state = optimizer.state_dict();
+    let mut other = array![1.0, 2.0];
+    assert!(matches!(optimizer.update(&mut other, &array![1.0, 1.0]), Err(Error::ShapeChanged { .. })));
+    optimizer.non_finite = NonFinite::Error;
+    assert!(matches!(optimizer.update(&mut p, &array![f64::NAN]), Err(Error::NonFiniteGradient { .. })));
+    optimizer.algorithm_mut::<Sgd>().unwrap().lr = -1.0;
+    assert!(matches!(optimizer.update(&mut p, &array![1.0]), Err(Error::HyperParameter { .. })));
+    (optimizer.algorithm_mut::<Sgd>().unwrap().lr, optimizer.non_finite) = (1.0, NonFinite::Propagate);
+    assert_eq!(optimizer.state_dict().params, state.params);
+    assert_eq!(optimizer.accumulation(), (0, 2));
+
+    // Also in the last call: the round goes on.
+    optimizer.non_finite = NonFinite::Skip;
+    optimizer.update(&mut p, &array![1.0]).unwrap();
+    assert_eq!(optimizer.update(&mut p, &array![f64::INFINITY]), Ok(Outcome::Skipped));
+    assert_eq!(optimizer.accumulation(), (1, 2));
+    assert_eq!(optimizer.update(&mut p, &array![3.0]), Ok(Outcome::Applied));
+    assert_eq!(p, array![1.5 - 1.0 - 2.0]);
+
+    // A parameter that is new in a refused call, or in one that is no step yet, is not remembered.
+    let mut optimizer = polyak();
+    optimizer.update_with_loss(&mut p, &array![1.0], 0.5).unwrap();
+    assert!(optimizer.state_dict().params.is_empty());
+
+    // Groups may be frozen in the middle.
+    let mut optimizer = Optimizer::new(Sgd::new(1.0));
+    optimizer.add_group(Group::new("g", ["q"], Sgd::new(1.0))).unwrap();
+    optimizer.set_accumulation(2);
+    let (mut p, mut q, grad) = (array![1.0], array![1.0], array![1.0]);
+    for frozen in [false, true] {
+        optimizer.freeze("g", frozen).unwrap();
+        let mut params = Params::new();
+        params.add("p", &mut p, &grad).unwrap().add("q", &mut q, &grad).unwrap();
+        optimizer.step(params).unwrap();
+    }
+    assert_eq!((p[0], q[0]), (0.0, 1.0));
+}

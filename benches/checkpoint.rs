@@ -1,7 +1,7 @@
-//! Saving and loading 1e7 parameters with the state of Adam, 120 MB of `f32`, against plain writing and reading of the same
-//! bytes.
+//! Saving and loading 1e7 parameters with the state of Adam, 120 MB of `f32`, compared with plain
+//! writes and reads of the same bytes.
 //!
-//! `cargo bench --bench checkpoint`; with a word, in that directory, in place of one on the disk of the build.
+//! `cargo bench --bench checkpoint`, or `-- DIR` for another directory than the build's.
 mod common;
 
 use common::{Variant, compare, numbers};
@@ -24,7 +24,12 @@ fn table(title: &str, sample: usize, variants: &mut [Variant]) {
     let times = compare(variants, 0.0, 15);
     for (variant, time) in variants.iter().zip(times) {
         let speed = sample as f64 / time.seconds / 1e9;
-        println!("  {:<58} {:7.1} ms {speed:6.2} GB/s  ratio {:.2}", variant.name, time.seconds * 1e3, time.ratio);
+        println!(
+            "  {:<58} {:7.1} ms {speed:6.2} GB/s  ratio {:.2}",
+            variant.name,
+            time.seconds * 1e3,
+            time.ratio
+        );
     }
 }
 
@@ -39,12 +44,18 @@ fn main() {
     let next = || {
         step.set(step.get() + 1);
         let sections = NAMES.iter().zip(&arrays);
-        sections.fold(Checkpoint::new(step.get()), |checkpoint, (&name, array)| checkpoint.section(name, array))
+        sections.fold(Checkpoint::new(step.get()), |checkpoint, (&name, array)| {
+            checkpoint.section(name, array)
+        })
     };
-    let matrices = arrays.each_ref().map(|array| array.to_shape((N / 2500, 2500)).unwrap().reversed_axes());
+    let matrices = arrays
+        .each_ref()
+        .map(|array| array.to_shape((N / 2500, 2500)).unwrap().reversed_axes());
     let turned = || {
         let sections = NAMES.iter().zip(&matrices);
-        sections.fold(Checkpoint::new(0), |checkpoint, (&name, array)| checkpoint.section(name, array))
+        sections.fold(Checkpoint::new(0), |checkpoint, (&name, array)| {
+            checkpoint.section(name, array)
+        })
     };
     let mut adamw = Optimizer::new(AdamW::new(1e-3));
     let mut theta = arrays[0].clone();
@@ -69,20 +80,36 @@ fn main() {
         &mut [
             Variant::new("plain: create, write, sync", || write(true)),
             Variant::new("Checkpoint::save", || next().save(&once).unwrap()),
-            Variant::new("Checkpoint::save, of matrices in column-major order", || turned().save(&once).unwrap()),
-            Variant::new("Checkpoint::save, parameters and the state of an AdamW", || run().save(&once).unwrap()),
+            Variant::new(
+                "Checkpoint::save, of matrices in column-major order",
+                || turned().save(&once).unwrap(),
+            ),
+            Variant::new(
+                "Checkpoint::save, parameters and the state of an AdamW",
+                || run().save(&once).unwrap(),
+            ),
             Variant::new("the same through StateDict::to_bytes", || {
                 let state = adamw.state_view().to_bytes().unwrap();
-                Checkpoint::new(step.get()).section("params", &theta).section("optimizer", state).save(&once).unwrap();
+                Checkpoint::new(step.get())
+                    .section("params", &theta)
+                    .section("optimizer", state)
+                    .save(&once)
+                    .unwrap();
             }),
-            Variant::new("Checkpoints::save, keep 1", || drop(checkpoints.save(&next()).unwrap())),
+            Variant::new("Checkpoints::save, keep 1", || {
+                drop(checkpoints.save(&next()).unwrap())
+            }),
         ],
     );
     let path = checkpoints.path(step.get());
     run().save(&once).unwrap();
     let as_bytes = dir.join("bytes");
     let state = adamw.state_view().to_bytes().unwrap();
-    Checkpoint::new(1).section("params", &theta).section("optimizer", state).save(&as_bytes).unwrap();
+    Checkpoint::new(1)
+        .section("params", &theta)
+        .section("optimizer", state)
+        .save(&as_bytes)
+        .unwrap();
     let (mut param, mut again) = (theta.clone(), theta.clone());
     let mut buffer = vec![1_u8; bytes.len()];
     let mut into = arrays.clone();
@@ -90,33 +117,52 @@ fn main() {
         "load, from the page cache",
         bytes.len(),
         &mut [
-            Variant::new("plain: fs::read", || drop(black_box(fs::read(&plain).unwrap()))),
+            Variant::new("plain: fs::read", || {
+                drop(black_box(fs::read(&plain).unwrap()))
+            }),
             Variant::new("plain: read into memory that is there", || {
-                File::open(&plain).unwrap().read_exact(black_box(&mut buffer)).unwrap();
+                File::open(&plain)
+                    .unwrap()
+                    .read_exact(black_box(&mut buffer))
+                    .unwrap();
             }),
             Variant::new("Checkpoint::load and take", || {
                 let mut checkpoint = Checkpoint::load(&path).unwrap();
                 let arrays: [ArrayD<f32>; 3] = NAMES.map(|name| checkpoint.take(name).unwrap());
                 drop(black_box(arrays));
             }),
-            Variant::new("Checkpoint::load and restore into arrays that are there", || {
-                let checkpoint = Checkpoint::load(&path).unwrap();
-                let pairs = NAMES.into_iter().zip(into.iter_mut().map(|array| array.view_mut().into_dyn()));
-                checkpoint.restore(pairs).unwrap();
-            }),
-            Variant::new("Checkpoint::load, parameters and the state of an AdamW", || {
-                let mut checkpoint = Checkpoint::load(&once).unwrap();
-                checkpoint.restore([("params", param.view_mut().into_dyn())]).unwrap();
-                let mut resumed = Optimizer::<f32>::new(AdamW::new(1.0));
-                resumed.load_state_dict(checkpoint.take_state("optimizer").unwrap()).unwrap();
-                drop(black_box(resumed));
-            }),
+            Variant::new(
+                "Checkpoint::load and restore into arrays that are there",
+                || {
+                    let checkpoint = Checkpoint::load(&path).unwrap();
+                    let pairs = NAMES
+                        .into_iter()
+                        .zip(into.iter_mut().map(|array| array.view_mut().into_dyn()));
+                    checkpoint.restore(pairs).unwrap();
+                },
+            ),
+            Variant::new(
+                "Checkpoint::load, parameters and the state of an AdamW",
+                || {
+                    let mut checkpoint = Checkpoint::load(&once).unwrap();
+                    checkpoint
+                        .restore([("params", param.view_mut().into_dyn())])
+                        .unwrap();
+                    let mut resumed = Optimizer::<f32>::new(AdamW::new(1.0));
+                    resumed
+                        .load_state_dict(checkpoint.take_state("optimizer").unwrap())
+                        .unwrap();
+                    drop(black_box(resumed));
+                },
+            ),
             Variant::new("the same through StateDict::from_bytes", || {
                 let checkpoint = Checkpoint::load(&as_bytes).unwrap();
                 let state = StateDict::from_bytes(checkpoint.bytes("optimizer").unwrap()).unwrap();
                 let mut resumed = Optimizer::<f32>::new(AdamW::new(1.0));
                 resumed.load_state_dict(state).unwrap();
-                checkpoint.restore([("params", again.view_mut().into_dyn())]).unwrap();
+                checkpoint
+                    .restore([("params", again.view_mut().into_dyn())])
+                    .unwrap();
                 drop(black_box(resumed));
             }),
         ],

@@ -1,6 +1,7 @@
-//! What the README says about speed, measured: each figure is a ratio of medians of variants that were timed in turn.
+//! Measures the README's statements about speed: each figure is a ratio of medians of variants that
+//! are timed in turn.
 //!
-//! `cargo bench --bench claims`; with a word, only the claims whose name contains it.
+//! `cargo bench --bench claims`, or `-- WORD` for those whose name contains the word.
 mod common;
 
 use common::{AdamWScalars, Variant, adamw_by_hand, compare, limit_of_two_moments, numbers};
@@ -9,7 +10,7 @@ use ndarray_optim::{AdamW, Optimizer, Parallel, Params, Sgd};
 use rayon::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Spins: other work of the caller, while rayon's threads fall asleep.
+/// Spins, as other work of the caller during which rayon's threads fall asleep.
 fn other_work() {
     let start = Instant::now();
     while start.elapsed() < Duration::from_micros(500) {
@@ -36,9 +37,13 @@ fn rounds(n: usize) -> usize {
 }
 
 fn one_thread() {
-    for (n, bound) in
-        [(100, "<= 1.40"), (1000, "< 1.15"), (100_000, "<= 1.05"), (1_000_000, "<= 1.05"), (10_000_000, "<= 1.05")]
-    {
+    for (n, bound) in [
+        (100, "<= 1.40"),
+        (1000, "< 1.15"),
+        (100_000, "<= 1.05"),
+        (1_000_000, "<= 1.05"),
+        (10_000_000, "<= 1.05"),
+    ] {
         let [mut p, g, mut m, mut v] = [1, 2, 3, 4].map(|seed| numbers::<f32>(n, seed));
         v.iter_mut().for_each(|v| *v = v.abs());
         let [mut lp, mut lm, mut lv] = [1, 3, 4].map(|seed| numbers::<f32>(n, seed));
@@ -48,14 +53,28 @@ fn one_thread() {
             &mut [
                 Variant::new("hand", || adamw_by_hand(&c, &mut p, &g, &mut m, &mut v)),
                 Variant::new("update", || _ = adamw.update(&mut theta, &grad).unwrap()),
-                Variant::new("limit", || limit_of_two_moments(&mut lp, &g, &mut lm, &mut lv)),
+                Variant::new("limit", || {
+                    limit_of_two_moments(&mut lp, &g, &mut lm, &mut lv)
+                }),
             ],
             2e-3,
             rounds(n),
         );
-        report(&format!("1 thread, f32 AdamW, {n} elements: update / hand-written loop"), times[1].ratio, bound);
-        report(&format!("                     {n} elements: update / memory limit"), times[1].ratio / times[2].ratio, "");
-        println!("{:78} {:>6.3}   ns an element", "", times[1].seconds * 1e9 / n as f64);
+        report(
+            &format!("1 thread, f32 AdamW, {n} elements: update / hand-written loop"),
+            times[1].ratio,
+            bound,
+        );
+        report(
+            &format!("                     {n} elements: update / memory limit"),
+            times[1].ratio / times[2].ratio,
+            "",
+        );
+        println!(
+            "{:78} {:>6.3}   ns an element",
+            "",
+            times[1].seconds * 1e9 / n as f64
+        );
     }
 }
 
@@ -71,18 +90,24 @@ fn two_threads() {
             Variant::new("limit", || {
                 let p = lp.par_chunks_mut(chunk).zip(g.par_chunks(chunk));
                 let s = lm.par_chunks_mut(chunk).zip(lv.par_chunks_mut(chunk));
-                p.zip(s).for_each(|((p, g), (m, v))| limit_of_two_moments(p, g, m, v));
+                p.zip(s)
+                    .for_each(|((p, g), (m, v))| limit_of_two_moments(p, g, m, v));
             }),
             Variant::new("update", || _ = adamw.update(&mut theta, &grad).unwrap()),
         ],
         2e-3,
         rounds(n),
     );
-    report("2 threads, f32 AdamW, 10000000 elements: update / memory limit", times[1].ratio, "<= 1.15");
+    report(
+        "2 threads, f32 AdamW, 10000000 elements: update / memory limit",
+        times[1].ratio,
+        "<= 1.15",
+    );
 
     for n in [300_000, 1_000_000] {
         let grad = Array1::from(numbers::<f32>(n, 2));
-        let (mut a, mut b, mut ca, mut cb) = (grad.clone(), grad.clone(), grad.clone(), grad.clone());
+        let (mut a, mut b, mut ca, mut cb) =
+            (grad.clone(), grad.clone(), grad.clone(), grad.clone());
         let (mut one, mut all) = (serial(), threaded());
         let times = compare(
             &mut [
@@ -93,21 +118,32 @@ fn two_threads() {
             41,
         );
         let bound = if n == 1_000_000 { ">= 1.7" } else { "" };
-        report(&format!("2 threads, {n} elements, in a loop: speed-up over 1 thread"), 1.0 / times[1].ratio, bound);
+        report(
+            &format!("2 threads, {n} elements, in a loop: speed-up over 1 thread"),
+            1.0 / times[1].ratio,
+            bound,
+        );
         let (mut one, mut all) = (serial(), threaded());
         let mut cold = [
             Variant::new("one", || _ = one.update(&mut ca, &grad).unwrap()),
             Variant::new("all", || _ = all.update(&mut cb, &grad).unwrap()),
         ];
-        cold.iter_mut().for_each(|variant| variant.before = Box::new(other_work));
+        cold.iter_mut()
+            .for_each(|variant| variant.before = Box::new(other_work));
         let times = compare(&mut cold, 0.0, 301);
-        report(&format!("2 threads, {n} elements, after other work: speed-up over 1 thread"), 1.0 / times[1].ratio, bound);
+        report(
+            &format!("2 threads, {n} elements, after other work: speed-up over 1 thread"),
+            1.0 / times[1].ratio,
+            bound,
+        );
     }
 }
 
 fn many_arrays() {
     let names: Vec<String> = (0..1000).map(|i| format!("layer{i}.weight")).collect();
-    let grads: Vec<_> = (0..1000).map(|i| Array1::from(numbers::<f32>(1000, i))).collect();
+    let grads: Vec<_> = (0..1000)
+        .map(|i| Array1::from(numbers::<f32>(1000, i)))
+        .collect();
     let mut thetas = grads.clone();
     let mut thetas2 = grads.clone();
     let grad = Array1::from(numbers::<f32>(1_000_000, 2));
@@ -121,10 +157,16 @@ fn many_arrays() {
         }
         optimizer.step(params).unwrap();
     };
-    let mut alone =
-        [Variant::new("one", || _ = a.update(&mut one, &grad).unwrap()), Variant::new("many", || lend(&mut thetas, &mut b))];
+    let mut alone = [
+        Variant::new("one", || _ = a.update(&mut one, &grad).unwrap()),
+        Variant::new("many", || lend(&mut thetas, &mut b)),
+    ];
     let times = compare(&mut alone, 2e-3, 101);
-    report("1 thread, 1000 named arrays of 1000 in one step / one array of 1000000", times[1].ratio, "<= 1.35");
+    report(
+        "1 thread, 1000 named arrays of 1000 in one step / one array of 1000000",
+        times[1].ratio,
+        "<= 1.35",
+    );
     let mut threads = [
         Variant::new("one", || _ = a2.update(&mut one2, &grad).unwrap()),
         Variant::new("many", || lend(&mut thetas2, &mut b2)),
@@ -147,24 +189,46 @@ fn layouts() {
             Variant::new("mixed", || _ = m.update(&mut c2, &gf).unwrap()),
         ];
         let times = compare(&mut variants, 2e-3, 41);
-        report(&format!("1 thread, {edge} x {edge}: F order / C order"), times[1].ratio, "<= 1.05");
-        report(&format!("1 thread, {edge} x {edge}: C parameter with F gradient / C order"), times[2].ratio, "");
+        report(
+            &format!("1 thread, {edge} x {edge}: F order / C order"),
+            times[1].ratio,
+            "<= 1.05",
+        );
+        report(
+            &format!("1 thread, {edge} x {edge}: C parameter with F gradient / C order"),
+            times[2].ratio,
+            "",
+        );
     }
     let n = 1_000_000;
     let mut wide = Array1::from(numbers::<f32>(2 * n, 1));
     let wide_grad = Array1::from(numbers::<f32>(2 * n, 2));
-    let (mut dense, grad) = (Array1::from(numbers::<f32>(n, 1)), Array1::from(numbers::<f32>(n, 2)));
+    let (mut dense, grad) = (
+        Array1::from(numbers::<f32>(n, 1)),
+        Array1::from(numbers::<f32>(n, 2)),
+    );
     let [mut a, mut b] = [serial(), serial()];
     let every_other = ndarray::s![..;2];
     let times = compare(
         &mut [
             Variant::new("dense", || _ = a.update(&mut dense, &grad).unwrap()),
-            Variant::new("strided", || _ = b.update(wide.slice_mut(every_other), wide_grad.slice(every_other)).unwrap()),
+            Variant::new("strided", || {
+                _ = b
+                    .update(
+                        &mut wide.slice_mut(every_other),
+                        &wide_grad.slice(every_other),
+                    )
+                    .unwrap()
+            }),
         ],
         2e-3,
         41,
     );
-    report("1 thread, every other of 2000000 elements / 1000000 dense ones", times[1].ratio, "");
+    report(
+        "1 thread, every other of 2000000 elements / 1000000 dense ones",
+        times[1].ratio,
+        "",
+    );
 }
 
 fn subnormals() {
@@ -186,12 +250,19 @@ fn subnormals() {
         2e-3,
         41,
     );
-    report("a step after 100000 steps with zero gradients / a normal step", times[1].ratio, "<= 1.3");
+    report(
+        "a step after 100000 steps with zero gradients / a normal step",
+        times[1].ratio,
+        "<= 1.3",
+    );
 }
 
 fn sgd() {
     for n in [1000, 100_000, 10_000_000] {
-        let (mut p, g) = (Array1::from(numbers::<f32>(n, 1)), Array1::from(numbers::<f32>(n, 2)));
+        let (mut p, g) = (
+            Array1::from(numbers::<f32>(n, 1)),
+            Array1::from(numbers::<f32>(n, 2)),
+        );
         let (mut q, mut sgd) = (p.clone(), Optimizer::new(Sgd::new(1e-3)));
         sgd.parallel = Parallel::SERIAL;
         let times = compare(
@@ -202,12 +273,19 @@ fn sgd() {
             2e-3,
             rounds(n),
         );
-        report(&format!("1 thread, plain Sgd, {n} elements: update / ndarray's scaled_add"), times[1].ratio, "");
+        report(
+            &format!("1 thread, plain Sgd, {n} elements: update / ndarray's scaled_add"),
+            times[1].ratio,
+            "",
+        );
     }
 }
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
     let claims: [(&str, fn()); 6] = [
         ("one_thread", one_thread),
         ("two_threads", two_threads),

@@ -1,24 +1,26 @@
-//! Time of one step of Momentum, RMSProp and Adam against the loop a user would write, plain `Zip`, `Zip::par_for_each` and
-//! the memory limit: a kernel with the same traffic and next to no arithmetic. Closes with a table of ratios to that limit.
+//! Time of one step of Momentum, RMSProp and Adam, compared with a hand-written loop, `Zip`,
+//! `Zip::par_for_each` and the memory limit: a kernel with the same traffic and almost no
+//! arithmetic. Ends with a table of ratios to that limit.
 //!
-//! `cargo bench --bench step`; with words, as for any criterion benchmark, only what matches: `-- adam/f32/1e6`.
+//! `cargo bench --bench step`, or `-- adam/f32/1e6` for the benchmarks that match.
 mod common;
 
 use common::{
-    AdamWScalars, adam_by_hand, limit_of_one_moment, limit_of_two_moments, momentum_by_hand, numbers, rmsprop_by_hand,
+    AdamWScalars, adam_by_hand, limit_of_one_moment, limit_of_two_moments, momentum_by_hand,
+    numbers, rmsprop_by_hand,
 };
 use criterion::{BenchmarkId, Criterion};
 use ndarray::{Array1, Array2, ShapeBuilder, Zip, s};
-use ndarray_optim::{Adam, Momentum, Optimizer, Parallel, Params, RmsProp, kernel::Element};
+use ndarray_optim::{Adam, Momentum, Optimizer, Parallel, Params, RmsProp, algorithm::Element};
 use serde_json::Value;
 use std::{cell::RefCell, env, fs, path::PathBuf, time::Duration};
 
 thread_local! {
-    /// What was benchmarked, in order: group and variant.
+    /// The group and variant of each benchmark, in order.
     static DONE: RefCell<Vec<(String, String)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A name, and what is timed.
+/// A name and a timed function.
 type Timed<'a> = (&'static str, Box<dyn FnMut() + 'a>);
 
 /// Times variants under `group`, the memory limit first.
@@ -72,11 +74,33 @@ fn one_moment<A: Element>(
         c,
         name,
         vec![
-            ("limit", Box::new(|| limit_of_one_moment(&mut lp, slice, &mut lm))),
+            (
+                "limit",
+                Box::new(|| limit_of_one_moment(&mut lp, slice, &mut lm)),
+            ),
             ("by hand", Box::new(|| by_hand(&mut hp, slice, &mut hm))),
-            ("Zip", Box::new(|| Zip::from(&mut zp).and(&g).and(&mut zm).for_each(|p, &g, m| one(p, g, m)))),
-            ("update, 1 thread", Box::new(|| _ = alone.update(&mut a, &g))),
-            ("Zip par", Box::new(|| Zip::from(&mut pp).and(&g).and(&mut pm).par_for_each(|p, &g, m| one(p, g, m)))),
+            (
+                "Zip",
+                Box::new(|| {
+                    Zip::from(&mut zp)
+                        .and(&g)
+                        .and(&mut zm)
+                        .for_each(|p, &g, m| one(p, g, m))
+                }),
+            ),
+            (
+                "update, 1 thread",
+                Box::new(|| _ = alone.update(&mut a, &g)),
+            ),
+            (
+                "Zip par",
+                Box::new(|| {
+                    Zip::from(&mut pp)
+                        .and(&g)
+                        .and(&mut pm)
+                        .par_for_each(|p, &g, m| one(p, g, m))
+                }),
+            ),
             ("update", Box::new(|| _ = threads.update(&mut b, &g))),
         ],
     );
@@ -88,7 +112,8 @@ fn two_moments<A: Element>(c: &mut Criterion, name: &str, n: usize) {
     let scalars = AdamWScalars::<A>::at(1000);
     let plain = || (p.to_vec(), m.to_vec(), v.to_vec());
     let ((mut lp, mut lm, mut lv), (mut hp, mut hm, mut hv)) = (plain(), plain());
-    let [mut zp, mut zm, mut zv, mut pp, mut pm, mut pv] = [&p, &m, &v, &p, &m, &v].map(Array1::clone);
+    let [mut zp, mut zm, mut zv, mut pp, mut pm, mut pv] =
+        [&p, &m, &v, &p, &m, &v].map(Array1::clone);
     let (mut a, mut b) = (p.clone(), p.clone());
     let (mut alone, mut threads) = (serial(adam()), adam());
     let slice = g.as_slice().unwrap_or_default();
@@ -97,29 +122,61 @@ fn two_moments<A: Element>(c: &mut Criterion, name: &str, n: usize) {
         c,
         name,
         vec![
-            ("limit", Box::new(|| limit_of_two_moments(&mut lp, slice, &mut lm, &mut lv))),
-            ("by hand", Box::new(|| adam_by_hand(&scalars, &mut hp, slice, &mut hm, &mut hv))),
-            ("Zip", Box::new(|| Zip::from(&mut zp).and(&g).and(&mut zm).and(&mut zv).for_each(one))),
-            ("update, 1 thread", Box::new(|| _ = alone.update(&mut a, &g))),
-            ("Zip par", Box::new(|| Zip::from(&mut pp).and(&g).and(&mut pm).and(&mut pv).par_for_each(one))),
+            (
+                "limit",
+                Box::new(|| limit_of_two_moments(&mut lp, slice, &mut lm, &mut lv)),
+            ),
+            (
+                "by hand",
+                Box::new(|| adam_by_hand(&scalars, &mut hp, slice, &mut hm, &mut hv)),
+            ),
+            (
+                "Zip",
+                Box::new(|| {
+                    Zip::from(&mut zp)
+                        .and(&g)
+                        .and(&mut zm)
+                        .and(&mut zv)
+                        .for_each(one)
+                }),
+            ),
+            (
+                "update, 1 thread",
+                Box::new(|| _ = alone.update(&mut a, &g)),
+            ),
+            (
+                "Zip par",
+                Box::new(|| {
+                    Zip::from(&mut pp)
+                        .and(&g)
+                        .and(&mut pm)
+                        .and(&mut pv)
+                        .par_for_each(one)
+                }),
+            ),
             ("update", Box::new(|| _ = threads.update(&mut b, &g))),
         ],
     );
 }
 
 fn sizes<A: Element>(c: &mut Criterion, of: &str) {
-    for (n, size) in
-        [(100, "1e2"), (1000, "1e3"), (10_000, "1e4"), (100_000, "1e5"), (1_000_000, "1e6"), (10_000_000, "1e7")]
-    {
+    for (n, size) in [
+        (100, "1e2"),
+        (1000, "1e3"),
+        (10_000, "1e4"),
+        (100_000, "1e5"),
+        (1_000_000, "1e6"),
+        (10_000_000, "1e7"),
+    ] {
         one_moment::<A>(
             c,
             &format!("momentum/{of}/{size}"),
             n,
             || Optimizer::new(Momentum::new(1e-3)),
-            |p, g, m| momentum_by_hand(A::of(0.9), A::of(1e-3), p, g, m),
+            |p, g, m| momentum_by_hand(A::from_f64(0.9), A::from_f64(1e-3), p, g, m),
             |p, g, m| {
-                *m = A::of(0.9) * *m + A::of(1.0 - 0.9) * g;
-                *p = *p - A::of(1e-3) * *m;
+                *m = A::from_f64(0.9) * *m + A::from_f64(1.0 - 0.9) * g;
+                *p = *p - A::from_f64(1e-3) * *m;
             },
         );
         one_moment::<A>(
@@ -127,17 +184,27 @@ fn sizes<A: Element>(c: &mut Criterion, of: &str) {
             &format!("rmsprop/{of}/{size}"),
             n,
             || Optimizer::new(RmsProp::new(1e-3)),
-            |p, g, v| rmsprop_by_hand(A::of(0.99), A::of(1e-3), A::of(1e-8), p, g, v),
             |p, g, v| {
-                *v = A::of(0.99) * *v + A::of(1.0 - 0.99) * g * g;
-                *p = *p - A::of(1e-3) * (g / (v.sqrt() + A::of(1e-8)));
+                rmsprop_by_hand(
+                    A::from_f64(0.99),
+                    A::from_f64(1e-3),
+                    A::from_f64(1e-8),
+                    p,
+                    g,
+                    v,
+                )
+            },
+            |p, g, v| {
+                *v = A::from_f64(0.99) * *v + A::from_f64(1.0 - 0.99) * g * g;
+                *p = *p - A::from_f64(1e-3) * (g / (v.sqrt() + A::from_f64(1e-8)));
             },
         );
         two_moments::<A>(c, &format!("adam/{of}/{size}"), n);
     }
 }
 
-/// Adam over 1000 x 1000 elements in other layouts, on one thread, against `Zip` over arrays of the same layouts.
+/// Adam over 1000 x 1000 elements in other memory layouts on one thread, compared with `Zip` over
+/// arrays of the same layouts.
 fn layouts(c: &mut Criterion) {
     let edge = 1000;
     let values = numbers::<f32>(4 * edge * edge, 1);
@@ -148,34 +215,78 @@ fn layouts(c: &mut Criterion) {
     let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| scalars.adam(p, g, m, v);
     let limit = || {
         let [mut p, g, mut m, mut v] = arrays::<f32>(edge * edge).map(|a| a.to_vec());
-        ("limit", Box::new(move || limit_of_two_moments(&mut p, &g, &mut m, &mut v)) as Box<dyn FnMut() + 'static>)
+        (
+            "limit",
+            Box::new(move || limit_of_two_moments(&mut p, &g, &mut m, &mut v))
+                as Box<dyn FnMut() + 'static>,
+        )
     };
-    let cases: [(&str, Array2<f32>, Array2<f32>); 3] =
-        [("C", dense(), dense()), ("F", fortran(), fortran()), ("C with F gradient", dense(), fortran())];
+    let cases: [(&str, Array2<f32>, Array2<f32>); 3] = [
+        ("C", dense(), dense()),
+        ("F", fortran(), fortran()),
+        ("C with F gradient", dense(), fortran()),
+    ];
     for (name, p, g) in cases {
         let [mut m, mut v] = [p.map(|x| x.abs()), p.map(|x| x.abs())];
         let (mut zp, mut up) = (p.clone(), p);
         let mut adam = serial(adam());
-        let zip = || Zip::from(&mut zp).and(&g).and(&mut m).and(&mut v).for_each(one);
+        let zip = || {
+            Zip::from(&mut zp)
+                .and(&g)
+                .and(&mut m)
+                .and(&mut v)
+                .for_each(one)
+        };
         let update = || _ = adam.update(&mut up, &g);
-        group(c, &format!("layout/{name}"), vec![limit(), ("Zip", Box::new(zip)), ("update, 1 thread", Box::new(update))]);
+        group(
+            c,
+            &format!("layout/{name}"),
+            vec![
+                limit(),
+                ("Zip", Box::new(zip)),
+                ("update, 1 thread", Box::new(update)),
+            ],
+        );
     }
-    for (name, part) in [("left half", s![.., ..edge]), ("every other column", s![.., ..;2])] {
-        let (mut zp, mut up, g, mut m, mut v) = (wide(), wide(), wide(), wide().map(|x| x.abs()), wide().map(|x| x.abs()));
+    for (name, part) in [
+        ("left half", s![.., ..edge]),
+        ("every other column", s![.., ..;2]),
+    ] {
+        let (mut zp, mut up, g, mut m, mut v) = (
+            wide(),
+            wide(),
+            wide(),
+            wide().map(|x| x.abs()),
+            wide().map(|x| x.abs()),
+        );
         let mut adam = serial(adam());
         let zip = || {
             let (m, v) = (m.slice_mut(part), v.slice_mut(part));
-            Zip::from(zp.slice_mut(part)).and(g.slice(part)).and(m).and(v).for_each(one);
+            Zip::from(zp.slice_mut(part))
+                .and(g.slice(part))
+                .and(m)
+                .and(v)
+                .for_each(one);
         };
-        let update = || _ = adam.update(up.slice_mut(part), g.slice(part));
-        group(c, &format!("layout/{name}"), vec![limit(), ("Zip", Box::new(zip)), ("update, 1 thread", Box::new(update))]);
+        let update = || _ = adam.update(&mut up.slice_mut(part), &g.slice(part));
+        group(
+            c,
+            &format!("layout/{name}"),
+            vec![
+                limit(),
+                ("Zip", Box::new(zip)),
+                ("update, 1 thread", Box::new(update)),
+            ],
+        );
     }
 }
 
 /// 1000 named arrays of 1000 elements in one step.
 fn many(c: &mut Criterion) {
     let names: Vec<String> = (0..1000).map(|i| format!("layer{i}.weight")).collect();
-    let grads: Vec<_> = (0..1000).map(|i| Array1::from(numbers::<f32>(1000, i))).collect();
+    let grads: Vec<_> = (0..1000)
+        .map(|i| Array1::from(numbers::<f32>(1000, i)))
+        .collect();
     let step = |optimizer: &mut Optimizer<f32>, thetas: &mut Vec<Array1<f32>>| {
         let mut params = Params::with_capacity(1000);
         for ((name, theta), grad) in names.iter().zip(thetas).zip(&grads) {
@@ -185,24 +296,47 @@ fn many(c: &mut Criterion) {
         }
         _ = optimizer.step(params);
     };
-    let plain = || (0..1000).map(|_| arrays::<f32>(1000).map(|a| a.to_vec())).collect::<Vec<_>>();
-    let (mut limit, mut zip) = (plain(), (0..1000).map(|_| arrays::<f32>(1000)).collect::<Vec<_>>());
+    let plain = || {
+        (0..1000)
+            .map(|_| arrays::<f32>(1000).map(|a| a.to_vec()))
+            .collect::<Vec<_>>()
+    };
+    let (mut limit, mut zip) = (
+        plain(),
+        (0..1000).map(|_| arrays::<f32>(1000)).collect::<Vec<_>>(),
+    );
     let (mut a, mut b) = (grads.clone(), grads.clone());
     let (mut alone, mut threads) = (serial(adam()), adam());
     let scalars = AdamWScalars::<f32>::at(1000);
     let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| scalars.adam(p, g, m, v);
     let variants: Vec<Timed<'_>> = vec![
-        ("limit", Box::new(|| limit.iter_mut().for_each(|[p, g, m, v]| limit_of_two_moments(p, g, m, v)))),
-        ("Zip", Box::new(|| zip.iter_mut().for_each(|[p, g, m, v]| Zip::from(p).and(&*g).and(m).and(v).for_each(one)))),
+        (
+            "limit",
+            Box::new(|| {
+                limit
+                    .iter_mut()
+                    .for_each(|[p, g, m, v]| limit_of_two_moments(p, g, m, v))
+            }),
+        ),
+        (
+            "Zip",
+            Box::new(|| {
+                zip.iter_mut()
+                    .for_each(|[p, g, m, v]| Zip::from(p).and(&*g).and(m).and(v).for_each(one))
+            }),
+        ),
         ("step, 1 thread", Box::new(|| step(&mut alone, &mut a))),
         ("step", Box::new(|| step(&mut threads, &mut b))),
     ];
     group(c, "many/1000 x 1000", variants);
 }
 
-/// Median nanoseconds that criterion wrote down.
+/// The median that criterion saved, in nanoseconds.
 fn median(folder: &std::path::Path, group: &str, variant: &str) -> Option<f64> {
-    let file = folder.join(group.replace('/', "_")).join(variant).join("new/estimates.json");
+    let file = folder
+        .join(group.replace('/', "_"))
+        .join(variant)
+        .join("new/estimates.json");
     let estimates: Value = serde_json::from_str(&fs::read_to_string(file).ok()?).ok()?;
     estimates["median"]["point_estimate"].as_f64()
 }
@@ -224,12 +358,20 @@ fn main() {
     criterion.final_summary();
 
     let done = DONE.take();
-    if done.iter().any(|(group, variant)| median(&folder, group, variant).is_some()) {
+    if done
+        .iter()
+        .any(|(group, variant)| median(&folder, group, variant).is_some())
+    {
         println!("\n{:<28} {:<18} {:>12} {:>10}", "", "", "ns", "/ limit");
     }
     for (group, variant) in &done {
-        if let Some((time, limit)) = median(&folder, group, variant).zip(median(&folder, group, "limit")) {
-            println!("{group:<28} {variant:<18} {time:>12.1} {:>10.2}", time / limit);
+        if let Some((time, limit)) =
+            median(&folder, group, variant).zip(median(&folder, group, "limit"))
+        {
+            println!(
+                "{group:<28} {variant:<18} {time:>12.1} {:>10.2}",
+                time / limit
+            );
         }
     }
 }

@@ -1,12 +1,14 @@
-//! What does not fit, and what did.
+//! Differences between a state and the optimizer that it is loaded into.
 use std::fmt;
 
-/// Something in a state that does not fit the optimizer it is loaded into.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One reason why a state does not match the optimizer that it is loaded into.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[must_use]
+#[non_exhaustive]
 pub struct Difference {
     /// What kind of thing differs.
     pub differs: Differs,
-    /// Where: ``parameter `w`, array `exp_avg` ``.
+    /// Where it differs: ``parameter `w`, array `exp_avg` ``.
     pub place: String,
     /// What the state has there.
     pub found: String,
@@ -14,29 +16,29 @@ pub struct Difference {
     pub expected: String,
 }
 
-/// What differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of a [`Difference`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Differs {
     /// The version of the format.
     Version,
     /// The element type.
     Element,
-    /// The optimizer, or the wrappers around it.
+    /// The optimizer or its wrappers.
     Optimizer,
-    /// Hyper-parameters, which are out of range.
+    /// Hyper-parameters that are missing or out of range.
     Config,
-    /// The groups there are, or their parameters.
+    /// The groups, or the parameters that they select.
     Group,
-    /// The parameters there are.
+    /// The set of parameters.
     Parameter,
-    /// The arrays of a parameter.
+    /// The state arrays of a parameter.
     Array,
     /// The shape of a parameter or an array.
     Shape,
-    /// A number or name that is out of range.
+    /// A scalar or a name that is out of range.
     Value,
-    /// The rounds of accumulation.
+    /// The unfinished round of gradient accumulation.
     Round,
 }
 
@@ -47,38 +49,61 @@ impl Difference {
         found: impl fmt::Display,
         expected: impl fmt::Display,
     ) -> Self {
-        Difference { differs, place: place.into(), found: found.to_string(), expected: expected.to_string() }
+        Difference {
+            differs,
+            place: place.into(),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        }
     }
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: found {}, expected {}", self.place, self.found, self.expected)
+        write!(
+            f,
+            "{}: found {}, expected {}",
+            self.place, self.found, self.expected
+        )
     }
 }
 
 pub(crate) fn in_group(group: Option<&str>) -> String {
-    group.map_or_else(|| "parameters in no group".into(), |group| format!("group `{group}`"))
+    group.map_or_else(
+        || "parameters in no group".into(),
+        |group| format!("group `{group}`"),
+    )
 }
 
-/// One line for each.
+/// One line per difference, each after a line break.
 pub(crate) fn list(differences: &[Difference]) -> String {
-    differences.iter().map(|difference| format!("\n  {difference}")).collect()
+    differences
+        .iter()
+        .map(|difference| format!("\n  {difference}"))
+        .collect()
 }
 
-/// What became of a partial load: see [`Optimizer::load_matching`](crate::Optimizer::load_matching).
+/// The outcome of a partial load:
+/// see [`Optimizer::load_matching`](crate::Optimizer::load_matching).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// The parameters whose state was taken.
+#[must_use = "a partial load may leave out parameters"]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// The parameters whose state was loaded.
     pub taken: Vec<String>,
-    /// The parameters of the optimizer that the state does not have; they stay as they are.
+    /// The parameters of the optimizer that are missing in the state and are left unchanged.
     pub missing: Vec<String>,
-    /// What was left over in the state, and why.
+    /// What in the state was not loaded, and why.
     pub left_over: Vec<Difference>,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "taken: {:?}\nmissing: {:?}\nleft over:{}", self.taken, self.missing, list(&self.left_over))
+        let left_over = list(&self.left_over);
+        write!(
+            f,
+            "loaded: {:?}\nmissing: {:?}\nnot loaded:{left_over}",
+            self.taken, self.missing
+        )
     }
 }

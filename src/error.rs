@@ -1,14 +1,14 @@
 use crate::difference::{Difference, list};
 use thiserror::Error;
 
-/// Why a step, or a change of an optimizer, was refused.
+/// Why a step, or a change to an optimizer, failed.
 ///
-/// Whatever is wrong is found before the first element changes: after an error every parameter, moment and step count is
-/// what it was before.
+/// Everything is checked before the first element changes: after an error, all parameters, moments
+/// and step counts are what they were before the call.
 #[derive(Clone, Debug, PartialEq, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A gradient has another shape than its parameter.
+    /// A gradient does not have the shape of its parameter.
     #[error("parameter `{name}` has shape {param:?} but its gradient has shape {grad:?}")]
     GradientShape {
         /// Name of the parameter.
@@ -18,203 +18,219 @@ pub enum Error {
         /// Shape of the gradient.
         grad: Vec<usize>,
     },
-    /// A parameter has another shape than in earlier steps.
+    /// A parameter does not have the shape that it had in earlier steps.
     #[error("parameter `{name}` has shape {given:?} but had shape {known:?} in earlier steps")]
     ShapeChanged {
         /// Name of the parameter.
         name: String,
         /// Shape in earlier steps.
         known: Vec<usize>,
-        /// Shape now.
+        /// Shape in this call.
         given: Vec<usize>,
     },
     /// A parameter has more than six axes.
-    #[error("parameter `{name}` has {ndim} axes, at most 6 are supported: merge some of them in the view that is lent")]
+    #[error(
+        "parameter `{name}` has {ndim} axes, but at most 6 are supported: pass a view that merges \
+         some of them"
+    )]
     TooManyAxes {
         /// Name of the parameter.
         name: String,
         /// Its number of axes.
         ndim: usize,
     },
-    /// The optimizer cannot step an array of this shape.
+    /// The optimizer does not support arrays of this shape.
     #[error("parameter `{name}` has shape {shape:?}, expected {expected}")]
     Shape {
         /// Name of the parameter.
         name: String,
         /// Its shape.
         shape: Vec<usize>,
-        /// What the optimizer takes.
+        /// The shapes that are supported.
         expected: &'static str,
     },
-    /// No wrapper keeps an average of this parameter, or it has made no step.
-    #[error("there is no average of parameter `{name}`")]
+    /// No wrapper averages this parameter, or it has not been updated yet.
+    #[error(
+        "there is no average of parameter `{name}`: wrap its algorithm in `ema` or `swa` and make \
+         a step first"
+    )]
     NoAverage {
-        /// The name.
+        /// Name of the parameter.
         name: String,
     },
-    /// The parameter has been exchanged with its average.
-    #[error("parameter `{name}` is exchanged with its average: exchange them again before the next step")]
+    /// The parameter is swapped with its average.
+    #[error("parameter `{name}` is swapped with its average: swap it back before the next step")]
     Swapped {
-        /// The name.
+        /// Name of the parameter.
         name: String,
     },
-    /// One step was lent two parameters of the same name.
-    #[error("parameter `{name}` appears twice in one step")]
+    /// A parameter is passed to one step more than once.
+    #[error("parameter `{name}` appears more than once in one step")]
     DuplicateParameter {
-        /// The name.
+        /// Name of the parameter.
         name: String,
     },
     /// A hyper-parameter is out of range or not finite.
     #[error("hyper-parameter `{field}` is {value}, expected {expected}")]
     HyperParameter {
         /// Name of the field.
-        field: &'static str,
+        field: String,
         /// Its value.
         value: String,
-        /// What it must be.
-        expected: &'static str,
+        /// The valid values.
+        expected: String,
     },
-    /// The hyper-parameters of a group are wrong.
-    #[error("in group `{group}`: {source}")]
+    /// The configuration of a group is invalid.
+    #[error("the configuration of group `{group}` is invalid")]
     InGroup {
         /// Name of the group.
         group: String,
-        /// What is wrong.
+        /// What is wrong with it.
         source: Box<Error>,
     },
     /// Two groups have the same name.
-    #[error("there is a group `{group}` already")]
+    #[error("a group named `{group}` already exists")]
     DuplicateGroup {
-        /// The name.
+        /// Name of the group.
         group: String,
     },
     /// No group has this name.
-    #[error("there is no group `{group}`, only {known:?}")]
+    #[error("no group named `{group}`, known groups: {known:?}")]
     UnknownGroup {
-        /// The name that was asked for.
+        /// The name that was looked up.
         group: String,
-        /// The names there are.
+        /// The names of all groups.
         known: Vec<String>,
     },
-    /// A parameter that had a gradient in an earlier part of the step is not lent now.
-    #[error("parameter `{name}` was lent in an earlier part of this step and is missing now")]
+    /// A parameter is missing in one of several calls that belong together: those of a round of
+    /// accumulation, the two halves of a [`Sam`](crate::Sam) step, or the calls that begin and end
+    /// an evaluation.
+    #[error("parameter `{name}` is missing in one of several calls that must include it")]
     MissingParameter {
-        /// Its name.
+        /// Name of the parameter.
         name: String,
     },
-    /// The norm of all gradients is above the limit, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
-    #[error("the norm of the gradients is {norm}, above the limit {limit}")]
+    /// The global norm of the gradients exceeds the limit, and the policy is
+    /// [`NonFinite::Error`](crate::NonFinite::Error).
+    #[error("the global norm of the gradients is {norm}, above the limit {limit}")]
     ExplodingGradient {
         /// The norm.
         norm: f64,
         /// The limit.
         limit: f64,
     },
-    /// More steps than allowed have been left out one after another.
-    #[error("{skipped} steps were left out one after another, the limit is {limit}")]
+    /// More consecutive steps than allowed have been skipped.
+    #[error("{skipped} consecutive steps have been skipped, the limit is {limit}")]
     TooManySkipped {
-        /// How many, with this one.
+        /// Number of skipped steps, including this one.
         skipped: u64,
         /// The limit.
         limit: u64,
     },
-    /// No hyper-parameter has this name.
-    #[error("there is no number `{field}` among the hyper-parameters of {optimizer}")]
+    /// No numeric hyper-parameter has this name.
+    #[error("`{optimizer}` has no numeric hyper-parameter `{field}`")]
     UnknownField {
-        /// The name that was asked for.
+        /// The name that was looked up.
         field: String,
-        /// The algorithm, with its wrappers.
+        /// The algorithm with its wrappers.
         optimizer: String,
     },
-    /// A parameter is selected by two groups, or named twice by one.
+    /// Two groups select the same parameter, or one group lists it twice.
     #[error("parameter `{name}` is in group `{first}` and again in group `{second}`")]
     GroupedTwice {
         /// Name of the parameter.
         name: String,
-        /// The group that has it.
+        /// The group that already has it.
         first: String,
-        /// The group that asked for it too.
+        /// The group that selects it again.
         second: String,
     },
     /// No parameter has this name.
-    #[error("there is no parameter `{name}`")]
+    #[error("no parameter named `{name}`")]
     UnknownParameter {
-        /// The name that was asked for.
+        /// The name that was looked up.
         name: String,
     },
-    /// The algorithm cannot do what was asked for.
-    #[error("{optimizer} cannot {what}")]
+    /// The algorithm does not support the operation.
+    #[error("`{optimizer}` cannot {what}")]
     Unsupported {
-        /// The algorithm, with its wrappers.
+        /// The algorithm with its wrappers.
         optimizer: String,
-        /// What it cannot do.
+        /// The operation.
         what: &'static str,
     },
-    /// An option that decides which state is kept (`amsgrad`, `centered`, a `momentum` of 0) changed after the first step.
+    /// An option that determines the state arrays (`amsgrad`, `centered`, a `momentum` of 0)
+    /// changed after the first step.
     #[error(
-        "the state of the parameters is {held:?}, but these hyper-parameters need {needed:?}: set options that add or drop state before the first step"
+        "the state arrays are {held:?}, but these hyper-parameters need {needed:?}: set options \
+         that add or remove state before the first step"
     )]
     StateChanged {
-        /// Names of the state arrays that are held.
+        /// Names of the existing state arrays.
         held: Vec<&'static str>,
-        /// Names of those that would be needed.
+        /// Names of the state arrays that the hyper-parameters need.
         needed: Vec<&'static str>,
     },
-    /// The optimizer uses the value of the objective, and it is missing or not finite.
-    #[error("this optimizer needs a finite value of the objective (`Params::loss`, `update_with_loss`), not {given:?}")]
+    /// The algorithm uses the loss, which is missing or not finite.
+    #[error(
+        "the algorithm needs a finite loss, got {}: pass it with `Params::loss` or \
+         `update_with_loss`",
+        given.map_or_else(|| "none".into(), |loss| loss.to_string())
+    )]
     Loss {
-        /// What was given.
+        /// The loss that was passed.
         given: Option<f64>,
     },
-    /// A product of a Hessian with a vector has another shape than the vector.
-    #[error("the product of the Hessian with a vector of shape {probe:?} has shape {product:?}")]
+    /// A Hessian-vector product does not have the shape of the vector.
+    #[error("the Hessian-vector product has shape {product:?}, expected {probe:?}")]
     ProductShape {
         /// Shape of the vector.
         probe: Vec<usize>,
         /// Shape of the product.
         product: Vec<usize>,
     },
-    /// Rows of a gradient are not one for each index, each in the shape of a row of the parameter.
-    #[error("the rows of parameter `{name}` have shape {given:?}, expected {expected:?}")]
+    /// The gradient rows do not match the indices and the row shape of the parameter.
+    #[error("the gradient rows of parameter `{name}` have shape {given:?}, expected {expected:?}")]
     RowShape {
         /// Name of the parameter.
         name: String,
-        /// The number of indices, then the shape of the parameter without its first axis.
+        /// The number of indices, followed by the shape of the parameter without its first axis.
         expected: Vec<usize>,
-        /// Shape of the rows.
+        /// Shape of the gradient rows.
         given: Vec<usize>,
     },
-    /// An index names a row that the parameter does not have.
-    #[error("there is no row {index} of parameter `{name}`, which has {rows}")]
+    /// A row index is out of bounds.
+    #[error("row index {index} is out of bounds for parameter `{name}`, which has {rows} rows")]
     RowIndex {
         /// Name of the parameter.
         name: String,
-        /// The first index that is too large.
+        /// The first index that is out of bounds.
         index: usize,
         /// Its number of rows.
         rows: usize,
     },
-    /// A state does not fit the optimizer it is loaded into.
-    #[error("the state does not fit:{}", list(.0))]
+    /// A state does not match the optimizer that it is loaded into.
+    #[error("the state does not match the optimizer:{}", list(.0))]
     State(
-        /// Everything that does not.
+        /// All differences.
         Vec<Difference>,
     ),
-    /// A state cannot be changed like this.
-    #[error("parameter `{name}` of the state {problem}")]
+    /// A state cannot be edited in this way.
+    #[error("cannot edit the state of parameter `{name}`: {problem}")]
     StateEdit {
         /// Name of the parameter.
         name: String,
-        /// Why not.
+        /// The reason.
         problem: String,
     },
-    /// Bytes are not those of a state, or a state cannot be written as asked.
-    #[error("not a state: {problem}")]
+    /// Bytes do not encode a state, or a state cannot be encoded.
+    #[error("invalid state data: {problem}")]
     StateFormat {
-        /// What is wrong.
+        /// The reason.
         problem: String,
     },
-    /// A gradient is infinite or NaN, and the policy is [`NonFinite::Error`](crate::NonFinite::Error).
+    /// A gradient is infinite or NaN, and the policy is
+    /// [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("the gradient of parameter `{name}` contains {value}")]
     NonFiniteGradient {
         /// Name of the parameter.
@@ -224,47 +240,11 @@ pub enum Error {
     },
 }
 
-/// Checks that the configurations of all optimizers share.
-pub(crate) mod check {
-    use super::Error;
-    use std::fmt::Display;
-
-    pub fn that(ok: bool, field: &'static str, value: impl Display, expected: &'static str) -> Result<(), Error> {
-        if ok { Ok(()) } else { Err(Error::HyperParameter { field, value: value.to_string(), expected }) }
-    }
-
-    /// `lr`, `eps`, `weight_decay`, ...
-    pub fn non_negative(field: &'static str, value: f64) -> Result<(), Error> {
-        that(value >= 0.0 && value.is_finite(), field, value, "a finite number >= 0")
-    }
-
-    /// A share of an old average that is kept: at 1 it would never change, and its bias correction would divide by 0.
-    pub fn share(field: &'static str, value: f64) -> Result<(), Error> {
-        that((0.0..1.0).contains(&value), field, value, "a number in [0, 1)")
-    }
-
-    /// What every relative of Adam has.
-    pub fn averages(lr: f64, betas: (f64, f64), eps: f64) -> Result<(), Error> {
-        non_negative("lr", lr)?;
-        share("betas[0]", betas.0)?;
-        share("betas[1]", betas.1)?;
-        non_negative("eps", eps)
-    }
-
-    /// The momentum or dampening of a buffer that is not an average.
-    pub fn unit(field: &'static str, value: f64) -> Result<(), Error> {
-        that((0.0..=1.0).contains(&value), field, value, "a number in [0, 1]")
-    }
-
-    /// Nesterov's form looks ahead along the momentum, so there must be some.
-    pub fn nesterov(nesterov: bool, momentum: f64, dampening: f64) -> Result<(), Error> {
-        let ok = !nesterov || momentum > 0.0 && dampening == 0.0;
-        that(ok, "nesterov", nesterov, "false, or momentum > 0 and dampening = 0")
-    }
-}
-
 impl Error {
     pub(crate) fn in_group(self, group: &str) -> Error {
-        Error::InGroup { group: group.into(), source: Box::new(self) }
+        Error::InGroup {
+            group: group.into(),
+            source: Box::new(self),
+        }
     }
 }

@@ -1,30 +1,29 @@
-//! The diagonal of a Hessian from products with vectors.
-use crate::{
-    array::Element,
-    error::{Error, check},
-    random::nth,
-};
-use ndarray::{Array, ArrayView, Dimension, Zip};
+//! The diagonal of a Hessian from Hessian-vector products.
+use crate::{array::Element, error::Error, random::nth};
+use ndarray::{Array, ArrayRef, Dimension, Zip};
 
-/// An estimate of the diagonal of the Hessian `H` at `at`, from products with vectors of random signs:
+/// Estimates the diagonal of the Hessian `H` at `at` from products with random sign vectors
+/// (Hutchinson's method):
 ///
 /// ```text
-/// mean over `samples` of u * (H u)      each element of u is 1 or -1, with equal chances
+/// mean over `samples` of u * (H u)      each element of u is 1 or -1 with equal probability
 /// ```
 ///
-/// Exact with one sample where `H` is diagonal. Else element `i` has the standard deviation `sqrt(sum of H_ij^2, j != i)`,
-/// divided by the root of `samples`; its expectation is `H_ii`. This is what [`Sophia`](crate::Sophia) wants every so many
-/// steps, and one sample is enough for it, because it averages over estimates.
+/// One sample is exact where `H` is diagonal. Otherwise the estimate is unbiased, and element `i`
+/// has the standard deviation `sqrt(sum of H_ij^2, j != i) / sqrt(samples)`. [`Sophia`] needs such
+/// an estimate every few steps; one sample is enough for it, because it keeps a running average of
+/// the estimates.
 ///
-/// `product(u)` is `H u`: from automatic differentiation, or the difference of two gradients,
-/// `(grad(at + r u) - grad(at - r u)) / 2r` with a small `r`. Of `at` only the shape is used. For a model of several arrays take
-/// one at a time, or all of them as one flat array.
+/// `product(u)` returns `H u`, computed by automatic differentiation or as a difference of
+/// gradients, `(grad(at + r u) - grad(at - r u)) / 2r` with a small `r`. Only the shape of `at` is
+/// used. For a model with several arrays, estimate one array at a time, or all of them as one flat
+/// array.
 ///
-/// The signs are a function of `seed`, the sample and the place of the element, the same for any memory layout: give every
-/// call a seed of its own, such as the number of the step.
+/// The signs are a function of `seed`, the sample and the index of the element, and do not depend
+/// on the memory layout. Use a different seed in each call, such as the step number.
 ///
-/// M. F. Hutchinson, Communications in Statistics 18, 1989; for the diagonal C. Bekas, E. Kokiopoulou, Y. Saad, Applied
-/// Numerical Mathematics 57, 2007.
+/// References: M. F. Hutchinson, Communications in Statistics 18, 1989; for the diagonal
+/// C. Bekas, E. Kokiopoulou, Y. Saad, Applied Numerical Mathematics 57, 2007.
 ///
 /// ```
 /// use ndarray::array;
@@ -38,30 +37,50 @@ use ndarray::{Array, ArrayView, Dimension, Zip};
 ///
 /// # Errors
 ///
-/// [`Error::HyperParameter`] if `samples` is 0, [`Error::ProductShape`] if a product has another shape than its vector.
-pub fn hutchinson<'a, A: Element, D: Dimension>(
-    at: impl Into<ArrayView<'a, A, D>>,
+/// [`Error::HyperParameter`] if `samples` is 0, [`Error::ProductShape`] if a product does not have
+/// the shape of its vector.
+///
+/// [`Sophia`]: crate::Sophia
+pub fn hutchinson<A: Element, D: Dimension>(
+    at: &ArrayRef<A, D>,
     samples: usize,
     seed: u64,
     mut product: impl FnMut(&Array<A, D>) -> Array<A, D>,
 ) -> Result<Array<A, D>, Error> {
-    check::that(samples > 0, "samples", samples, "a number >= 1")?;
-    let shape = at.into().raw_dim();
+    if samples == 0 {
+        let (field, expected) = ("samples".into(), "a number >= 1".into());
+        return Err(Error::HyperParameter {
+            field,
+            value: samples.to_string(),
+            expected,
+        });
+    }
+    let shape = at.raw_dim();
     let mut sum = Array::<f64, D>::zeros(shape.clone());
     for sample in 0..samples as u64 {
         let stream = nth(seed, sample);
-        let mut place = 0;
-        // In the logical order of the elements.
+        let mut index = 0;
+        // Filled in logical order, so that the signs do not depend on the memory layout.
         let probe = Array::from_shape_simple_fn(shape.clone(), || {
-            place += 1;
-            // One bit decides: the uppermost is as good as any.
-            if nth(stream, place) >> 63 == 0 { A::one() } else { -A::one() }
+            index += 1;
+            // All bits are equally good: use the top one.
+            if nth(stream, index) >> 63 == 0 {
+                A::one()
+            } else {
+                -A::one()
+            }
         });
         let product = product(&probe);
         if product.shape() != probe.shape() {
-            return Err(Error::ProductShape { probe: probe.shape().to_vec(), product: product.shape().to_vec() });
+            return Err(Error::ProductShape {
+                probe: probe.shape().to_vec(),
+                product: product.shape().to_vec(),
+            });
         }
-        Zip::from(&mut sum).and(&probe).and(&product).for_each(|sum, &u, &hu| *sum += (u * hu).f64());
+        Zip::from(&mut sum)
+            .and(&probe)
+            .and(&product)
+            .for_each(|sum, &u, &hu| *sum += (u * hu).f64());
     }
-    Ok(sum.mapv(|sum| A::of(sum / samples as f64)))
+    Ok(sum.mapv(|sum| A::from_f64(sum / samples as f64)))
 }

@@ -1,16 +1,17 @@
-//! What is lent for one step.
+//! The parameters and gradients passed to a step.
 use crate::{
     array::Element,
     error::Error,
-    kernel::plan::{Lent, Strided, Unfit},
+    kernel::param_views::{ParamError, ParamViews, Strided},
 };
-use ndarray::{ArrayView, ArrayViewMut, Dimension};
-use std::borrow::Cow;
+use ndarray::{ArrayBase, ArrayRef, ArrayView, ArrayViewMut, Data, Dimension};
+use std::{borrow::Cow, fmt};
 
-/// Named parameters and their gradients, lent for one step.
+/// Named parameters and their gradients, for one step.
 ///
-/// Arrays may differ in rank (0 to 6 axes) and memory layout. A parameter keeps its state under its name, so the order of
-/// the parameters does not matter; the same order in every step is fastest.
+/// Arrays may differ in rank (0 to 6 axes) and memory layout. The state of a parameter is stored
+/// under its name, so the order of the parameters does not matter; the same order in every step is
+/// fastest.
 ///
 /// ```
 /// use ndarray::{arr0, array};
@@ -34,9 +35,10 @@ pub struct Params<'a, A> {
     loss: Option<f64>,
 }
 
-/// What is lent for one step, as the optimizer takes it.
-pub(crate) struct Lending<'s, 'a, A> {
+/// The input of a step, borrowed from [`Params`] or from a single array.
+pub(crate) struct StepInput<'s, 'a, A> {
     pub params: &'s mut [Param<'a, A>],
+    /// The views of the parameters that are not slices.
     pub strided: &'s mut [Option<Strided<'a, A>>],
     pub loss: Option<f64>,
 }
@@ -44,90 +46,165 @@ pub(crate) struct Lending<'s, 'a, A> {
 /// One parameter and its gradient.
 pub(crate) struct Param<'a, A> {
     pub name: Cow<'a, str>,
-    pub lent: Lent<'a, A>,
-    /// What its gradient is multiplied with, for its own norm.
-    pub factor: A,
-    /// Where the optimizer keeps its state: known once it has been looked up.
+    pub views: ParamViews<'a, A>,
+    /// Factor for the gradient, from clipping by the norm of this array.
+    pub clip_factor: A,
+    /// Index of its state in the optimizer, valid after the look-up.
     pub entry: usize,
 }
 
 impl<'a, A: Element> Param<'a, A> {
-    /// Views that are not slices go to `strided`, to be found at `place`.
+    /// Views that are not slices are passed to `strided`, which stores them at `index`.
     #[inline(always)]
     pub fn new<D: Dimension>(
         name: Cow<'a, str>,
         param: ArrayViewMut<'a, A, D>,
         grad: Option<ArrayView<'a, A, D>>,
-        place: usize,
+        index: usize,
         strided: impl FnOnce(Strided<'a, A>),
     ) -> Result<Self, Error> {
-        // Only an error needs these, when the views are gone.
+        // Kept for the error message: the views are moved.
         let (dims, grad_dims) = (param.raw_dim(), grad.as_ref().map(|grad| grad.raw_dim()));
-        let lent = match grad {
-            Some(grad) => Lent::new(param, grad, place, strided),
-            None => Lent::without_grad(param, place, strided),
+        let views = match grad {
+            Some(grad) => ParamViews::new(param, grad, index, strided),
+            None => ParamViews::without_grad(param, index, strided),
         };
-        match lent {
-            Ok(lent) => Ok(Param { name, lent, factor: A::one(), entry: 0 }),
-            Err(unfit) => Err(unfit.explain(name.into_owned(), &dims, grad_dims)),
+        match views {
+            Ok(views) => Ok(Param {
+                name,
+                views,
+                clip_factor: A::one(),
+                entry: 0,
+            }),
+            Err(error) => Err(error.explain(name.into_owned(), &dims, grad_dims)),
         }
     }
 }
 
-impl Unfit {
+/// Lists the names of the parameters.
+impl<A> fmt::Debug for Params<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.list.iter().map(|param| &param.name);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl ParamError {
     #[cold]
     fn explain<D: Dimension>(self, name: String, param: &D, grad: Option<D>) -> Error {
         match self {
-            Unfit::TooManyAxes => Error::TooManyAxes { name, ndim: param.ndim() },
-            Unfit::GradShape => {
+            ParamError::TooManyAxes => Error::TooManyAxes {
+                name,
+                ndim: param.ndim(),
+            },
+            ParamError::GradShape => {
                 let grad = grad.map_or_else(Vec::new, |grad| grad.slice().to_vec());
-                Error::GradientShape { name, param: param.slice().to_vec(), grad }
+                Error::GradientShape {
+                    name,
+                    param: param.slice().to_vec(),
+                    grad,
+                }
             }
         }
     }
 }
 
+mod sealed {
+    use ndarray::{ArrayBase, ArrayRef, Data, Dimension};
+
+    pub trait Sealed {}
+    impl<S: Data, D: Dimension> Sealed for ArrayBase<S, D> {}
+    impl<A, D: Dimension> Sealed for ArrayRef<A, D> {}
+}
+
+/// A gradient: an array or view with the element type and dimension of its parameter.
+// Not `&ArrayRef`: type inference would then expect an `ArrayRef` from the operators in `&(2.0 *
+// &x)`.
+#[diagnostic::on_unimplemented(
+    message = "the gradient must be an array of `{A}` with the dimension of the parameter",
+    label = "expected an array or view of `{A}` and `{D}`"
+)]
+pub trait Grad<A, D: Dimension>: sealed::Sealed {
+    /// Returns the gradient as a view.
+    fn grad(&self) -> ArrayView<'_, A, D>;
+}
+
+impl<A, S: Data<Elem = A>, D: Dimension> Grad<A, D> for ArrayBase<S, D> {
+    #[inline(always)]
+    fn grad(&self) -> ArrayView<'_, A, D> {
+        self.view()
+    }
+}
+
+impl<A, D: Dimension> Grad<A, D> for ArrayRef<A, D> {
+    #[inline(always)]
+    fn grad(&self) -> ArrayView<'_, A, D> {
+        self.view()
+    }
+}
+
 impl<'a, A: Element> Params<'a, A> {
-    /// No parameters yet.
+    /// Creates an empty list of parameters.
     pub fn new() -> Self {
         Params::with_capacity(0)
     }
 
-    /// No parameters yet, with room for `n`.
+    /// Creates an empty list with capacity for `n` parameters.
     pub fn with_capacity(n: usize) -> Self {
-        Params { list: Vec::with_capacity(n), strided: Vec::new(), loss: None }
+        Params {
+            list: Vec::with_capacity(n),
+            strided: Vec::new(),
+            loss: None,
+        }
     }
 
-    /// Lends a parameter and its gradient: an array, a view or, with one axis, a slice of each.
+    /// Adds a parameter and its gradient: arrays, or views that outlive the step.
     ///
     /// # Errors
     ///
-    /// [`Error::GradientShape`] if the shapes differ, [`Error::TooManyAxes`] above six axes; nothing is added then.
+    /// [`Error::GradientShape`] if the shapes differ, [`Error::TooManyAxes`] if there are more than
+    /// six axes. Nothing is added then.
     pub fn add<D: Dimension>(
         &mut self,
         name: impl Into<Cow<'a, str>>,
-        param: impl Into<ArrayViewMut<'a, A, D>>,
-        grad: impl Into<ArrayView<'a, A, D>>,
+        param: &'a mut ArrayRef<A, D>,
+        grad: &'a (impl Grad<A, D> + ?Sized),
     ) -> Result<&mut Self, Error> {
-        self.push(name.into(), param.into(), Some(grad.into()))
+        self.push(name.into(), param.view_mut(), Some(grad.grad()))
     }
 
-    /// As [`Params::add`], for a gradient that this step may not have: then the parameter, its state and its own step count
-    /// stay as they are. Leaving the parameter out of the step does the same.
+    /// As [`add`](Params::add), with views by value, such as slices of an array or `aview_mut1` of
+    /// a slice.
     ///
     /// # Errors
     ///
-    /// As [`Params::add`].
+    /// As [`add`](Params::add).
+    pub fn add_view<D: Dimension>(
+        &mut self,
+        name: impl Into<Cow<'a, str>>,
+        param: ArrayViewMut<'a, A, D>,
+        grad: ArrayView<'a, A, D>,
+    ) -> Result<&mut Self, Error> {
+        self.push(name.into(), param, Some(grad))
+    }
+
+    /// As [`add`](Params::add), with an optional gradient. With `None` the parameter, its state and
+    /// its step count do not change, as if the parameter were omitted.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Params::add).
     pub fn add_optional<D: Dimension>(
         &mut self,
         name: impl Into<Cow<'a, str>>,
-        param: impl Into<ArrayViewMut<'a, A, D>>,
-        grad: Option<ArrayView<'a, A, D>>,
+        param: &'a mut ArrayRef<A, D>,
+        grad: Option<&'a ArrayRef<A, D>>,
     ) -> Result<&mut Self, Error> {
-        self.push(name.into(), param.into(), grad)
+        self.push(name.into(), param.view_mut(), grad.map(|grad| grad.view()))
     }
 
-    /// Says what the value of the objective is at this point, for optimizers that use it.
+    /// Sets the loss, which is the value of the objective at these parameters, for algorithms that
+    /// use it.
     pub fn loss(&mut self, loss: f64) -> &mut Self {
         self.loss = Some(loss);
         self
@@ -140,23 +217,28 @@ impl<'a, A: Element> Params<'a, A> {
         param: ArrayViewMut<'a, A, D>,
         grad: Option<ArrayView<'a, A, D>>,
     ) -> Result<&mut Self, Error> {
-        let place = self.strided.len();
-        self.list.push(Param::new(name, param, grad, place, |views| self.strided.push(Some(views)))?);
+        let index = self.strided.len();
+        let store = |views| self.strided.push(Some(views));
+        self.list.push(Param::new(name, param, grad, index, store)?);
         Ok(self)
     }
 
-    /// What the optimizer takes.
+    /// The input of a step with these parameters.
     #[inline]
-    pub(crate) fn lend(&mut self) -> Lending<'_, 'a, A> {
-        Lending { params: &mut self.list, strided: &mut self.strided, loss: self.loss }
+    pub(crate) fn input(&mut self) -> StepInput<'_, 'a, A> {
+        StepInput {
+            params: &mut self.list,
+            strided: &mut self.strided,
+            loss: self.loss,
+        }
     }
 
-    /// The number of parameters.
+    /// Returns the number of parameters.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there is no parameter.
+    /// Returns whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -1,26 +1,39 @@
-//! What to do about gradients that are not finite.
+//! How non-finite gradients are handled.
 
-/// What to do about a gradient that is infinite or NaN.
+/// What to do with a gradient that contains infinities or NaN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
 pub enum NonFinite {
-    /// Compute with it: what IEEE arithmetic makes of it ends up in the parameter. No check is made.
+    /// Use it as it is, without a check: non-finite values propagate into the parameter by the
+    /// rules of IEEE arithmetic.
     #[default]
     Propagate,
     /// Skip the whole step: no parameter, moment or step count changes, and the step returns
-    /// [`Outcome::Skipped`](crate::Outcome::Skipped). Costs one read of the gradients.
+    /// [`Outcome::Skipped`](crate::Outcome::Skipped). The check reads all gradients once.
     Skip,
-    /// Refuse the step with [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient). Costs one read of the gradients.
+    /// Fail with [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient). The check reads all
+    /// gradients once.
     Error,
 }
 
-/// Bounds on what [`NonFinite::Skip`] and [`NonFinite::Error`] let pass; with [`NonFinite::Propagate`] nothing is looked at.
+/// Limits for [`NonFinite::Skip`] and [`NonFinite::Error`]; [`NonFinite::Propagate`] checks
+/// nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Limits {
-    /// The largest 2-norm of all gradients together; above it they are treated like one that is not finite. Default none.
+    /// The maximum global 2-norm of the gradients. Gradients above it are treated as non-finite.
+    /// Default: no limit.
     pub norm: Option<f64>,
-    /// How many steps may be skipped one after another; one more is
-    /// [`Error::TooManySkipped`](crate::Error::TooManySkipped). Default any number.
+    /// The maximum number of consecutive skipped steps; one more fails with
+    /// [`Error::TooManySkipped`](crate::Error::TooManySkipped). Default: no limit.
     pub skipped: Option<u64>,
 }

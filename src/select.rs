@@ -1,36 +1,36 @@
-//! Which parameters a group has.
+//! The selection of the parameters of a group.
 use std::fmt;
 
-/// Which parameters a group has. It is data, so it is saved with the state.
+/// Selects the parameters of a group. It is plain data, so it is saved with the state.
 ///
 /// In files: `["bias", "gain"]`, `{"prefix": "embed."}` or `{"rank": 2}`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Select {
-    /// Those of these names.
+    /// Parameters with these names.
     Names(Vec<String>),
-    /// Those whose names begin like this.
+    /// Parameters whose names start with this prefix.
     Prefix(String),
-    /// Those with so many axes.
+    /// Parameters with this number of axes.
     Rank(usize),
 }
 
 impl Select {
-    /// Parameters of these names.
+    /// Selects parameters by name.
     pub fn names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
         Select::Names(names.into_iter().map(S::into).collect())
     }
 
-    /// Parameters whose names begin with `prefix`.
+    /// Selects parameters whose names start with `prefix`.
     pub fn prefix(prefix: impl Into<String>) -> Self {
         Select::Prefix(prefix.into())
     }
 
-    /// Parameters with `axes` axes: 2 for matrices.
+    /// Selects parameters with `axes` axes: 2 for matrices.
     pub fn rank(axes: usize) -> Self {
         Select::Rank(axes)
     }
 
-    /// Whether it selects a parameter.
+    /// Returns whether a parameter with this name and number of axes is selected.
     pub fn matches(&self, name: &str, ndim: usize) -> bool {
         match self {
             Select::Names(names) => names.iter().any(|known| known == name),
@@ -39,7 +39,7 @@ impl Select {
         }
     }
 
-    /// The names that are listed.
+    /// The listed names; empty for other selections.
     pub(crate) fn listed(&self) -> &[String] {
         match self {
             Select::Names(names) => names,
@@ -48,7 +48,7 @@ impl Select {
     }
 }
 
-/// `["bias", "gain"]`, `prefix "embed."` or `rank 2`.
+/// Formats as `["bias", "gain"]`, `prefix "embed."` or `rank 2`.
 impl fmt::Display for Select {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,7 +76,7 @@ mod serial {
     use super::Select;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// What formats without names of their own can tell apart.
+    /// The representation in formats that are not self-describing.
     #[derive(Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     enum Tagged {
@@ -85,9 +85,12 @@ mod serial {
         Rank(usize),
     }
 
-    /// What people write.
+    /// The representation in human-readable formats.
     #[derive(Serialize, Deserialize)]
-    #[serde(untagged, expecting = "a list of names, {\"prefix\": ...} or {\"rank\": ...}")]
+    #[serde(
+        untagged,
+        expecting = "a list of names, {\"prefix\": ...} or {\"rank\": ...}"
+    )]
     enum Written {
         Names(Vec<String>),
         Tagged(Tagged),
@@ -106,7 +109,9 @@ mod serial {
     impl Serialize for Select {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
             let tagged = match self.clone() {
-                Select::Names(names) if serializer.is_human_readable() => return names.serialize(serializer),
+                Select::Names(names) if serializer.is_human_readable() => {
+                    return names.serialize(serializer);
+                }
                 Select::Names(names) => Tagged::Names(names),
                 Select::Prefix(prefix) => Tagged::Prefix(prefix),
                 Select::Rank(axes) => Tagged::Rank(axes),

@@ -1,10 +1,10 @@
-//! Loops to compare with: what a user would write by hand, and how fast memory is.
+//! Loops to compare with: hand-written steps, and the memory limit.
 #![allow(dead_code)]
 use multiversion::multiversion;
-use ndarray_optim::kernel::{Arrays, At, Element, Kernel, Lanes, Rule};
+use ndarray_optim::algorithm::{Arrays, Element, Kernel, KernelArgs, Rule, RuleState};
 use std::time::Instant;
 
-/// The scalars of one AdamW step, folded.
+/// The scalars of one AdamW step.
 #[derive(Clone, Copy)]
 pub struct AdamWScalars<A> {
     pub beta1: A,
@@ -21,13 +21,13 @@ impl<A: Element> AdamWScalars<A> {
         let (lr, b1, b2, eps, wd): (f64, f64, f64, f64, f64) = (1e-3, 0.9, 0.999, 1e-8, 1e-2);
         let root = (1.0 - b2.powi(t)).sqrt();
         AdamWScalars {
-            beta1: A::of(b1),
-            one_minus_beta1: A::of(1.0 - b1),
-            beta2: A::of(b2),
-            one_minus_beta2: A::of(1.0 - b2),
-            step_size: A::of(lr * root / (1.0 - b1.powi(t))),
-            eps: A::of(eps * root),
-            decay: A::of(lr * wd),
+            beta1: A::from_f64(b1),
+            one_minus_beta1: A::from_f64(1.0 - b1),
+            beta2: A::from_f64(b2),
+            one_minus_beta2: A::from_f64(1.0 - b2),
+            step_size: A::from_f64(lr * root / (1.0 - b1.powi(t))),
+            eps: A::from_f64(eps * root),
+            decay: A::from_f64(lr * wd),
         }
     }
 
@@ -48,9 +48,15 @@ impl<A: Element> AdamWScalars<A> {
     }
 }
 
-/// The hand-written loop: slices, one body for each instruction set.
+/// AdamW by hand: slices, compiled for several instruction sets.
 #[multiversion(targets = "simd")]
-pub fn adamw_by_hand<A: Element>(c: &AdamWScalars<A>, p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
+pub fn adamw_by_hand<A: Element>(
+    c: &AdamWScalars<A>,
+    p: &mut [A],
+    g: &[A],
+    m: &mut [A],
+    v: &mut [A],
+) {
     let n = p.len();
     let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
     for i in 0..n {
@@ -58,9 +64,15 @@ pub fn adamw_by_hand<A: Element>(c: &AdamWScalars<A>, p: &mut [A], g: &[A], m: &
     }
 }
 
-/// Adam without decay, by hand.
+/// Adam by hand.
 #[multiversion(targets = "simd")]
-pub fn adam_by_hand<A: Element>(c: &AdamWScalars<A>, p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
+pub fn adam_by_hand<A: Element>(
+    c: &AdamWScalars<A>,
+    p: &mut [A],
+    g: &[A],
+    m: &mut [A],
+    v: &mut [A],
+) {
     let n = p.len();
     let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
     for i in 0..n {
@@ -88,7 +100,7 @@ pub fn rmsprop_by_hand<A: Element>(alpha: A, lr: A, eps: A, p: &mut [A], g: &[A]
     }
 }
 
-/// The memory limit of Adam: reads p, g, m, v and writes p, m, v, with next to no arithmetic.
+/// The memory limit of Adam: reads p, g, m, v and writes p, m, v, with almost no arithmetic.
 #[multiversion(targets = "simd")]
 pub fn limit_of_two_moments<A: Element>(p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
     let n = p.len();
@@ -119,7 +131,7 @@ pub struct Traffic<const S: usize>;
 
 impl<const S: usize> Rule for Traffic<S>
 where
-    [f32; S]: Lanes<f32>,
+    [f32; S]: RuleState<f32>,
 {
     type Elem = f32;
     type State = [f32; S];
@@ -133,55 +145,63 @@ where
 
 /// The memory limit of a rule with this many state arrays.
 pub fn limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6]) {
-    traffic(arrays, p, g, Arrays(state.each_mut().map(Vec::as_mut_slice)));
+    traffic(
+        arrays,
+        p,
+        g,
+        Arrays::new(state.each_mut().map(Vec::as_mut_slice)),
+    );
 }
 
-const AT: At<f32> = At { first: false, scale: 1.0 };
-
-/// As [`limit`], over pieces.
+/// As [`limit`], over chunks.
 pub fn traffic(arrays: usize, p: &mut [f32], g: &[f32], state: Arrays<'_, f32>) {
+    let args = &KernelArgs::next(1.0);
     match arrays {
-        0 => Traffic::<0>.run(&AT, p, g, state),
-        1 => Traffic::<1>.run(&AT, p, g, state),
-        2 => Traffic::<2>.run(&AT, p, g, state),
-        3 => Traffic::<3>.run(&AT, p, g, state),
-        4 => Traffic::<4>.run(&AT, p, g, state),
-        5 => Traffic::<5>.run(&AT, p, g, state),
-        _ => Traffic::<6>.run(&AT, p, g, state),
+        0 => Traffic::<0>.run(args, p, g, state),
+        1 => Traffic::<1>.run(args, p, g, state),
+        2 => Traffic::<2>.run(args, p, g, state),
+        3 => Traffic::<3>.run(args, p, g, state),
+        4 => Traffic::<4>.run(args, p, g, state),
+        5 => Traffic::<5>.run(args, p, g, state),
+        _ => Traffic::<6>.run(args, p, g, state),
     }
 }
 
-/// `n` numbers in (-1, 1), the same ones every time.
+/// `n` pseudo-random numbers in (-1, 1), the same in every run.
 pub fn numbers<A: Element>(n: usize, mut seed: u64) -> Vec<A> {
     seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        A::of((seed >> 11) as f64 / (1_u64 << 52) as f64 - 1.0)
+        A::from_f64((seed >> 11) as f64 / (1_u64 << 52) as f64 - 1.0)
     };
     (0..n).map(|_| next()).collect()
 }
 
-/// One of several things that are timed in turn.
+/// One of several functions that are timed in turn.
 pub struct Variant<'a> {
     pub name: &'static str,
-    /// Runs once, with what comes before it not timed.
+    /// The timed function.
     pub before: Box<dyn FnMut() + 'a>,
     pub run: Box<dyn FnMut() + 'a>,
 }
 
 impl<'a> Variant<'a> {
     pub fn new(name: &'static str, run: impl FnMut() + 'a) -> Self {
-        Variant { name, before: Box::new(|| {}), run: Box::new(run) }
+        Variant {
+            name,
+            before: Box::new(|| {}),
+            run: Box::new(run),
+        }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Time {
-    /// Median seconds of a call.
+    /// Median of the seconds per call.
     pub seconds: f64,
-    /// Median over the rounds of the time relative to the first variant.
+    /// Median over the rounds of the time divided by that of the first variant.
     pub ratio: f64,
 }
 
@@ -190,8 +210,8 @@ pub fn median(mut x: Vec<f64>) -> f64 {
     x[x.len() / 2]
 }
 
-/// Times the variants in turn, round by round, so that a change of the machine's speed meets all of them: at least
-/// `sample` seconds a sample, or exactly one call each after its `before` if `sample` is 0.
+/// Times the variants in turn, round by round, so that a change of the machine's speed affects all of
+/// them. A sample takes at least `sample` seconds; if `sample` is 0, it is one call after `before`.
 pub fn compare(variants: &mut [Variant], sample: f64, rounds: usize) -> Vec<Time> {
     let calls: Vec<usize> = variants
         .iter_mut()
@@ -216,7 +236,11 @@ pub fn compare(variants: &mut [Variant], sample: f64, rounds: usize) -> Vec<Time
     let mut times = vec![Vec::with_capacity(rounds); variants.len()];
     for round in 0..rounds {
         for k in 0..variants.len() {
-            let k = if round % 2 == 0 { k } else { variants.len() - 1 - k };
+            let k = if round % 2 == 0 {
+                k
+            } else {
+                variants.len() - 1 - k
+            };
             (variants[k].before)();
             let start = Instant::now();
             (0..calls[k]).for_each(|_| (variants[k].run)());
@@ -226,6 +250,9 @@ pub fn compare(variants: &mut [Variant], sample: f64, rounds: usize) -> Vec<Time
     let first = times[0].clone();
     times
         .into_iter()
-        .map(|times| Time { ratio: median(times.iter().zip(&first).map(|(a, b)| a / b).collect()), seconds: median(times) })
+        .map(|times| Time {
+            ratio: median(times.iter().zip(&first).map(|(a, b)| a / b).collect()),
+            seconds: median(times),
+        })
         .collect()
 }

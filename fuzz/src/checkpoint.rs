@@ -1,4 +1,4 @@
-//! Files of checkpoints: as they are, with their checksums put right, and made of arbitrary parts.
+//! Checkpoint files: as they are, with corrected checksums, and assembled from arbitrary parts.
 use crate::{bounded, subject::use_anywhere};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use ndarray::{ArrayD, IxDyn};
@@ -7,9 +7,11 @@ use ndarray_optim::{Checkpoint, checkpoint::Section};
 const MAGIC: &[u8; 8] = b"\x89ndopt\r\n";
 const FIXED: usize = 44;
 
-/// The first byte says what the others are.
+/// The first byte selects how the others are interpreted.
 pub fn checkpoint(bytes: &[u8]) {
-    let Some((kind, rest)) = bytes.split_first() else { return };
+    let Some((kind, rest)) = bytes.split_first() else {
+        return;
+    };
     match kind % 4 {
         0 => read(rest),
         1 => read(&repaired(rest.to_vec(), false)),
@@ -23,9 +25,14 @@ pub fn checkpoint(bytes: &[u8]) {
 }
 
 fn read(file: &[u8]) {
-    // As its documentation says: a small multiple of what the file has.
-    let Ok(mut loaded) = bounded(file.len(), (1000, 20), || Checkpoint::from_bytes(file)) else { return };
-    assert!(loaded.to_bytes().expect("what was read is written") == file, "what was read is written otherwise");
+    // The documented bound: a small multiple of the size of the file.
+    let Ok(mut loaded) = bounded(file.len(), (1000, 20), || Checkpoint::from_bytes(file)) else {
+        return;
+    };
+    assert!(
+        loaded.to_bytes().expect("what was loaded can be saved") == file,
+        "what was loaded is saved as other bytes"
+    );
     let names: Vec<String> = loaded.iter().map(|(name, _)| name.into()).collect();
     for name in &names {
         let (shape, len) = match loaded.get(name).expect("a section of the list") {
@@ -34,24 +41,37 @@ fn read(file: &[u8]) {
         };
         let _ = (loaded.bytes(name).is_ok(), loaded.fixed::<8>(name).is_ok());
         if len < 1000 {
-            let (mut f32, mut f64) = (ArrayD::<f32>::zeros(IxDyn(&shape)), ArrayD::<f64>::zeros(IxDyn(&shape)));
+            let (mut f32, mut f64) = (
+                ArrayD::<f32>::zeros(IxDyn(&shape)),
+                ArrayD::<f64>::zeros(IxDyn(&shape)),
+            );
             let restored = [
                 loaded.restore([(&**name, f32.view_mut())]).is_ok(),
                 loaded.restore([(&**name, f64.view_mut())]).is_ok(),
                 loaded.bytes(name).is_ok(),
             ];
-            assert_eq!(restored.iter().filter(|&&ok| ok).count(), 1, "a section has one kind: {restored:?}");
+            assert_eq!(
+                restored.iter().filter(|&&ok| ok).count(),
+                1,
+                "a section has one kind: {restored:?}"
+            );
         }
     }
     for name in &names {
         let mut rest = loaded.clone();
         match rest.take_state(name) {
             Ok(state) => use_anywhere(&state),
-            Err(_) => assert!(rest.to_bytes().is_ok_and(|bytes| bytes == file), "a refused state has taken something"),
+            Err(_) => assert!(
+                rest.to_bytes().is_ok_and(|bytes| bytes == file),
+                "a failed load has taken something"
+            ),
         }
     }
     for name in names {
-        assert!(loaded.take::<f32>(&name).is_ok() != (loaded.take::<f64>(&name).is_ok() || loaded.bytes(&name).is_ok()));
+        assert!(
+            loaded.take::<f32>(&name).is_ok()
+                != (loaded.take::<f64>(&name).is_ok() || loaded.bytes(&name).is_ok())
+        );
     }
 }
 
@@ -63,10 +83,16 @@ fn put(file: &mut [u8], at: usize, bytes: &[u8]) {
 
 fn number<const N: usize>(file: &[u8], at: usize) -> Option<u64> {
     let bytes = file.get(at..at.checked_add(N)?)?;
-    Some(bytes.iter().rev().fold(0, |n, &byte| n << 8 | u64::from(byte)))
+    Some(
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |n, &byte| n << 8 | u64::from(byte)),
+    )
 }
 
-/// The same with right checksums, and if `lengths` also with the right length of the file, so that a reader goes on.
+/// The same with correct checksums, and with `lengths` also with the correct length of the file, so
+/// that a reader gets past the header.
 fn repaired(mut file: Vec<u8>, lengths: bool) -> Vec<u8> {
     if file.len() < FIXED {
         return file;
@@ -90,7 +116,7 @@ fn repaired(mut file: Vec<u8>, lengths: bool) -> Vec<u8> {
     file
 }
 
-/// Puts the checksums of the sections right, as far as the table can be read.
+/// Corrects the checksums of the sections, as far as the table can be read.
 fn sections(file: &mut [u8], end: usize) -> Option<()> {
     let (mut at, mut data) = (FIXED, end);
     while at < end {
@@ -104,19 +130,43 @@ fn sections(file: &mut [u8], end: usize) -> Option<()> {
     Some(())
 }
 
-/// A file of whole entries, whose lengths and shapes may be wrong.
+/// A file of complete entries, whose lengths and shapes may be wrong.
 fn made(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let (mut table, mut data) = (Vec::new(), Vec::new());
     for _ in 0..u.int_in_range(0..=5)? {
-        let name: String = if bool::arbitrary(u)? { String::arbitrary(u)? } else { "a".into() };
+        let name: String = if bool::arbitrary(u)? {
+            String::arbitrary(u)?
+        } else {
+            "a".into()
+        };
         let kind: u8 = u.int_in_range(0..=3)?;
         let mut shape = Vec::new();
-        for _ in 0..if u.ratio(1, 20)? { u8::arbitrary(u)? } else { u.int_in_range(0..=4)? } {
-            shape.push(if u.ratio(1, 8)? { u64::arbitrary(u)? } else { u.int_in_range(0..=3)? });
+        for _ in 0..if u.ratio(1, 20)? {
+            u8::arbitrary(u)?
+        } else {
+            u.int_in_range(0..=4)?
+        } {
+            shape.push(if u.ratio(1, 8)? {
+                u64::arbitrary(u)?
+            } else {
+                u.int_in_range(0..=3)?
+            });
         }
-        let size = shape.iter().fold([1, 4, 8, 8][usize::from(kind)], |size: u64, &n| size.wrapping_mul(n));
-        let bytes = if u.ratio(1, 6)? { u64::arbitrary(u)? } else { size };
-        let length = if u.ratio(1, 30)? { u16::arbitrary(u)? } else { name.len() as u16 };
+        let size = shape
+            .iter()
+            .fold([1, 4, 8, 8][usize::from(kind)], |size: u64, &n| {
+                size.wrapping_mul(n)
+            });
+        let bytes = if u.ratio(1, 6)? {
+            u64::arbitrary(u)?
+        } else {
+            size
+        };
+        let length = if u.ratio(1, 30)? {
+            u16::arbitrary(u)?
+        } else {
+            name.len() as u16
+        };
         table.extend(length.to_le_bytes());
         table.extend(name.as_bytes());
         table.extend([kind, shape.len() as u8]);
@@ -129,7 +179,11 @@ fn made(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let mut file = vec![0; FIXED];
     put(&mut file, 8, &1_u32.to_le_bytes());
     put(&mut file, 16, &u64::arbitrary(u)?.to_le_bytes());
-    put(&mut file, 24, &((FIXED + table.len() + data.len()) as u64).to_le_bytes());
+    put(
+        &mut file,
+        24,
+        &((FIXED + table.len() + data.len()) as u64).to_le_bytes(),
+    );
     put(&mut file, 32, &(table.len() as u32).to_le_bytes());
     file.extend(table);
     file.extend(data);

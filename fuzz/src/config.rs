@@ -1,22 +1,27 @@
-//! Algorithms and schedules from JSON, and a few steps with what they describe.
+//! Algorithms and schedules from JSON, and a few steps with them.
 use crate::{
     bounded,
-    subject::{Real, any_algorithm, bits, change, remembered},
+    subject::{Real, any_algorithm, bits, changed, state_bytes},
 };
 use arbitrary::{Arbitrary, Unstructured};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
-    AnyAlgorithm, Group, Optimizer, Params, ReduceOnPlateau, ReduceOnPlateauConfig, Schedule, schedule::Schedules,
+    AdamW, AnyAlgorithm, AnySchedule, Group, Optimizer, Params, ReduceOnPlateau,
+    ReduceOnPlateauConfig, schedule::Schedules,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
 use std::sync::LazyLock;
 
-/// The first byte says what the others are.
+/// The first byte selects how the others are interpreted.
 pub fn config(bytes: &[u8]) {
-    let Some((kind, rest)) = bytes.split_first() else { return };
-    // What is of JSON ends with a line of its own, if more is needed.
-    let (text, more) = rest.iter().position(|&byte| byte == b'\n').map_or((rest, &[][..]), |at| rest.split_at(at));
+    let Some((kind, rest)) = bytes.split_first() else {
+        return;
+    };
+    // The JSON is the first line; the rest is for choices.
+    let (text, more) = rest
+        .iter()
+        .position(|&byte| byte == b'\n')
+        .map_or((rest, &[][..]), |at| rest.split_at(at));
     let mut u = Unstructured::new(more);
     match kind % 8 {
         0 | 1 => {
@@ -25,7 +30,7 @@ pub fn config(bytes: &[u8]) {
             }
         }
         2 => {
-            if let Some(schedule) = read::<Schedule>(text) {
+            if let Some(schedule) = read::<AnySchedule>(text) {
                 values(&schedule, &mut u);
             }
         }
@@ -40,7 +45,9 @@ pub fn config(bytes: &[u8]) {
             }
         }
         5 => {
-            if let Some(plateau) = read(text).and_then(|config: ReduceOnPlateauConfig| ReduceOnPlateau::new(config).ok()) {
+            if let Some(plateau) = read(text)
+                .and_then(|config: ReduceOnPlateauConfig| ReduceOnPlateau::new(config).ok())
+            {
                 observe(plateau, &mut u);
             }
         }
@@ -61,42 +68,59 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// What the text describes, which has to be the same after it was written.
+/// The value of a JSON text, which must survive a round trip.
 fn read<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(text: &[u8]) -> Option<T> {
-    let read: T = bounded(text.len(), (100_000, 1000), || serde_json::from_slice(text).ok())?;
-    let again = serde_json::to_vec(&read).expect("what was read is written");
-    assert_eq!(serde_json::from_slice::<T>(&again).expect("what was written is read"), read);
+    let read: T = bounded(text.len(), (100_000, 1000), || {
+        serde_json::from_slice(text).ok()
+    })?;
+    let again = serde_json::to_vec(&read).expect("what was loaded can be saved");
+    assert_eq!(
+        serde_json::from_slice::<T>(&again).expect("what was saved can be loaded"),
+        read
+    );
     Some(read)
 }
 
 fn try_out(algorithm: &AnyAlgorithm) {
     let valid = algorithm.validate().is_ok();
     for shape in [&[][..], &[7], &[2, 3], &[2, 0], &[3, 1, 2]] {
-        let (mut f32, mut f64) = (Optimizer::<f32>::new(algorithm.clone()), Optimizer::<f64>::new(algorithm.clone()));
+        let (mut f32, mut f64) = (
+            Optimizer::<f32>::new(algorithm.clone()),
+            Optimizer::<f64>::new(algorithm.clone()),
+        );
         let applied = steps(&mut f32, shape) + steps(&mut f64, shape);
-        assert!(valid || applied == 0, "steps with hyper-parameters that are wrong");
+        assert!(
+            valid || applied == 0,
+            "a step with hyper-parameters out of range"
+        );
     }
 }
 
-/// How many of four steps are made; one that is refused changes nothing.
+/// Returns how many of four steps succeed; a failed step must change nothing.
 fn steps<A: Real>(optimizer: &mut Optimizer<A>, shape: &[usize]) -> usize {
-    let mut p = ArrayD::from_elem(IxDyn(shape), A::of(0.3));
+    let mut p = ArrayD::from_elem(IxDyn(shape), A::from_f64(0.3));
     let mut applied = 0;
     for t in 1..5 {
         let mut i = 0.0;
         let g = ArrayD::from_shape_simple_fn(IxDyn(shape), || {
             i += 0.7;
-            A::of((i * f64::from(t)).sin())
+            A::from_f64((i * f64::from(t)).sin())
         });
-        let before = (bits(p.view()), remembered(optimizer));
+        let before = (bits(p.view()), state_bytes(optimizer));
         let mut params = Params::new();
-        params.loss(1.5).add("variable", &mut p, &g).expect("the shapes are equal");
+        params
+            .loss(1.5)
+            .add("variable", &mut p, &g)
+            .expect("the shapes are equal");
         match optimizer.step(params) {
             Ok(_) => applied += 1,
-            Err(_) => assert!(before == (bits(p.view()), remembered(optimizer)), "a refused step has changed something"),
+            Err(_) => assert!(
+                before == (bits(p.view()), state_bytes(optimizer)),
+                "a failed step has changed something"
+            ),
         }
     }
-    let _ = optimizer.evaluation("variable", p.view());
+    let _ = optimizer.evaluate_param("variable", &p);
     applied
 }
 
@@ -105,22 +129,34 @@ fn step(u: &mut Unstructured<'_>) -> u64 {
     u64::arbitrary(u).unwrap_or_default() >> shift
 }
 
-fn values(schedule: &Schedule, u: &mut Unstructured<'_>) {
+fn values(schedule: &AnySchedule, u: &mut Unstructured<'_>) {
     let _ = schedule.validate();
-    for t in [0, 1, 2, 9, 10, 11, 1000, u64::MAX - 1, u64::MAX].into_iter().chain((0..8).map(|_| step(u))) {
+    for t in [0, 1, 2, 9, 10, 11, 1000, u64::MAX - 1, u64::MAX]
+        .into_iter()
+        .chain((0..8).map(|_| step(u)))
+    {
         let _ = schedule.value(t);
     }
 }
 
 fn drive(schedules: &Schedules, u: &mut Unstructured<'_>) {
-    let algorithm = AnyAlgorithm::all().swap_remove(4);
+    let algorithm = AnyAlgorithm::from(AdamW::default());
     let mut optimizer = Optimizer::<f64>::new(algorithm.clone());
-    let group = schedules.driven.iter().find_map(|driven| driven.group.clone()).unwrap_or_default();
-    optimizer.add_group(Group::new(group, ["b"], algorithm)).expect("the first group");
+    let group = schedules
+        .driven
+        .iter()
+        .find_map(|driven| driven.group.clone())
+        .unwrap_or_default();
+    optimizer
+        .add_group(Group::new(group, ["b"], algorithm))
+        .expect("the first group");
     for _ in 0..4 {
-        let before = remembered(&optimizer);
+        let before = state_bytes(&optimizer);
         if schedules.apply(&mut optimizer, step(u)).is_err() {
-            assert!(before == remembered(&optimizer), "schedules that do not fit have changed something");
+            assert!(
+                before == state_bytes(&optimizer),
+                "failed schedules have changed something"
+            );
         }
         steps(&mut optimizer, &[3]);
     }
@@ -135,21 +171,22 @@ fn observe(mut plateau: ReduceOnPlateau, u: &mut Unstructured<'_>) {
     }
 }
 
-/// A schedule of the catalogue with keys that may be out of any range.
+/// A schedule of the catalogue with some hyper-parameters changed.
 fn any_schedule(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-    let mut value = u.choose(&SCHEDULES)?.clone();
-    for _ in 0..u.int_in_range(0..=3)? {
-        change(u, &mut value)?;
-    }
-    if let Ok(schedule) = serde_json::from_value::<Schedule>(value) {
-        values(&schedule, u);
-    }
+    let schedule = u.choose(&SCHEDULES)?;
+    values(&changed(u, schedule, &schedule.fields())?, u);
     Ok(())
 }
 
-/// One of each, with all of its keys.
-static SCHEDULES: LazyLock<Vec<Value>> = LazyLock::new(|| {
-    let all: Vec<Schedule> = serde_json::from_str(include_str!("schedules.json")).expect("a list of schedules");
-    assert!(all.iter().map(Schedule::name).eq(Schedule::NAMES.iter().copied()), "one of each, in the crate's order");
-    all.iter().map(|schedule| serde_json::to_value(schedule).expect("schedules are JSON")).collect()
+/// One of each, because schedules have hyper-parameters without a default.
+static SCHEDULES: LazyLock<Vec<AnySchedule>> = LazyLock::new(|| {
+    let all: Vec<AnySchedule> =
+        serde_json::from_str(include_str!("schedules.json")).expect("a list of schedules");
+    assert!(
+        all.iter()
+            .map(AnySchedule::name)
+            .eq(AnySchedule::NAMES.iter().copied()),
+        "one of each, in the order of the crate"
+    );
+    all
 });

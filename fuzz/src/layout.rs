@@ -1,12 +1,13 @@
-//! Arrays of any shape, in any layout, of any values.
+//! Arrays of any shape, memory layout and values.
 use crate::subject::{Real, number};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use ndarray::{ArrayBase, ArrayD, Axis, IxDyn, RawData, Slice};
 
-/// More elements than a vector has lanes, few enough for thousands of steps a second.
+/// The maximum number of elements: more than a SIMD vector has, few enough for fast steps.
 const MOST: usize = 300;
 
-/// Up to seven axes, one more than there may be; lengths of 0 too, and then one that no memory could hold.
+/// Up to seven axes, one more than the crate supports. An axis may be empty, and then another one
+/// longer than memory.
 pub fn shape(u: &mut Unstructured<'_>) -> Result<Vec<usize>> {
     let mut shape = Vec::new();
     let mut size = 1;
@@ -29,25 +30,37 @@ pub fn shape(u: &mut Unstructured<'_>) -> Result<Vec<usize>> {
     Ok(shape)
 }
 
-/// What lies between the elements of a view.
+/// The value of the memory between the elements of a view.
 pub const BESIDE: f64 = 77.0;
 
 /// An array of this shape.
 pub fn values<A: Real>(u: &mut Unstructured<'_>, shape: &[usize]) -> Result<ArrayD<A>> {
     let n: usize = shape.iter().product();
-    // A few values again and again leave bytes for other things.
-    let pool = (0..u.int_in_range(1..=6)?).map(|_| value::<A>(u)).collect::<Result<Vec<_>>>()?;
+    // A few repeated values leave input bytes for other choices.
+    let pool = (0..u.int_in_range(1..=6)?)
+        .map(|_| value::<A>(u))
+        .collect::<Result<Vec<_>>>()?;
     let wild = u.ratio(1, 4)?;
-    let all = (0..n).map(|i| if wild { value(u) } else { Ok(pool[(i * i + i / 3) % pool.len()]) });
+    let all = (0..n).map(|i| {
+        if wild {
+            value(u)
+        } else {
+            Ok(pool[(i * i + i / 3) % pool.len()])
+        }
+    });
     let all = all.collect::<Result<Vec<_>>>()?;
     Ok(ArrayD::from_shape_vec(IxDyn(shape), all).expect("as many values as the shape says"))
 }
 
 fn value<A: Real>(u: &mut Unstructured<'_>) -> Result<A> {
-    Ok(if bool::arbitrary(u)? { A::of(number(u)?) } else { A::of_bits(u64::arbitrary(u)?) })
+    Ok(if bool::arbitrary(u)? {
+        A::from_f64(number(u)?)
+    } else {
+        A::of_bits(u64::arbitrary(u)?)
+    })
 }
 
-/// How a view is taken from a larger array: axes permuted, with gaps, backwards.
+/// How a view is taken from a larger array: with permuted axes, gaps, and reversed axes.
 #[derive(Clone)]
 pub struct Layout {
     order: Vec<usize>,
@@ -73,25 +86,34 @@ impl Layout {
                 offset = u.int_in_range(0..=2)?;
             }
         }
-        Ok(Layout { order, step, offset })
+        Ok(Layout {
+            order,
+            step,
+            offset,
+        })
     }
 
-    /// Memory that holds these values where the view looks, and [`BESIDE`] elsewhere.
+    /// Memory with these values at the elements of the view, and [`BESIDE`] elsewhere.
     pub fn store<A: Real>(&self, values: &ArrayD<A>) -> ArrayD<A> {
         let offset = self.offset(values.shape());
-        let length = |&axis: &usize| values.len_of(Axis(axis)) * self.step[axis].unsigned_abs() + offset;
+        let length =
+            |&axis: &usize| values.len_of(Axis(axis)) * self.step[axis].unsigned_abs() + offset;
         let lengths: Vec<_> = self.order.iter().map(length).collect();
-        let mut memory = ArrayD::from_elem(IxDyn(&lengths), A::of(BESIDE));
+        let mut memory = ArrayD::from_elem(IxDyn(&lengths), A::from_f64(BESIDE));
         self.view(memory.view_mut(), values.shape()).assign(values);
         memory
     }
 
-    /// An array without elements stays without them: another of its axes can be longer than memory.
+    /// No offset for empty arrays: another axis may be longer than memory.
     fn offset(&self, shape: &[usize]) -> usize {
         if shape.contains(&0) { 0 } else { self.offset }
     }
 
-    pub fn view<S: RawData>(&self, memory: ArrayBase<S, IxDyn>, shape: &[usize]) -> ArrayBase<S, IxDyn> {
+    pub fn view<S: RawData>(
+        &self,
+        memory: ArrayBase<S, IxDyn>,
+        shape: &[usize],
+    ) -> ArrayBase<S, IxDyn> {
         let (mut place, offset) = (vec![0; shape.len()], self.offset(shape));
         for (i, &axis) in self.order.iter().enumerate() {
             place[axis] = i;
@@ -99,7 +121,10 @@ impl Layout {
         let mut view = memory.permuted_axes(place);
         for (axis, &n) in shape.iter().enumerate() {
             let end = offset + n * self.step[axis].unsigned_abs();
-            view.slice_axis_inplace(Axis(axis), Slice::new(offset as isize, Some(end as isize), 1));
+            view.slice_axis_inplace(
+                Axis(axis),
+                Slice::new(offset as isize, Some(end as isize), 1),
+            );
             view.slice_axis_inplace(Axis(axis), Slice::new(0, None, self.step[axis]));
         }
         view

@@ -1,63 +1,88 @@
-//! Where types end: an algorithm with its hyper-parameters as the one object that the optimizer talks to.
-use super::{Algorithm, Clipping, Factor, Lane, Now, Scalars, Whole, factors, logs};
+//! Type erasure: an algorithm with its hyper-parameters as the trait object that the optimizer
+//! calls.
+use super::{
+    Algorithm, Clipping, ElementState, ExtraArray, Logs, Scalars, Stage, StageKind, StepContext,
+    WholeArray, split_stages,
+};
 use crate::{
     Error,
-    array::{Element, Family},
-    kernel::{Arrays, At, Kernel, MAX_STATES, MAX_TERMS, reduce::Sum},
+    array::{Element, TypeFamily},
+    kernel::{Arrays, Kernel, KernelArgs, MAX_STATES, Sums, reduce::RunningSums},
 };
 use std::{
     any::{Any, TypeId},
     fmt,
 };
 
-/// What the optimizer has to know of an algorithm and the wrappers around it.
+/// What an algorithm and its wrappers require of the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Demands {
+pub(crate) struct Requirements {
     /// The names of its state arrays in the shape of the parameter.
     pub arrays: Vec<&'static str>,
-    /// Time of one element, in units of 0.1 ns.
+    /// Approximate time for one element, in units of 0.1 ns.
     pub cost: u64,
-    /// How many sums over whole arrays it needs.
+    /// The number of sums over whole arrays that it needs.
     pub terms: usize,
     /// Whether these sums run over all arrays of a group together.
-    pub global: bool,
+    pub global_sums: bool,
     /// Whether it needs the value of the objective.
     pub loss: bool,
-    /// Whether it climbs.
+    /// Whether the gradient is negated.
     pub maximize: bool,
-    /// Whether steps begin with a direction.
-    pub directed: bool,
-    /// Whether some rows of an array can be stepped without the others.
+    /// Whether it preconditions the gradients of whole arrays before its kernel runs.
+    pub preconditioned: bool,
+    /// Whether rows of an array can be updated separately.
     pub row_wise: bool,
-    /// Whether it takes estimates of curvature.
-    pub curvature: bool,
-    /// Whether what a step does is gathered.
+    /// Whether it uses estimates of the diagonal of the Hessian.
+    pub hessian: bool,
+    /// Whether statistics of each step are gathered.
     pub watched: bool,
-    /// Clipping of gradients by their norm.
-    pub clipping: Option<Clipping>,
+    /// The wrappers that transform gradients before the sweep, from the outside in.
+    pub stages: Vec<Stage>,
+    /// Clippings whose norms are those of the gradients passed to the step, from the outside in.
+    pub clippings: Vec<Clipping>,
 }
 
-impl Demands {
-    /// Whether there is room for the state arrays, and one of each name.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+impl Requirements {
+    /// Whether gradients are copied and transformed before the sweep.
+    pub fn is_staged(&self) -> bool {
+        self.preconditioned || !self.stages.is_empty()
+    }
+
+    /// Whether a norm or a sum runs over all arrays of a group together.
+    pub fn spans_arrays(&self) -> bool {
+        let global = |stage: &Stage| matches!(stage.kind, StageKind::Clip(clip) if clip.global);
+        self.global_sums || self.stages.iter().any(global)
+    }
+
+    /// Checks the number of state arrays, and that their names are unique.
+    pub fn check(&self) -> Result<(), Error> {
         let names = &self.arrays;
         let repeated = (1..names.len()).any(|i| names[..i].contains(&names[i]));
         if names.len() > MAX_STATES || repeated {
-            let expected = "at most six state arrays of different names, those of wrappers included";
-            return Err(Error::HyperParameter { field: "wrap", value: format!("{names:?}"), expected });
+            return Err(Error::HyperParameter {
+                field: "wrap".into(),
+                value: format!("{names:?}"),
+                expected: "at most six state arrays with unique names, including those of wrappers"
+                    .into(),
+            });
         }
         Ok(())
     }
 }
 
-/// An algorithm or a wrapper that an engine consists of.
+/// An algorithm or a wrapper, as a part of an engine.
+#[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct Part<'a> {
-    /// Its name.
-    pub name: &'static str,
-    /// Its hyper-parameters.
-    pub value: &'a dyn Any,
+    pub(crate) name: &'static str,
+    pub(crate) value: &'a dyn Any,
+}
+
+impl<'a> Part<'a> {
+    pub(crate) fn new(name: &'static str, value: &'a dyn Any) -> Self {
+        Part { name, value }
+    }
 }
 
 impl fmt::Debug for Part<'_> {
@@ -66,112 +91,152 @@ impl fmt::Debug for Part<'_> {
     }
 }
 
-/// `adamw + clip_by_value + ema`.
+/// The names of all parts: `adamw + clip_by_value + ema`.
 pub(crate) fn kind(parts: &[Part<'_>]) -> String {
-    parts.iter().map(|part| part.name).collect::<Vec<_>>().join(" + ")
+    parts
+        .iter()
+        .map(|part| part.name)
+        .collect::<Vec<_>>()
+        .join(" + ")
 }
 
-/// One step of one array, or of all arrays of a group, as far as scalars tell it.
+/// The scalar arguments of a step of one array, or of all arrays of a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepInfo {
-    /// The number of the step: 1, 2, ...
+pub(crate) struct StepInfo {
+    /// The step count: 1 in the first step.
     pub t: u64,
-    /// Numbers beside the arrays.
+    /// The scalars of the state.
     pub scalars: Scalars,
     /// The value of the objective.
     pub loss: f64,
-    /// Whether the sums of this step have yet to be taken.
-    pub measuring: bool,
+    /// Whether the sums of this step have not been computed yet.
+    pub sums_pending: bool,
 }
 
 impl StepInfo {
-    /// A step without sums.
-    pub(crate) fn new(t: u64, scalars: Scalars, loss: f64) -> Self {
-        StepInfo { t, scalars, loss, measuring: false }
+    /// A step without pending sums.
+    pub fn new(t: u64, scalars: Scalars, loss: f64) -> Self {
+        StepInfo {
+            t,
+            scalars,
+            loss,
+            sums_pending: false,
+        }
     }
 
-    /// Whether both make the same kernel. The loss has no part in kernels but through the scalars.
-    pub(crate) fn is_as(&self, other: &StepInfo) -> bool {
-        (self.t, self.scalars, self.measuring) == (other.t, other.scalars, other.measuring)
+    /// Whether both steps have the same kernel. The loss affects kernels only through the scalars.
+    pub fn same_kernel(&self, other: &StepInfo) -> bool {
+        (self.t, self.scalars, self.sums_pending) == (other.t, other.scalars, other.sums_pending)
     }
 
     #[inline(always)]
-    pub(crate) fn now(&self, logs: [f64; 3]) -> Now {
-        Now { t: self.t, scalars: self.scalars, loss: self.loss, measuring: self.measuring, logs }
+    pub fn context(&self, logs: Logs) -> StepContext {
+        StepContext {
+            t: self.t,
+            scalars: self.scalars,
+            loss: self.loss,
+            sums_pending: self.sums_pending,
+            logs,
+        }
     }
 }
 
-mod sealed {
-    pub trait Sealed {}
-}
-pub(crate) use sealed::Sealed;
-
-/// An algorithm with its hyper-parameters and the wrappers around it, for arrays of `A`: all that the optimizer knows of it. One
-/// dynamic call for each piece of memory.
-///
-/// [`Algorithm`] is what to implement; engines are made of it by [`HyperParameters::recipe`](super::HyperParameters::recipe).
-pub trait Engine<A: Element>: fmt::Debug + Send + Sync + Sealed {
-    /// Checks the hyper-parameters if they have changed since the last call. The number changes whenever they have.
+/// An algorithm with its hyper-parameters and wrappers, for arrays of `A`: the interface of the
+/// optimizer to it. Steps make one dynamic call for each piece of memory.
+pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
+    /// Validates the hyper-parameters if they have changed since the last call. Returns a version
+    /// number, which changes whenever they have changed.
     ///
     /// # Errors
     ///
     /// [`Error::HyperParameter`].
     fn check(&mut self) -> Result<u64, Error>;
-    /// What it asks for, as of the last [`check`](Engine::check).
-    fn demands(&self) -> &Demands;
-    /// A copy.
+    /// Returns the requirements, as of the last [`check`](Engine::check).
+    fn requirements(&self) -> &Requirements;
+    /// Returns a copy.
     fn duplicate(&self) -> Box<dyn Engine<A>>;
 
-    /// The learning rate.
+    /// Returns the learning rate.
     fn lr(&self) -> f64;
-    /// Changes it.
+    /// Sets the learning rate.
     fn set_lr(&mut self, lr: f64);
-    /// A hyper-parameter by name.
-    fn field_mut(&mut self, name: &str) -> Option<&mut f64>;
-    /// The algorithm and its wrappers, from the inside out.
+    /// Returns a numeric hyper-parameter by name.
+    fn number_mut(&mut self, name: &str) -> Option<&mut f64>;
+    /// Returns the algorithm and its wrappers, from the inside out.
     fn parts(&self) -> Vec<Part<'_>>;
-    /// Takes the hyper-parameters of parts of the same types; `false`: they are of others, and nothing has changed.
+    /// Sets the hyper-parameters from parts of the same types. Returns `false` and changes nothing
+    /// if the types differ.
     fn restore(&mut self, parts: &[Part<'_>]) -> bool;
-    /// The whole or a part of it by its type.
+    /// Returns the whole algorithm or a part of it, by type.
     fn part(&self, of: TypeId) -> Option<&dyn Any>;
-    /// The same, to change it.
+    /// As [`part`](Engine::part), but mutable.
     fn part_mut(&mut self, of: TypeId) -> Option<&mut dyn Any>;
 
-    /// The scalars before the first step.
-    fn scalars(&self) -> Scalars;
-    /// The scalars of this step.
-    fn absorb(&self, at: &StepInfo, sums: &[f64; MAX_TERMS]) -> Scalars;
-    /// What is remembered in other shapes than the parameter's.
+    /// Returns the scalars before the first step.
+    fn initial_scalars(&self) -> Scalars;
+    /// Returns the scalars of this step.
+    fn update_scalars(&self, step: &StepInfo, sums: &Sums) -> Scalars;
+    /// Returns the state arrays whose shape is not that of the parameter.
     ///
     /// # Errors
     ///
-    /// What the shape must be.
-    fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str>;
-    /// Replaces the gradient of a whole array.
-    fn direct(&self, at: &StepInfo, whole: Whole<'_, A>) -> Scalars;
-    /// What an element is evaluated at.
-    fn evaluate(&self, p: A, state: &Lane<'_, A>) -> A;
-    /// Takes an estimate of curvature.
-    fn estimate(&self, estimate: &[A], state: Arrays<'_, A>);
+    /// A description of the shapes that the algorithm supports.
+    fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str>;
+    /// Applies the whole-array transform of the wrapper of the `k`th stage.
+    fn stage_whole(&self, k: usize, step: &StepInfo, array: WholeArray<'_, A>);
+    /// Applies the gradient hook of the wrapper of the `k`th stage.
+    fn stage_elements(
+        &self,
+        k: usize,
+        step: &StepInfo,
+        first: bool,
+        p: &[A],
+        g: &mut [A],
+        own: Arrays<'_, A>,
+    );
+    /// Preconditions the gradient and returns the scalars of this step.
+    fn transform(&self, step: &StepInfo, array: WholeArray<'_, A>) -> Scalars;
+    /// Returns the point to evaluate the model at.
+    fn evaluate(&self, p: A, state: &ElementState<'_, A>) -> A;
+    /// Updates the state with an estimate of the diagonal of the Hessian.
+    fn update_hessian(&self, estimate: &[A], state: Arrays<'_, A>);
 
-    /// Forgets the kernels of the last step.
+    /// Discards the kernels of the last step.
     fn begin_step(&mut self);
-    /// Makes the kernel of a step and returns its place; the same place as the last one where nothing differs.
-    fn prepare(&mut self, at: &StepInfo) -> usize;
-    /// Runs the kernel at this place.
-    fn run(&self, kernel: usize, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
-    /// Adds to the sums, and begins the state where it has not begun.
-    fn measure(&self, kernel: usize, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
-    /// A step of a small array that is like the one before it, in one call: absorb, prepare and run. `None`: hyper-parameters
-    /// have changed, and nothing is done.
-    fn repeat(&mut self, at: &StepInfo, scale: A, p: &mut [A], g: &[A], state: Arrays<'_, A>) -> Option<Scalars>;
+    /// Returns the index of the kernel of a step, which is created unless it equals the last one.
+    fn prepare(&mut self, step: &StepInfo) -> usize;
+    /// Runs a kernel.
+    fn run(&self, kernel: usize, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+    /// Adds the terms of these elements to the sums, and initializes the state at the first step.
+    fn measure(
+        &self,
+        kernel: usize,
+        args: &KernelArgs<A>,
+        p: &[A],
+        g: &[A],
+        state: Arrays<'_, A>,
+        sums: &mut RunningSums,
+    );
+    /// Repeats the last step of a small array in one call: scalars, kernel, run. Returns `None` and
+    /// does nothing if hyper-parameters have changed.
+    fn repeat(
+        &mut self,
+        step: &StepInfo,
+        scale: A,
+        p: &mut [A],
+        g: &[A],
+        state: Arrays<'_, A>,
+    ) -> Option<Scalars>;
 }
 
-/// An algorithm ready to run on arrays of `A`: what [`Optimizer::new`](crate::Optimizer::new) and groups are given. Everything
-/// that is an [`Algorithm`], in wrappers or not, and [`AnyAlgorithm`](crate::AnyAlgorithm) turn into one.
+/// An algorithm for arrays of `A`, the argument of [`Optimizer::new`](crate::Optimizer::new) and of
+/// groups.
+///
+/// Every [`Algorithm`], with or without wrappers, and every [`AnyAlgorithm`](crate::AnyAlgorithm)
+/// converts into a recipe.
 pub struct Recipe<A>(pub(crate) Box<dyn Engine<A>>);
 
-impl<A: Element> Family for Recipe<A> {
+impl<A: Element> TypeFamily for Recipe<A> {
     type Of<B: Element> = Recipe<B>;
 }
 
@@ -194,56 +259,69 @@ impl<A: Element, C: Algorithm> From<C> for Recipe<A> {
 }
 
 impl<A: Element> Recipe<A> {
-    /// The engine of any algorithm, compiled where this is called.
-    pub(crate) fn compiled_here<C: Algorithm>(algorithm: C) -> Self {
+    /// Creates the engine of any algorithm, compiled where this is called.
+    pub(crate) fn typed<C: Algorithm>(algorithm: C) -> Self {
         Recipe(Box::new(Typed::new(algorithm)))
     }
 }
 
-/// The engine of an algorithm that is known by its type.
+/// The engine of an algorithm of a static type.
 struct Typed<C: Algorithm, A: Element> {
     algorithm: C,
     checked: Option<C>,
     version: u64,
-    logs: [f64; 3],
-    demands: Demands,
-    /// Of this step, with what they were made of.
+    logs: Logs,
+    requirements: Requirements,
+    /// The kernels of this step, with the steps they were created for.
     kernels: Vec<(StepInfo, C::Kernel<A>)>,
 }
 
 impl<C: Algorithm, A: Element> Typed<C, A> {
     fn new(algorithm: C) -> Self {
-        Typed { algorithm, checked: None, version: 0, logs: [0.0; 3], demands: Demands::default(), kernels: Vec::new() }
+        Typed {
+            algorithm,
+            checked: None,
+            version: 0,
+            logs: Logs::default(),
+            requirements: Requirements::default(),
+            kernels: Vec::new(),
+        }
     }
 
     #[inline(always)]
-    fn now(&self, at: &StepInfo) -> Now {
-        at.now(self.logs)
+    fn context(&self, step: &StepInfo) -> StepContext {
+        step.context(self.logs)
     }
 
     #[cold]
-    fn change(&mut self) -> Result<(), Error> {
+    fn recheck(&mut self) -> Result<(), Error> {
         let algorithm = &self.algorithm;
         algorithm.validate()?;
-        let kernel: C::Kernel<A> = algorithm.kernel(&Now::new(algorithm, 1));
+        let kernel: C::Kernel<A> = algorithm.kernel(&StepContext::new(algorithm, 1));
         let mut arrays = Vec::new();
         kernel.names(&mut arrays);
-        let demands = Demands {
+        let mut wrappers = Vec::new();
+        algorithm.stages::<A>(&mut wrappers);
+        // A barrier that is not a wrapper belongs to the algorithm.
+        let preconditioned = algorithm.is_preconditioned::<A>();
+        let (stages, clippings, _) = split_stages(&wrappers, preconditioned);
+        let requirements = Requirements {
             arrays,
             cost: kernel.cost() * A::COST,
             terms: kernel.terms(),
-            global: C::GLOBAL && kernel.terms() > 0,
-            loss: C::LOSS,
+            global_sums: C::DEMANDS.global_sums && kernel.terms() > 0,
+            loss: C::DEMANDS.loss,
             maximize: algorithm.maximize(),
-            directed: algorithm.is_directed(),
-            row_wise: C::ROW_WISE,
-            curvature: C::CURVATURE,
+            preconditioned,
+            row_wise: C::DEMANDS.row_wise,
+            hessian: C::DEMANDS.hessian,
             watched: algorithm.is_watched(),
-            clipping: algorithm.clipping(),
+            stages,
+            clippings,
         };
-        demands.check()?;
-        self.demands = demands;
-        self.logs = logs(algorithm);
+        requirements.check()?;
+        self.requirements = requirements;
+        self.logs = Logs::new(algorithm.decay_rates());
         self.version += 1;
         self.checked = Some(algorithm.clone());
         Ok(())
@@ -256,22 +334,24 @@ impl<C: Algorithm, A: Element> fmt::Debug for Typed<C, A> {
     }
 }
 
-impl<C: Algorithm, A: Element> Sealed for Typed<C, A> {}
-
 impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     fn check(&mut self) -> Result<u64, Error> {
         if self.checked.as_ref() != Some(&self.algorithm) {
-            self.change()?;
+            self.recheck()?;
         }
         Ok(self.version)
     }
-    fn demands(&self) -> &Demands {
-        &self.demands
+    fn requirements(&self) -> &Requirements {
+        &self.requirements
     }
     fn duplicate(&self) -> Box<dyn Engine<A>> {
-        let Typed { algorithm, checked, version, logs, demands, .. } = self;
-        let (algorithm, checked, demands) = (algorithm.clone(), checked.clone(), demands.clone());
-        Box::new(Typed { algorithm, checked, version: *version, logs: *logs, demands, kernels: Vec::new() })
+        Box::new(Typed {
+            algorithm: self.algorithm.clone(),
+            checked: self.checked.clone(),
+            requirements: self.requirements.clone(),
+            kernels: Vec::new(),
+            ..*self
+        })
     }
     fn lr(&self) -> f64 {
         self.algorithm.lr()
@@ -279,8 +359,8 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     fn set_lr(&mut self, lr: f64) {
         self.algorithm.set_lr(lr);
     }
-    fn field_mut(&mut self, name: &str) -> Option<&mut f64> {
-        self.algorithm.field_mut(name)
+    fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
+        self.algorithm.number_mut(name)
     }
     fn parts(&self) -> Vec<Part<'_>> {
         self.algorithm.parts()
@@ -297,54 +377,100 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         if of == TypeId::of::<C>() {
             return Some(&self.algorithm);
         }
-        // The outermost first, as `part_mut` has it.
-        self.algorithm.parts().into_iter().rev().map(|part| part.value).find(|value| (**value).type_id() == of)
+        // The outermost first, as in `part_mut`.
+        let mut values = self
+            .algorithm
+            .parts()
+            .into_iter()
+            .rev()
+            .map(|part| part.value);
+        values.find(|value| (**value).type_id() == of)
     }
     fn part_mut(&mut self, of: TypeId) -> Option<&mut dyn Any> {
         self.algorithm.part_mut(of)
     }
-    fn scalars(&self) -> Scalars {
-        self.algorithm.scalars()
+    fn initial_scalars(&self) -> Scalars {
+        self.algorithm.initial_scalars()
     }
-    fn absorb(&self, at: &StepInfo, sums: &[f64; MAX_TERMS]) -> Scalars {
-        self.algorithm.absorb(&self.now(at), sums)
+    fn update_scalars(&self, step: &StepInfo, sums: &Sums) -> Scalars {
+        self.algorithm.update_scalars(&self.context(step), sums)
     }
-    fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
-        factors(&self.algorithm, shape)
+    fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
+        let arrays = self.algorithm.extra_arrays(shape)?;
+        // An array without elements has no state: its other axes can be longer than memory.
+        Ok(if shape.contains(&0) {
+            Vec::new()
+        } else {
+            arrays
+        })
     }
-    fn direct(&self, at: &StepInfo, whole: Whole<'_, A>) -> Scalars {
-        self.algorithm.direct(&self.now(at), whole)
+    fn stage_whole(&self, k: usize, step: &StepInfo, array: WholeArray<'_, A>) {
+        self.algorithm.stage_whole(k, &self.context(step), array);
     }
-    fn evaluate(&self, p: A, state: &Lane<'_, A>) -> A {
+    fn stage_elements(
+        &self,
+        k: usize,
+        step: &StepInfo,
+        first: bool,
+        p: &[A],
+        g: &mut [A],
+        own: Arrays<'_, A>,
+    ) {
+        self.algorithm
+            .stage_elements(k, &self.context(step), first, p, g, own);
+    }
+    fn transform(&self, step: &StepInfo, array: WholeArray<'_, A>) -> Scalars {
+        self.algorithm.transform(&self.context(step), array)
+    }
+    fn evaluate(&self, p: A, state: &ElementState<'_, A>) -> A {
         self.algorithm.evaluate(p, state)
     }
-    fn estimate(&self, estimate: &[A], state: Arrays<'_, A>) {
-        self.algorithm.estimate(estimate, state);
+    fn update_hessian(&self, estimate: &[A], state: Arrays<'_, A>) {
+        self.algorithm.update_hessian(estimate, state);
     }
     fn begin_step(&mut self) {
         self.kernels.clear();
     }
-    fn prepare(&mut self, at: &StepInfo) -> usize {
-        if !self.kernels.last().is_some_and(|(made, _)| made.is_as(at)) {
-            let kernel = self.algorithm.kernel(&self.now(at));
-            self.kernels.push((*at, kernel));
+    fn prepare(&mut self, step: &StepInfo) -> usize {
+        if !self
+            .kernels
+            .last()
+            .is_some_and(|(made, _)| made.same_kernel(step))
+        {
+            let kernel = self.algorithm.kernel(&self.context(step));
+            self.kernels.push((*step, kernel));
         }
         self.kernels.len() - 1
     }
-    fn run(&self, kernel: usize, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
-        self.kernels[kernel].1.run(at, p, g, state);
+    fn run(&self, kernel: usize, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+        self.kernels[kernel].1.run(args, p, g, state);
     }
-    fn measure(&self, kernel: usize, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
-        self.kernels[kernel].1.measure(at, p, g, state, sums);
+    fn measure(
+        &self,
+        kernel: usize,
+        args: &KernelArgs<A>,
+        p: &[A],
+        g: &[A],
+        state: Arrays<'_, A>,
+        sums: &mut RunningSums,
+    ) {
+        self.kernels[kernel].1.measure(args, p, g, state, sums);
     }
-    fn repeat(&mut self, at: &StepInfo, scale: A, p: &mut [A], g: &[A], state: Arrays<'_, A>) -> Option<Scalars> {
+    fn repeat(
+        &mut self,
+        step: &StepInfo,
+        scale: A,
+        p: &mut [A],
+        g: &[A],
+        state: Arrays<'_, A>,
+    ) -> Option<Scalars> {
         if self.checked.as_ref() != Some(&self.algorithm) {
             return None;
         }
-        let now = self.now(at);
-        let scalars = self.algorithm.absorb(&now, &[0.0; MAX_TERMS]);
-        let kernel: C::Kernel<A> = self.algorithm.kernel(&Now { scalars, ..now });
-        kernel.run(&At { first: false, scale }, p, g, state);
+        let context = self.context(step);
+        let scalars = self.algorithm.update_scalars(&context, &Sums::default());
+        let kernel: C::Kernel<A> = self.algorithm.kernel(&StepContext { scalars, ..context });
+        kernel.run(&KernelArgs::next(scale), p, g, state);
         Some(scalars)
     }
 }

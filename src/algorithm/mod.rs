@@ -1,26 +1,35 @@
-//! What an algorithm is: the traits to implement for one of your own, and what [`Optimizer`](crate::Optimizer) sees of it.
+//! Traits for custom algorithms and wrappers.
 //!
-//! An algorithm is a struct of hyper-parameters. [`HyperParameters`] gives its name and learning rate, [`Algorithm`] makes the
-//! kernel of each step from it, usually a [`Rule`](crate::kernel::Rule): the arithmetic on one element. Layouts, threads, groups,
-//! wrappers and states come with the [`Optimizer`](crate::Optimizer).
+//! An algorithm consists of three parts:
+//!
+//! - a struct of hyper-parameters, declared with [`hyper_parameters!`](crate::hyper_parameters);
+//! - a [`Rule`], the arithmetic of a step on one element;
+//! - an implementation of [`Algorithm`], which creates the rule of each step from the
+//!   hyper-parameters.
+//!
+//! The [`Optimizer`](crate::Optimizer) adds memory layouts, threads, parameter groups, wrappers and
+//! states:
 //!
 //! ```
 //! use ndarray::array;
 //! use ndarray_optim::{
-//!     Algorithm, HyperParameters, Optimizer,
-//!     algorithm::{Fields, Now},
-//!     kernel::{Element, Rule},
+//!     Optimizer,
+//!     algorithm::{Algorithm, Element, Rule, StepContext},
+//!     hyper_parameters,
 //! };
 //!
-//! /// Gradient descent with a heavy ball.
-//! #[derive(Clone, Debug, PartialEq)]
-//! struct HeavyBall {
-//!     lr: f64,
-//!     momentum: f64,
+//! hyper_parameters! {
+//!     /// Gradient descent with momentum.
+//!     pub struct HeavyBall = "heavy_ball" {
+//!         /// Learning rate.
+//!         lr: f64 [>= 0] = 1e-2;
+//!         /// Momentum factor.
+//!         momentum: f64 [in 0..1] = 0.9;
+//!     }
 //! }
 //!
 //! #[derive(Clone, Copy)]
-//! struct Step<A> {
+//! pub struct Step<A> {
 //!     lr: A,
 //!     momentum: A,
 //! }
@@ -37,249 +46,256 @@
 //!     }
 //! }
 //!
-//! impl Fields for HeavyBall {}
-//! impl HyperParameters for HeavyBall {
-//!     const NAME: &'static str = "heavy_ball";
-//!     fn lr(&self) -> f64 {
-//!         self.lr
-//!     }
-//!     fn set_lr(&mut self, lr: f64) {
-//!         self.lr = lr;
-//!     }
-//! }
 //! impl Algorithm for HeavyBall {
 //!     type Kernel<A: Element> = Step<A>;
 //!     #[inline(always)]
-//!     fn kernel<A: Element>(&self, _now: &Now) -> Step<A> {
-//!         Step { lr: A::of(self.lr), momentum: A::of(self.momentum) }
+//!     fn kernel<A: Element>(&self, _step: &StepContext) -> Step<A> {
+//!         Step { lr: A::from_f64(self.lr), momentum: A::from_f64(self.momentum) }
 //!     }
 //! }
 //!
-//! let mut optimizer = Optimizer::new(HeavyBall { lr: 0.1, momentum: 0.9 });
+//! let mut optimizer = Optimizer::new(HeavyBall { lr: 0.1, ..Default::default() });
 //! let mut theta = array![1.0, -2.0];
 //! optimizer.update(&mut theta, &array![1.0, 0.0])?;
 //! assert_eq!(theta, array![0.9, -2.0]);
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
+//!
+//! An algorithm with more requirements overrides further items:
+//!
+//! | for | see |
+//! |---|---|
+//! | bias corrections | [`StepContext::correction`], [`Algorithm::decay_rates`] |
+//! | scalars in the state | [`Algorithm::initial_scalars`], [`Algorithm::update_scalars`] |
+//! | norms and sums of whole arrays | [`Rule::terms`], [`Algorithm::update_scalars`] |
+//! | the value of the objective | [`Demands::loss`], [`StepContext::loss`] |
+//! | a choice of rules | [`Either`] |
+//! | weight decay | [`coupled`], [`decoupled`] |
+//! | a preconditioner of whole arrays | [`preconditioned`], [`Algorithm::transform`] |
+//! | state arrays of other shapes | [`Algorithm::extra_arrays`] |
+//! | estimates of the Hessian | [`Demands::hessian`], [`Algorithm::update_hessian`] |
+//! | an average to evaluate at | [`Algorithm::evaluate`] |
+//!
+//! A custom wrapper implements [`Wrap`](crate::wrap::Wrap), by an element-wise [`Wrapper`], by a
+//! transform of whole arrays or by a norm. Then [`Compose::wrap`](crate::Compose::wrap) puts it
+//! around any algorithm.
+mod context;
 mod engine;
-pub(crate) mod fields;
-mod whole;
+mod hyper_parameters;
+mod stage;
+mod whole_array;
 
-pub use engine::{Demands, Engine, Part, Recipe, StepInfo};
-pub(crate) use engine::{Sealed, kind};
-pub use fields::Fields;
-pub(crate) use fields::fields;
-pub(crate) use whole::factors;
-pub use whole::{Factor, Whole};
+pub(crate) use context::Logs;
+pub use context::{DecayRates, ElementState, Scalars, StepContext};
+pub(crate) use engine::{Engine, Requirements, StepInfo, kind};
+pub use engine::{Part, Recipe};
+pub use hyper_parameters::{Field, FieldValue, HyperParameters, Interval, split_name};
+pub use stage::Stage;
+pub(crate) use stage::{StageKind, split_stages};
+pub use whole_array::{ExtraArray, WholeArray};
 
-use crate::{
-    Error,
+pub use crate::{
     array::Element,
-    kernel::{Arrays, Kernel, MAX_TERMS, reduce::Norm},
+    kernel::{
+        Arrays, Barrier, CoupledDecay, DecoupledDecay, Either, Hooks, Kernel, Preconditioned, Rule,
+        RuleState, Sums, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled, decoupled,
+        preconditioned,
+    },
 };
-use std::{
-    any::{Any, TypeId},
-    fmt,
-};
 
-/// Numbers that an algorithm remembers beside its arrays: of one array, or of all arrays of a group.
-pub type Scalars = [f64; 4];
+#[doc(hidden)]
+pub use crate::kernel::KernelArgs;
 
-/// What every set of hyper-parameters has.
-pub trait HyperParameters: Fields + Clone + PartialEq + fmt::Debug + Send + Sync + 'static {
-    /// The name of the algorithm, in messages and files.
-    const NAME: &'static str;
+use crate::kernel::reduce::Norm;
+use std::any::{Any, TypeId};
 
-    /// The learning rate.
-    fn lr(&self) -> f64;
+/// What an algorithm needs in a step besides gradients.
+///
+/// ```
+/// use ndarray_optim::algorithm::Demands;
+///
+/// const DEMANDS: Demands = Demands::NONE.loss().global_sums();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Demands {
+    /// The value of the objective.
+    pub loss: bool,
+    /// Sums ([`Rule::terms`]) over all parameters of a group together, instead of over each array.
+    pub global_sums: bool,
+    /// Estimates of the diagonal of the Hessian ([`Algorithm::update_hessian`]).
+    pub hessian: bool,
+    /// Whether rows of an array can be updated separately
+    /// ([`Optimizer::update_rows`](crate::Optimizer::update_rows)): the new value and state of an
+    /// element depend on that element alone.
+    pub row_wise: bool,
+}
 
-    /// Changes the learning rate.
-    fn set_lr(&mut self, lr: f64);
+impl Demands {
+    /// Nothing besides gradients.
+    pub const NONE: Demands = Demands {
+        loss: false,
+        global_sums: false,
+        hessian: false,
+        row_wise: false,
+    };
 
-    /// The algorithm ready to run: what [`Optimizer::new`](crate::Optimizer::new) is given. Algorithms of the catalogue have
-    /// theirs compiled in this crate; leave it as it is in yours.
-    fn recipe<A: Element>(self) -> Recipe<A>
-    where
-        Self: Algorithm,
-    {
-        Recipe::compiled_here(self)
+    /// Adds the value of the objective.
+    pub const fn loss(self) -> Self {
+        Demands { loss: true, ..self }
+    }
+
+    /// Adds sums over all parameters of a group.
+    pub const fn global_sums(self) -> Self {
+        Demands {
+            global_sums: true,
+            ..self
+        }
+    }
+
+    /// Adds estimates of the diagonal of the Hessian.
+    pub const fn hessian(self) -> Self {
+        Demands {
+            hessian: true,
+            ..self
+        }
+    }
+
+    /// Allows rows of an array to be updated separately.
+    pub const fn row_wise(self) -> Self {
+        Demands {
+            row_wise: true,
+            ..self
+        }
     }
 }
 
-/// Where a parameter stands.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// The number of this step: 1, 2, ...
-    pub t: u64,
-    /// What [`Algorithm::absorb`] left.
-    pub scalars: Scalars,
-    /// The value of the objective, for algorithms that use it.
-    pub loss: f64,
-    /// Whether the sums of this step have yet to be taken.
-    pub measuring: bool,
-    logs: [f64; 3],
-}
-
-impl Now {
-    /// Step `t` of an array that remembers no scalars.
-    pub fn new(algorithm: &impl Algorithm, t: u64) -> Self {
-        let logs = logs(algorithm);
-        Now { t, scalars: algorithm.scalars(), loss: f64::NAN, measuring: false, logs }
-    }
-
-    /// `1 - beta^t` for the `k`th of [`Algorithm::betas`], without the cancellation of the plain form.
-    #[inline(always)]
-    pub fn correction(&self, k: usize) -> f64 {
-        self.correction_at(k, self.t)
-    }
-
-    /// As [`Now::correction`], at another step.
-    #[inline(always)]
-    pub fn correction_at(&self, k: usize, t: u64) -> f64 {
-        let x = t as f64 * self.logs[k];
-        // Below -38 beta^t is less than half an ulp of 1, so a long run calls nothing.
-        if x < -38.0 { 1.0 } else { -x.exp_m1() }
-    }
-}
-
-/// The logarithms that [`Now::correction`] needs.
-fn logs(algorithm: &impl Algorithm) -> [f64; 3] {
-    algorithm.betas().map(f64::ln)
-}
-
-/// The state of one element, by the names of its arrays.
-pub struct Lane<'a, A> {
-    pub(crate) names: &'a [&'static str],
-    pub(crate) values: &'a [A],
-}
-
-impl<A: Element> Lane<'_, A> {
-    /// The number in the array of this name.
-    pub fn get(&self, name: &str) -> Option<A> {
-        self.values.get(self.names.iter().position(|&known| known == name)?).copied()
-    }
-}
-
-/// How gradients are clipped by their norm, before anything else is done with them.
+/// Gradient clipping by a norm.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Clipping {
-    /// The norm at which to begin.
+    /// Maximum norm.
     pub max_norm: f64,
-    /// Which norm.
+    /// Type of the norm.
     pub norm: Norm,
-    /// Added to the norm in the division, and the factor is at most 1: torch. 0: optax.
+    /// Added to the norm in the denominator: 1e-6 in torch, 0 in optax.
     pub eps: f64,
-    /// Whether the norm is that of all arrays together.
+    /// Whether the norm is the global norm of all gradients of the group.
     pub global: bool,
-    /// Whether it is divided by the root of the number of elements.
+    /// Whether the norm is divided by the square root of the number of elements.
     pub mean: bool,
 }
 
 impl Clipping {
-    /// What gradients of this norm are multiplied with.
-    pub(crate) fn factor(&self, norm: f64) -> f64 {
-        // A norm that is infinite or NaN makes no factor of 0 or NaN: what is not finite shows in the parameters.
-        if norm + self.eps > self.max_norm && norm.is_finite() { self.max_norm / (norm + self.eps) } else { 1.0 }
+    /// Returns the factor for gradients with this norm and this number of elements.
+    pub(crate) fn factor_of(&self, norm: f64, size: usize) -> f64 {
+        let norm = if self.mean {
+            norm / (size as f64).sqrt()
+        } else {
+            norm
+        };
+
+        // An infinite or NaN norm does not become a factor of 0 or NaN, so that a non-finite
+        // gradient shows in the parameters.
+        if norm + self.eps > self.max_norm && norm.is_finite() {
+            self.max_norm / (norm + self.eps)
+        } else {
+            1.0
+        }
     }
 }
 
-/// An algorithm, as its file gives it: what its hyper-parameters must be, and the arithmetic of a step.
+/// An optimization algorithm: the hyper-parameters, and how a step is computed from them.
+///
+/// Only the kernel is required; see the [module](self) for an example.
+#[allow(unused_variables)]
 pub trait Algorithm: HyperParameters {
-    /// The arithmetic of one step.
+    /// The kernel of a step, usually a [`Rule`].
     type Kernel<A: Element>: Kernel<A>;
-    /// Whether the sums of [`Rule::terms`](crate::kernel::Rule::terms) run over all arrays of a group together.
-    const GLOBAL: bool = false;
-    /// Whether a step needs the value of the objective.
-    const LOSS: bool = false;
-    /// Whether some rows of an array can be stepped without the others
-    /// ([`Optimizer::update_rows`](crate::Optimizer::update_rows)): the new value and state of an element must come from that
-    /// element alone, without sums, directions or clipping, and its state must begin the same whatever it is.
-    const ROW_WISE: bool = false;
-    /// Whether it takes estimates of curvature ([`Algorithm::estimate`]).
-    const CURVATURE: bool = false;
 
-    /// Checks every field.
+    /// What the algorithm needs in a step besides gradients.
+    const DEMANDS: Demands = Demands::NONE;
+
+    /// Returns the kernel of this step. Fold its scalars in `f64` and round them once.
     ///
-    /// # Errors
+    /// For an algorithm with sums the method is called twice: if `step.sums_pending`, the kernel
+    /// only computes the terms, and `step.scalars` are those of the last step.
     ///
-    /// [`Error::HyperParameter`] names the first field that is out of range, with its value.
-    fn validate(&self) -> Result<(), Error> {
-        Ok(())
+    /// Mark it `#[inline(always)]`: a kernel that is returned through memory and copied takes a
+    /// quarter of the time of a step of a small array.
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A>;
+
+    /// Returns the learning rate: by default the field `lr`, or NaN if there is none.
+    fn lr(&self) -> f64 {
+        self.number("lr").unwrap_or(f64::NAN)
     }
 
-    /// The averages' shares that [`Now::correction`] needs.
-    #[inline(always)]
-    fn betas(&self) -> [f64; 3] {
-        [0.0; 3]
+    /// Sets the learning rate: by default the field `lr`.
+    fn set_lr(&mut self, lr: f64) {
+        if let Some(field) = self.number_mut("lr") {
+            *field = lr;
+        }
     }
 
-    /// The scalars before the first step.
-    fn scalars(&self) -> Scalars {
-        [0.0; 4]
+    /// Returns the decay rates of [`StepContext::correction`]: by default the field `betas`, if
+    /// there is one.
+    fn decay_rates(&self) -> DecayRates {
+        self.declared_decay_rates()
     }
 
-    /// Brings the scalars to this step, from the sums that the kernel asked for. `now.scalars` are those of the last step.
-    #[inline(always)]
-    fn absorb(&self, now: &Now, _sums: &[f64; MAX_TERMS]) -> Scalars {
-        now.scalars
-    }
-
-    /// Whether to climb instead of descend: the gradient is negated before anything else.
+    /// Returns whether the objective is maximized, so that gradients are negated: by default the
+    /// field `maximize`, or false if there is none.
     fn maximize(&self) -> bool {
-        false
+        self.declared_maximize()
     }
 
-    /// Whether steps begin with [`Algorithm::direct`].
-    fn is_directed(&self) -> bool {
-        false
+    /// Returns the scalars before the first step: zeros by default.
+    fn initial_scalars(&self) -> Scalars {
+        Scalars::default()
     }
 
-    /// Clipping of gradients by their norm.
-    fn clipping(&self) -> Option<Clipping> {
-        None
+    /// Returns the scalars of this step, computed from those of the last step in `step.scalars` and
+    /// from the sums of [`Rule::terms`].
+    #[inline(always)]
+    fn update_scalars(&self, step: &StepContext, sums: &Sums) -> Scalars {
+        step.scalars
     }
 
-    /// Whether steps gather what [`Optimizer::report`](crate::Optimizer::report) tells.
-    fn is_watched(&self) -> bool {
-        false
-    }
-
-    /// What [`Algorithm::direct`] remembers of an array of this shape: the name and shape of each factor.
+    /// Returns the state arrays whose shape is not that of the parameter; `shape` is that of the
+    /// parameter.
     ///
     /// # Errors
     ///
-    /// What the shape must be.
-    fn factors(&self, _shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
+    /// A description of the shapes that the algorithm supports.
+    fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         Ok(Vec::new())
     }
 
-    /// Looks at an array as a whole before the sweep: replaces its gradient by the direction that the kernel is given, and
-    /// brings the scalars to this step.
-    fn direct<A: Element>(&self, now: &Now, _whole: Whole<'_, A>) -> Scalars {
-        now.scalars
+    /// Preconditions the gradient of an array in place and returns the scalars of this step. Called
+    /// before the kernel runs if it is [`Preconditioned`].
+    fn transform<A: Element>(&self, step: &StepContext, array: WholeArray<'_, A>) -> Scalars {
+        step.scalars
     }
 
-    /// What an element is evaluated at: itself, or for schedule-free algorithms the average, from its state.
-    fn evaluate<A: Element>(&self, p: A, _state: &Lane<'_, A>) -> A {
+    /// Returns the point to evaluate a model at, element-wise: by default the parameter.
+    /// Schedule-free algorithms return an average from the state.
+    fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {
         p
     }
 
-    /// Takes estimates of the Hessian's diagonal into the state of the same elements, which has begun
+    /// Updates the state of some elements with their estimates of the diagonal of the Hessian
     /// ([`Optimizer::update_hessian`](crate::Optimizer::update_hessian)).
-    fn estimate<A: Element>(&self, _estimate: &[A], _state: Arrays<'_, A>) {}
+    fn update_hessian<A: Element>(&self, estimate: &[A], state: Arrays<'_, A>) {}
 
-    /// The kernel of this step, its scalars folded in `f64` and rounded once; for the sums, that with the scalars of before.
-    ///
-    /// Give it `#[inline(always)]`: a kernel that is returned through memory and copied costs a small array a quarter of its
-    /// step.
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A>;
+    // The rest is for wrappers; only `Wrapped` overrides it.
 
-    /// The algorithm and the wrappers it consists of, from the inside out.
+    /// Returns the algorithm and its wrappers, from the inside out.
+    #[doc(hidden)]
     fn parts(&self) -> Vec<Part<'_>> {
-        vec![Part { name: Self::NAME, value: self }]
+        vec![Part::new(Self::NAME, self)]
     }
 
-    /// The same of other parts, if they are of these types.
+    /// Returns the algorithm with the hyper-parameters of `parts`, if their types match.
+    #[doc(hidden)]
     fn rebuild(&self, parts: &[Part<'_>]) -> Option<Self> {
         match parts {
             [part] => part.value.downcast_ref::<Self>().cloned(),
@@ -287,8 +303,52 @@ pub trait Algorithm: HyperParameters {
         }
     }
 
-    /// The part of this type, to change it.
+    /// Returns the part of this type.
+    #[doc(hidden)]
     fn part_mut(&mut self, of: TypeId) -> Option<&mut dyn Any> {
-        if of == TypeId::of::<Self>() { Some(self) } else { None }
+        if of == TypeId::of::<Self>() {
+            Some(self)
+        } else {
+            None
+        }
+    }
+
+    /// Appends the stages of the wrappers, from the inside out. Returns the number of state arrays.
+    #[doc(hidden)]
+    fn stages<A: Element>(&self, list: &mut Vec<Stage>) -> usize {
+        let mut names = Vec::new();
+        self.kernel::<A>(&StepContext::new(self, 1))
+            .names(&mut names);
+        names.len()
+    }
+
+    /// Applies the whole-array transform of the `k`th wrapper, counted from the outside.
+    #[doc(hidden)]
+    fn stage_whole<A: Element>(&self, k: usize, step: &StepContext, array: WholeArray<'_, A>) {}
+
+    /// Applies the gradient hook of the `k`th wrapper, counted from the outside.
+    #[doc(hidden)]
+    fn stage_elements<A: Element>(
+        &self,
+        k: usize,
+        step: &StepContext,
+        first: bool,
+        p: &[A],
+        g: &mut [A],
+        own: Arrays<'_, A>,
+    ) {
+    }
+
+    /// Returns whether the innermost algorithm has a [`Preconditioned`] kernel.
+    #[doc(hidden)]
+    fn is_preconditioned<A: Element>(&self) -> bool {
+        <Self::Kernel<A> as Kernel<A>>::BARRIER
+    }
+
+    /// Returns whether a wrapper gathers the statistics of
+    /// [`Optimizer::stats`](crate::Optimizer::stats).
+    #[doc(hidden)]
+    fn is_watched(&self) -> bool {
+        false
     }
 }

@@ -1,4 +1,4 @@
-//! The number types that can be optimized, and arrays of either.
+//! The element types `f32` and `f64`, and arrays of either.
 use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 use num_traits::Float;
 use std::{fmt, mem, ops::AddAssign};
@@ -9,112 +9,139 @@ mod sealed {
     impl Sealed for f64 {}
 }
 
-/// `f32` or `f64`.
+/// The element type of parameters, gradients and states: `f32` or `f64`. The trait is sealed.
 ///
-/// Arithmetic comes from [`num_traits::Float`]; what is added here is what update rules need beyond it. There is no use of
-/// `mul_add` in this crate: it is a library call without hardware support, and it would change the bits.
-pub trait Element: Float + AddAssign + Default + fmt::Debug + fmt::Display + Send + Sync + sealed::Sealed + 'static {
-    /// Time of an operation relative to `f32`, for the decision between one thread and many.
+/// The arithmetic is that of [`num_traits::Float`]; the methods here are those that update rules
+/// need besides. Rules of this crate do not use `mul_add`: without hardware support it is a library
+/// call, and it would change the bits of the results.
+pub trait Element:
+    Float + AddAssign + Default + fmt::Debug + fmt::Display + Send + Sync + sealed::Sealed + 'static
+{
+    /// Time of an operation relative to `f32`, for the decision whether to use threads.
+    #[doc(hidden)]
     const COST: u64;
-    /// 0, as a constant.
+    /// The constant 0.
     const ZERO: Self;
-    /// This type, as a value.
+    /// The element type as a value.
     const TYPE: ElementType;
 
-    /// `x`, rounded once to this type.
-    fn of(x: f64) -> Self;
+    /// Returns `x` rounded to this type.
+    fn from_f64(x: f64) -> Self;
 
-    /// Gives `input` to one of two functions, by this type. What they call is compiled where they are written, not where `Self`
-    /// becomes known: so the kernels of the catalogue and the optimizer are compiled once, in this crate.
-    fn dispatch<I: Family, O: Family>(
+    /// Calls one of two functions, by this type. Both are compiled where they are written, not
+    /// where `Self` becomes known: the kernels of the catalogue and the optimizer are compiled
+    /// once, in this crate.
+    #[doc(hidden)]
+    fn dispatch<I: TypeFamily, O: TypeFamily>(
         input: I::Of<Self>,
         of_f32: impl FnOnce(I::Of<f32>) -> O::Of<f32>,
         of_f64: impl FnOnce(I::Of<f64>) -> O::Of<f64>,
     ) -> O::Of<Self>;
 
-    /// An array of this type as one of any.
-    fn erase(array: CowArray<'_, Self, IxDyn>) -> Data<'_>;
+    /// Returns an array of this type as [`Data`].
+    #[doc(hidden)]
+    fn into_data(array: CowArray<'_, Self, IxDyn>) -> Data<'_>;
 
-    /// The array, if it is one of this type.
-    fn recover<'d, 'a>(data: &'d Data<'a>) -> Option<&'d CowArray<'a, Self, IxDyn>>;
+    /// Returns the array if it has this element type.
+    #[doc(hidden)]
+    fn downcast_ref<'d, 'a>(data: &'d Data<'a>) -> Option<&'d CowArray<'a, Self, IxDyn>>;
 
-    /// The array itself, if it is one of this type.
-    fn recover_owned(data: Data<'_>) -> Option<CowArray<'_, Self, IxDyn>>;
+    /// Returns the array if it has this element type.
+    #[doc(hidden)]
+    fn downcast(data: Data<'_>) -> Option<CowArray<'_, Self, IxDyn>>;
 
-    /// The little-endian bytes of the numbers, into as many bytes as there are.
+    /// Writes values as little-endian bytes, as many as fit in `bytes`.
+    #[doc(hidden)]
     fn encode(values: &[Self], bytes: &mut [u8]);
 
-    /// The reverse, appended.
+    /// Appends the values of little-endian bytes.
+    #[doc(hidden)]
     fn decode(bytes: &[u8], values: &mut Vec<Self>);
 
-    /// This number in `f64`, exact.
+    /// Returns the number in `f64`; the conversion is exact.
     fn f64(self) -> f64;
 
-    /// This number, or 0 where it is subnormal; NaN stays NaN.
+    /// Flushes subnormal numbers to 0; NaN stays NaN.
     ///
-    /// Arithmetic on subnormal numbers is 10 to 30 times slower, and a moment that decays towards zero would stay subnormal
-    /// for thousands of steps: every decaying moment goes through this.
+    /// Arithmetic on subnormal numbers is 10 to 30 times slower, and a moment that decays towards
+    /// zero would stay subnormal for thousands of steps. Apply it to every decaying moment.
     fn flush(self) -> Self;
 
-    /// 1, -1, or 0 for 0; NaN stays NaN.
+    /// Returns the sign: 1, -1, or 0 for 0; NaN stays NaN.
     #[inline(always)]
     fn sign(self) -> Self {
-        let down = if self < Self::ZERO { -Self::one() } else { self };
+        let down = if self < Self::ZERO {
+            -Self::one()
+        } else {
+            self
+        };
         if self > Self::ZERO { Self::one() } else { down }
     }
 
-    /// `self / by`, or 0 where `by` is 0: a coordinate that never saw a gradient stays where it is, also with `eps = 0`.
+    /// Returns `self / by`, or 0 if `by` is 0, so that an element that has never had a gradient
+    /// does not change, even with `eps = 0`.
     #[inline(always)]
     fn over(self, by: Self) -> Self {
-        if by == Self::ZERO { Self::ZERO } else { self / by }
+        if by == Self::ZERO {
+            Self::ZERO
+        } else {
+            self / by
+        }
     }
 }
 
-/// Types with an element type, for [`Element::dispatch`].
-pub trait Family {
-    /// The member for this element type.
+/// A type constructor over the element type, for [`Element::dispatch`].
+pub trait TypeFamily {
+    /// The type for this element type.
     type Of<A: Element>;
 }
 
-/// Calls a function for any element type whose code is in this crate: its arguments with their types, in which `A` is the element
-/// type, and the lifetimes in these.
-macro_rules! compiled_here {
-    ($A:ident, <$($lifetime:lifetime $(: $bound:lifetime)?),*>, ($($arg:ident: $type:ty),*) -> $out:ty $body:block) => {{
+/// Evaluates a block for a generic element type `A` by functions that are compiled for `f32` and
+/// `f64` in this crate, not in its users. Takes the element type, the lifetimes of the arguments,
+/// the arguments with their types, the return type and the block.
+macro_rules! monomorphize {
+    (
+        $A:ident,
+        <$($lifetime:lifetime $(: $bound:lifetime)?),*>,
+        ($($arg:ident: $type:ty),*) -> $out:ty $body:block
+    ) => {{
         #[allow(unused_imports)]
-        use crate::array::{Element, Family};
+        use crate::array::{Element, TypeFamily};
         struct Arguments<$($lifetime),*>(std::marker::PhantomData<($(&$lifetime (),)*)>);
-        impl<$($lifetime $(: $bound)?),*> Family for Arguments<$($lifetime),*> {
+        impl<$($lifetime $(: $bound)?),*> TypeFamily for Arguments<$($lifetime),*> {
             type Of<$A: Element> = ($($type,)*);
         }
         struct Out<$($lifetime),*>(std::marker::PhantomData<($(&$lifetime (),)*)>);
-        impl<$($lifetime $(: $bound)?),*> Family for Out<$($lifetime),*> {
+        impl<$($lifetime $(: $bound)?),*> TypeFamily for Out<$($lifetime),*> {
             type Of<$A: Element> = $out;
         }
         #[inline(never)]
         fn of_f32<$($lifetime $(: $bound)?),*>(
-            ($($arg,)*): <Arguments<$($lifetime),*> as Family>::Of<f32>,
-        ) -> <Out<$($lifetime),*> as Family>::Of<f32> $body
+            ($($arg,)*): <Arguments<$($lifetime),*> as TypeFamily>::Of<f32>,
+        ) -> <Out<$($lifetime),*> as TypeFamily>::Of<f32> $body
         #[inline(never)]
         fn of_f64<$($lifetime $(: $bound)?),*>(
-            ($($arg,)*): <Arguments<$($lifetime),*> as Family>::Of<f64>,
-        ) -> <Out<$($lifetime),*> as Family>::Of<f64> $body
+            ($($arg,)*): <Arguments<$($lifetime),*> as TypeFamily>::Of<f64>,
+        ) -> <Out<$($lifetime),*> as TypeFamily>::Of<f64> $body
         <$A as Element>::dispatch::<Arguments, Out>(($($arg,)*), of_f32, of_f64)
     }};
 }
-pub(crate) use compiled_here;
+pub(crate) use monomorphize;
 
 macro_rules! element {
-    ($($float:ident $type:ident ($f32:pat, $f64:pat) $chosen:ident $exponent:literal $cost:literal),*) => {$(
+    ($(
+        $float:ident $type:ident ($f32:pat, $f64:pat) $chosen:ident $exponent:literal $cost:literal;
+    )*) => {$(
         impl Element for $float {
             const COST: u64 = $cost;
             const ZERO: $float = 0.0;
             const TYPE: ElementType = ElementType::$type;
             #[inline(always)]
-            fn of(x: f64) -> $float {
+            fn from_f64(x: f64) -> $float {
                 x as $float
             }
             #[inline(always)]
-            fn dispatch<I: Family, O: Family>(
+            fn dispatch<I: TypeFamily, O: TypeFamily>(
                 input: I::Of<Self>,
                 $f32: impl FnOnce(I::Of<f32>) -> O::Of<f32>,
                 $f64: impl FnOnce(I::Of<f64>) -> O::Of<f64>,
@@ -123,23 +150,23 @@ macro_rules! element {
             }
             #[inline(always)]
             fn flush(self) -> $float {
-                // One test of the exponent bits, where a comparison would need the absolute value first.
+                // One test of the exponent bits; a comparison would need the absolute value first.
                 if self.to_bits() & $exponent == 0 { 0.0 } else { self }
             }
             #[inline(always)]
             fn f64(self) -> f64 {
                 self as f64
             }
-            fn erase(array: CowArray<'_, $float, IxDyn>) -> Data<'_> {
+            fn into_data(array: CowArray<'_, $float, IxDyn>) -> Data<'_> {
                 Data::$type(array)
             }
-            fn recover<'d, 'a>(data: &'d Data<'a>) -> Option<&'d CowArray<'a, $float, IxDyn>> {
+            fn downcast_ref<'d, 'a>(data: &'d Data<'a>) -> Option<&'d CowArray<'a, $float, IxDyn>> {
                 match data {
                     Data::$type(array) => Some(array),
                     _ => None,
                 }
             }
-            fn recover_owned(data: Data<'_>) -> Option<CowArray<'_, $float, IxDyn>> {
+            fn downcast(data: Data<'_>) -> Option<CowArray<'_, $float, IxDyn>> {
                 match data {
                     Data::$type(array) => Some(array),
                     _ => None,
@@ -147,7 +174,9 @@ macro_rules! element {
             }
             fn encode(values: &[$float], bytes: &mut [u8]) {
                 let (chunks, _) = bytes.as_chunks_mut();
-                chunks.iter_mut().zip(values).for_each(|(chunk, value)| *chunk = value.to_le_bytes());
+                for (chunk, value) in chunks.iter_mut().zip(values) {
+                    *chunk = value.to_le_bytes();
+                }
             }
             fn decode(bytes: &[u8], values: &mut Vec<$float>) {
                 let (chunks, _) = bytes.as_chunks();
@@ -156,11 +185,19 @@ macro_rules! element {
         }
     )*};
 }
-element!(f32 F32 (chosen, _) chosen 0x7f80_0000 1, f64 F64 (_, chosen) chosen 0x7ff0_0000_0000_0000 3);
+element! {
+    f32 F32 (chosen, _) chosen 0x7f80_0000 1;
+    f64 F64 (_, chosen) chosen 0x7ff0_0000_0000_0000 3;
+}
 
-/// An element type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+/// An element type as a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "lowercase")
+)]
+#[non_exhaustive]
 pub enum ElementType {
     /// `f32`.
     F32,
@@ -169,7 +206,7 @@ pub enum ElementType {
 }
 
 impl ElementType {
-    /// Bytes of an element.
+    /// Returns the size of an element in bytes.
     pub fn size(self) -> usize {
         match self {
             ElementType::F32 => 4,
@@ -187,7 +224,7 @@ impl fmt::Display for ElementType {
     }
 }
 
-/// An array of either element type, owned or borrowed, in any memory order.
+/// An array of either element type, owned or borrowed, in any memory layout.
 ///
 /// ```
 /// use ndarray::array;
@@ -199,14 +236,15 @@ impl fmt::Display for ElementType {
 /// assert_eq!(data.view::<f64>(), None);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Data<'a> {
-    /// Of `f32`.
+    /// An array of `f32`.
     F32(CowArray<'a, f32, IxDyn>),
-    /// Of `f64`.
+    /// An array of `f64`.
     F64(CowArray<'a, f64, IxDyn>),
 }
 
-/// Does the same with the array of either type.
+/// Evaluates an expression for an array of either element type.
 macro_rules! either {
     ($data:expr, $array:ident => $do:expr) => {
         match $data {
@@ -218,7 +256,7 @@ macro_rules! either {
 pub(crate) use either;
 
 impl<'a> Data<'a> {
-    /// The element type.
+    /// Returns the element type.
     pub fn element(&self) -> ElementType {
         match self {
             Data::F32(_) => ElementType::F32,
@@ -226,37 +264,37 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// The shape.
+    /// Returns the shape.
     pub fn shape(&self) -> &[usize] {
         either!(self, array => array.shape())
     }
 
-    /// How many bytes its elements are.
+    /// Returns the size of all elements in bytes.
     pub fn bytes(&self) -> usize {
         either!(self, array => array.len()) * self.element().size()
     }
 
-    /// The array, if it is one of `A`.
+    /// Returns a view of the array, or `None` if its element type is not `A`.
     pub fn view<A: Element>(&self) -> Option<ArrayViewD<'_, A>> {
-        A::recover(self).map(|array| array.view())
+        A::downcast_ref(self).map(|array| array.view())
     }
 
-    /// The array itself, if it is one of `A`.
+    /// Returns the array, or `None` if its element type is not `A`.
     pub fn into_array<A: Element>(self) -> Option<CowArray<'a, A, IxDyn>> {
-        A::recover_owned(self)
+        A::downcast(self)
     }
 
-    /// The same, borrowed.
+    /// Returns a borrowed view of the same array.
     pub fn borrow(&self) -> Data<'_> {
         either!(self, array => array.view().into())
     }
 
-    /// A copy.
+    /// Returns an owned copy.
     pub fn to_owned(&self) -> Data<'static> {
         either!(self, array => array.to_owned().into())
     }
 
-    /// Leaves an empty array behind.
+    /// Takes the array and leaves an empty one in its place.
     pub(crate) fn take(&mut self) -> Data<'a> {
         mem::replace(self, ArrayD::<f32>::zeros(IxDyn(&[0])).into())
     }
@@ -264,12 +302,12 @@ impl<'a> Data<'a> {
 
 impl<A: Element> From<ArrayD<A>> for Data<'_> {
     fn from(array: ArrayD<A>) -> Self {
-        A::erase(array.into())
+        A::into_data(array.into())
     }
 }
 
 impl<'a, A: Element> From<ArrayViewD<'a, A>> for Data<'a> {
     fn from(array: ArrayViewD<'a, A>) -> Self {
-        A::erase(array.into())
+        A::into_data(array.into())
     }
 }

@@ -1,7 +1,10 @@
-//! Shapes and memory orders without allocation: six axes, missing ones in front with length 1.
-use ndarray::{ArrayBase, ArrayView, ArrayViewMut, Axis, Dimension, Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, IxDyn, RawData};
+//! Shapes and memory orders without allocation: always six axes, padded in front with length 1.
+use ndarray::{
+    ArrayBase, ArrayView, ArrayViewMut, Axis, Dimension, Ix0, Ix1, Ix2, Ix3, Ix4, Ix5, Ix6, IxDyn,
+    RawData,
+};
 
-/// The largest number of axes.
+/// The maximum number of axes.
 pub(crate) const AXES: usize = 6;
 
 /// The shape of a parameter.
@@ -16,7 +19,10 @@ impl Shape {
     pub fn new(shape: &[usize]) -> Option<Shape> {
         let mut len = [1; AXES];
         len[AXES.checked_sub(shape.len())?..].copy_from_slice(shape);
-        Some(Shape { ndim: shape.len(), len })
+        Some(Shape {
+            ndim: shape.len(),
+            len,
+        })
     }
 
     pub fn size(&self) -> usize {
@@ -41,15 +47,18 @@ impl PartialEq for Shape {
     }
 }
 
-/// Whether two lists of equal length are equal, without the call of `memcmp` that `==` becomes: it takes longer than the rest of
-/// a small step.
+/// Returns whether two lists of the same length are equal. `==` calls `memcmp`, which takes longer
+/// than the rest of a small step.
 #[inline(always)]
 pub(crate) fn same_lengths(a: &[usize], b: &[usize]) -> bool {
-    a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+    a.iter()
+        .zip(b)
+        .fold(0, |different, (a, b)| different | (a ^ b))
+        == 0
 }
 
-/// The order in which the elements of an array lie in memory: its axes from the slowest to the fastest, and which of them
-/// run backwards. Two arrays of one shape and one order agree at every memory position.
+/// The memory order of an array: its axes from the slowest to the fastest, and those that are
+/// reversed. Two arrays of the same shape and order have the same index at every memory position.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Order {
     axes: [u8; AXES],
@@ -58,9 +67,13 @@ pub(crate) struct Order {
 
 impl Order {
     /// Row-major.
-    pub const C: Order = Order { axes: [0, 1, 2, 3, 4, 5], reversed: 0 };
+    pub const C: Order = Order {
+        axes: [0, 1, 2, 3, 4, 5],
+        reversed: 0,
+    };
 
-    /// The order of an array with these strides. Axes of length 1 stay in their place, so the order of memory alone decides.
+    /// Returns the order of an array with these strides. Axes of length 1 keep their place, so that
+    /// their strides do not matter.
     pub fn new(shape: &Shape, strides: &[isize]) -> Order {
         let first = AXES - shape.ndim;
         let stride = |axis: u8| strides[axis as usize - first];
@@ -86,8 +99,9 @@ impl Order {
         order
     }
 
-    /// The order of an array of this shape whose axes lie in memory like this, from the slowest to the fastest; axes of length 1
-    /// stay in their place here too. `None` if these are not all of its axes.
+    /// Returns the order with these axes, from the slowest to the fastest, and these reversed axes.
+    /// Axes of length 1 keep their place here too. `None` if `axes` is not a permutation of all
+    /// axes.
     pub fn from_axes(shape: &Shape, axes: &[u8], reversed: &[u8]) -> Option<Order> {
         let (first, ndim) = (AXES - shape.ndim, shape.ndim);
         let all = axes.len() == ndim && (0..ndim).all(|axis| axes.contains(&(axis as u8)));
@@ -96,40 +110,65 @@ impl Order {
         }
         let long = |axis: usize| shape.len[axis] > 1;
         let mut order = Order::C;
-        let axes = axes.iter().map(|&axis| usize::from(axis) + first).filter(|&axis| long(axis));
+        let axes = axes
+            .iter()
+            .map(|&axis| usize::from(axis) + first)
+            .filter(|&axis| long(axis));
         for (place, axis) in (0..AXES).filter(|&place| long(place)).zip(axes) {
             order.axes[place] = axis as u8;
         }
-        let backwards = reversed.iter().map(|&axis| usize::from(axis) + first).filter(|&axis| long(axis));
+        let backwards = reversed
+            .iter()
+            .map(|&axis| usize::from(axis) + first)
+            .filter(|&axis| long(axis));
         order.reversed = backwards.fold(0, |bits, axis| bits | 1 << axis);
         Some(order)
     }
 
-    /// What [`Order::from_axes`] makes an order of: axes from the slowest to the fastest, and those that run backwards.
+    /// Returns the axes from the slowest to the fastest, and the reversed axes: the arguments of
+    /// [`Order::from_axes`].
     pub fn axes(&self, shape: &Shape) -> (Vec<u8>, Vec<u8>) {
         let first = (AXES - shape.ndim) as u8;
-        let axes = self.axes[usize::from(first)..].iter().map(|axis| axis - first).collect();
-        let reversed = (first..AXES as u8).filter(|axis| self.reversed >> axis & 1 == 1).map(|axis| axis - first).collect();
+        let axes = self.axes[usize::from(first)..]
+            .iter()
+            .map(|axis| axis - first)
+            .collect();
+        let reversed = (first..AXES as u8)
+            .filter(|axis| self.reversed >> axis & 1 == 1)
+            .map(|axis| axis - first)
+            .collect();
         (axes, reversed)
     }
 
-    /// The same array with its axes so arranged that walking it row by row follows this order.
+    /// Permutes and reverses the axes of an array so that its rows follow this order.
     pub fn arrange<S: RawData>(&self, mut array: ArrayBase<S, Ix6>) -> ArrayBase<S, Ix6> {
         self.flip(&mut array);
         array.permuted_axes(self.axes.map(usize::from))
     }
 
-    /// The array of this shape whose memory, in this order, `memory` is: as many elements as the shape has.
+    /// Returns the array of this shape whose memory in this order is `memory`, which must have as
+    /// many elements as the shape.
     pub fn view<'a, A>(&self, shape: &Shape, memory: &'a [A]) -> ArrayView<'a, A, Ix6> {
-        debug_assert!(memory.len() == shape.size(), "{} elements for {shape:?}", memory.len());
-        self.restore(ArrayView::from_shape(self.lengths(shape), memory).unwrap_or_else(|_| nothing(ArrayView::from(&[]))))
+        debug_assert!(
+            memory.len() == shape.size(),
+            "{} elements for {shape:?}",
+            memory.len()
+        );
+        self.restore(
+            ArrayView::from_shape(self.lengths(shape), memory)
+                .unwrap_or_else(|_| empty_view(ArrayView::from(&[]))),
+        )
     }
 
-    /// As [`Order::view`], to write to.
+    /// As [`Order::view`], but mutable.
     pub fn view_mut<'a, A>(&self, shape: &Shape, memory: &'a mut [A]) -> ArrayViewMut<'a, A, Ix6> {
-        debug_assert!(memory.len() == shape.size(), "{} elements for {shape:?}", memory.len());
+        debug_assert!(
+            memory.len() == shape.size(),
+            "{} elements for {shape:?}",
+            memory.len()
+        );
         let view = ArrayViewMut::from_shape(self.lengths(shape), memory);
-        self.restore(view.unwrap_or_else(|_| nothing(ArrayViewMut::from(&mut []))))
+        self.restore(view.unwrap_or_else(|_| empty_view(ArrayViewMut::from(&mut []))))
     }
 
     fn lengths(&self, shape: &Shape) -> [usize; AXES] {
@@ -155,8 +194,10 @@ impl Order {
     }
 }
 
-/// The same array with six axes; `None` if it has more.
-pub(crate) fn six_axes<S: RawData, D: Dimension>(array: ArrayBase<S, D>) -> Option<ArrayBase<S, Ix6>> {
+/// Returns the array padded to six axes, or `None` if it has more.
+pub(crate) fn six_axes<S: RawData, D: Dimension>(
+    array: ArrayBase<S, D>,
+) -> Option<ArrayBase<S, Ix6>> {
     const FRONT: Axis = Axis(0);
     fn one<S: RawData>(a: ArrayBase<S, Ix1>) -> ArrayBase<S, Ix6> {
         two(a.insert_axis(FRONT))
@@ -171,22 +212,33 @@ pub(crate) fn six_axes<S: RawData, D: Dimension>(array: ArrayBase<S, D>) -> Opti
         a.insert_axis(FRONT).insert_axis(FRONT)
     }
     match array.ndim() {
-        0 => array.into_dimensionality::<Ix0>().ok().map(|a| one(a.insert_axis(FRONT))),
+        0 => array
+            .into_dimensionality::<Ix0>()
+            .ok()
+            .map(|a| one(a.insert_axis(FRONT))),
         1 => array.into_dimensionality::<Ix1>().ok().map(one),
         2 => array.into_dimensionality::<Ix2>().ok().map(two),
         3 => array.into_dimensionality::<Ix3>().ok().map(three),
         4 => array.into_dimensionality::<Ix4>().ok().map(four),
-        5 => array.into_dimensionality::<Ix5>().ok().map(|a| a.insert_axis(FRONT)),
+        5 => array
+            .into_dimensionality::<Ix5>()
+            .ok()
+            .map(|a| a.insert_axis(FRONT)),
         _ => array.into_dimensionality::<Ix6>().ok(),
     }
 }
 
-/// An array without elements, with six axes: stands where there cannot be one.
-pub(crate) fn nothing<S: RawData>(empty: ArrayBase<S, Ix1>) -> ArrayBase<S, Ix6> {
-    empty.insert_axis(Axis(0)).insert_axis(Axis(0)).insert_axis(Axis(0)).insert_axis(Axis(0)).insert_axis(Axis(0))
+/// Returns an empty array with six axes, in place of one that cannot be created.
+pub(crate) fn empty_view<S: RawData>(empty: ArrayBase<S, Ix1>) -> ArrayBase<S, Ix6> {
+    empty
+        .insert_axis(Axis(0))
+        .insert_axis(Axis(0))
+        .insert_axis(Axis(0))
+        .insert_axis(Axis(0))
+        .insert_axis(Axis(0))
 }
 
-/// The last `ndim` axes of six, of which the others have length 1.
+/// Removes all but the last `ndim` of six axes; the others must have length 1.
 pub(crate) fn trimmed<S: RawData>(array: ArrayBase<S, Ix6>, ndim: usize) -> ArrayBase<S, IxDyn> {
     let mut array = array.into_dyn();
     while array.ndim() > ndim {
@@ -207,7 +259,11 @@ mod tests {
     #[test]
     fn order_depends_on_memory_alone() {
         assert_eq!(order(&[3, 4], &[4, 1]), Order::C);
-        assert_eq!(order(&[5, 1, 3], &[3, 77, 1]), Order::C, "the stride of an axis of length 1 says nothing");
+        assert_eq!(
+            order(&[5, 1, 3], &[3, 77, 1]),
+            Order::C,
+            "the stride of an axis of length 1 says nothing"
+        );
         assert_ne!(order(&[3, 4], &[1, 3]), Order::C);
         assert_ne!(order(&[3, 4], &[-4, 1]), Order::C);
         assert_eq!(order(&[3, 1, 4], &[1, 9, 3]), order(&[3, 1, 4], &[2, 1, 6]));
@@ -221,8 +277,16 @@ mod tests {
         turned.invert_axis(Axis(2));
         let shape = Shape::new(turned.shape()).unwrap();
         let order = Order::new(&shape, turned.strides());
-        let memory: Vec<_> = order.arrange(six_axes(turned.view()).unwrap()).iter().copied().collect();
-        assert_eq!(memory, a.as_slice().unwrap(), "rows of the arranged view follow memory");
+        let memory: Vec<_> = order
+            .arrange(six_axes(turned.view()).unwrap())
+            .iter()
+            .copied()
+            .collect();
+        assert_eq!(
+            memory,
+            a.as_slice().unwrap(),
+            "rows of the arranged view follow memory"
+        );
         assert_eq!(order.view(&shape, &memory), six_axes(turned).unwrap());
         let (axes, reversed) = order.axes(&shape);
         assert_eq!((&axes[..], &reversed[..]), (&[1, 2, 0][..], &[0, 2][..]));

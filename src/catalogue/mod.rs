@@ -1,40 +1,48 @@
-//! Every algorithm and wrapper of the crate, as values that files hold.
+//! Every algorithm and wrapper of the crate as a value that a configuration file can hold.
 mod chain;
-mod wrap;
 #[cfg(feature = "serde")]
-mod written;
+mod config_value;
+mod wrap;
 
 pub use wrap::AnyWrap;
 
 use crate::{
-    algorithm::{HyperParameters, Part, Recipe},
-    array::{Element, compiled_here},
+    algorithm::{Field, HyperParameters, Part, Recipe},
+    array::{Element, monomorphize},
     error::Error,
     optim::*,
     wrap::Lookahead,
 };
 use std::any::Any;
 
-/// An algorithm with wrappers around it, for a run described by a file.
+/// An algorithm in wrappers, for configuration files: see [`AnyAlgorithm::in_wrappers`].
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct ComposedConfig {
     /// The algorithm.
     pub inner: Box<AnyAlgorithm>,
-    /// What is around it, from the inside out; at most eight wrappers.
+    /// The wrappers, from the inside out.
     pub wrap: Vec<AnyWrap>,
 }
 
-/// Lookahead around any algorithm, for a run described by a file; see [`Lookahead`].
+/// Lookahead around any algorithm, for configuration files: see [`Lookahead`].
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct LookaheadConfig {
     /// The algorithm.
     pub inner: Box<AnyAlgorithm>,
-    /// Steps of a stretch, >= 1. Default 5.
+    /// Fast steps between synchronizations, >= 1. Default 5.
     #[cfg_attr(feature = "serde", serde(default = "sync_period"))]
     pub sync_period: u64,
-    /// Part of the way that is kept, in [0, 1]. Default 0.5.
+    /// Step size of the slow parameters, in [0, 1]. Default 0.5.
     #[cfg_attr(feature = "serde", serde(default = "slow_step_size"))]
     pub slow_step_size: f64,
 }
@@ -50,13 +58,20 @@ fn slow_step_size() -> f64 {
 }
 
 impl AnyAlgorithm {
-    /// This algorithm in wrappers, from the inside out.
+    /// Wraps the algorithm; the wrappers are listed from the inside out.
     pub fn in_wrappers(self, wrap: impl IntoIterator<Item = AnyWrap>) -> AnyAlgorithm {
         let wrap: Vec<_> = wrap.into_iter().collect();
-        if wrap.is_empty() { self } else { AnyAlgorithm::Composed(ComposedConfig { inner: Box::new(self), wrap }) }
+        if wrap.is_empty() {
+            self
+        } else {
+            AnyAlgorithm::Composed(ComposedConfig {
+                inner: Box::new(self),
+                wrap,
+            })
+        }
     }
 
-    /// What is inside of all wrappers, and these from the inside out.
+    /// Returns the algorithm inside of all wrappers, and the wrappers from the inside out.
     fn flatten(&self) -> (&AnyAlgorithm, Vec<AnyWrap>) {
         match self {
             AnyAlgorithm::Composed(ComposedConfig { inner, wrap }) => {
@@ -64,16 +79,26 @@ impl AnyAlgorithm {
                 all.extend(wrap.iter().cloned());
                 (base, all)
             }
-            AnyAlgorithm::Lookahead(LookaheadConfig { inner, sync_period, slow_step_size }) => {
+            AnyAlgorithm::Lookahead(LookaheadConfig {
+                inner,
+                sync_period,
+                slow_step_size,
+            }) => {
                 let (base, mut all) = inner.flatten();
-                all.push(Lookahead { sync_period: *sync_period, slow_step_size: *slow_step_size }.into());
+                all.push(
+                    Lookahead {
+                        sync_period: *sync_period,
+                        slow_step_size: *slow_step_size,
+                    }
+                    .into(),
+                );
                 (base, all)
             }
             base => (base, Vec::new()),
         }
     }
 
-    /// Calls `with` with the algorithm and its wrappers as an engine has them.
+    /// Calls `with` with the parts of an engine: the algorithm and its wrappers.
     pub(crate) fn with_parts<T>(&self, with: impl FnOnce(&[Part<'_>]) -> T) -> T {
         let (base, wrap) = self.flatten();
         let mut parts = vec![base.part()];
@@ -81,18 +106,18 @@ impl AnyAlgorithm {
         with(&parts)
     }
 
-    /// What these parts are in the catalogue, if they are all in it.
+    /// Returns the algorithm with these parts, if all of them are in the catalogue.
     pub(crate) fn of_parts(parts: &[Part<'_>]) -> Option<AnyAlgorithm> {
         let (base, wrap) = parts.split_first()?;
         let wrap: Option<Vec<_>> = wrap.iter().map(|part| AnyWrap::of(part.value)).collect();
         Some(AnyAlgorithm::of(base.value)?.in_wrappers(wrap?))
     }
 
-    /// Checks every hyper-parameter.
+    /// Checks all hyper-parameters of the algorithm and its wrappers.
     ///
     /// # Errors
     ///
-    /// [`Error::HyperParameter`].
+    /// [`Error::HyperParameter`] names the first one that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
         Recipe::<f64>::from(self.clone()).0.check().map(|_| ())
     }
@@ -100,7 +125,7 @@ impl AnyAlgorithm {
 
 impl<A: Element> From<AnyAlgorithm> for Recipe<A> {
     fn from(any: AnyAlgorithm) -> Self {
-        compiled_here!(A, <>, (any: AnyAlgorithm) -> Recipe<A> {
+        monomorphize!(A, <>, (any: AnyAlgorithm) -> Recipe<A> {
             let (base, wrap) = any.flatten();
             let inner = base.alone();
             if wrap.is_empty() { inner } else { chain::around(inner, wrap) }
@@ -109,11 +134,11 @@ impl<A: Element> From<AnyAlgorithm> for Recipe<A> {
 }
 
 macro_rules! catalogue {
-    ($($(#[$on:meta])* $name:literal $algorithm:ident: $what:literal;)*) => {
-        /// Any algorithm: a run described by a file.
+    ($($(#[$on:meta])* $name:literal $algorithm:ident: $summary:literal;)*) => {
+        /// An algorithm of any type, for configuration files.
         ///
-        /// With the `serde` feature this is `{"name": "adamw", "lr": 1e-3, ...}`; missing keys have their defaults, unknown
-        /// ones are an error that lists the known.
+        /// With the feature `serde` it is read from `{"name": "adamw", "lr": 1e-3, ...}`. Missing
+        /// keys take their defaults; an unknown key is an error that lists the known ones.
         ///
         /// ```
         /// use ndarray::array;
@@ -130,25 +155,25 @@ macro_rules! catalogue {
         pub enum AnyAlgorithm {
             $(
                 $(#[$on])*
-                #[doc = $what]
+                #[doc = $summary]
                 #[cfg_attr(feature = "serde", serde(rename = $name))]
                 $algorithm($algorithm),
             )*
             /// An algorithm in wrappers.
             #[cfg_attr(feature = "serde", serde(rename = "composed"))]
             Composed(ComposedConfig),
-            /// An algorithm that runs ahead: [`Lookahead`](crate::wrap::Lookahead) by itself.
+            /// Lookahead around an algorithm: see [`wrap::Lookahead`](crate::wrap::Lookahead).
             #[cfg_attr(feature = "serde", serde(rename = "lookahead"))]
             Lookahead(LookaheadConfig),
         }
 
         impl AnyAlgorithm {
-            /// Every algorithm with its default hyper-parameters.
+            /// Returns every algorithm with its default hyper-parameters.
             pub fn all() -> Vec<AnyAlgorithm> {
                 vec![$($(#[$on])* AnyAlgorithm::$algorithm($algorithm::default())),*]
             }
 
-            /// The name of the algorithm, as in files.
+            /// Returns the name of the algorithm, as in files.
             pub fn name(&self) -> &'static str {
                 match self {
                     $($(#[$on])* AnyAlgorithm::$algorithm(_) => $algorithm::NAME,)*
@@ -157,16 +182,24 @@ macro_rules! catalogue {
                 }
             }
 
-            /// What the algorithm is, in a few words.
+            /// Returns a summary of the algorithm: one sentence.
             pub fn summary(&self) -> &'static str {
                 match self {
-                    $($(#[$on])* AnyAlgorithm::$algorithm(_) => $what,)*
+                    $($(#[$on])* AnyAlgorithm::$algorithm(_) => $summary,)*
                     AnyAlgorithm::Composed(_) => "An algorithm in wrappers.",
-                    AnyAlgorithm::Lookahead(_) => "An algorithm that runs ahead and goes back a part of the way.",
+                    AnyAlgorithm::Lookahead(_) => "Lookahead around an algorithm.",
                 }
             }
 
-            /// The algorithm that these are the hyper-parameters of.
+            /// Returns the descriptions of the hyper-parameters; none for an algorithm in wrappers.
+            pub fn fields(&self) -> Vec<Field> {
+                match self {
+                    $($(#[$on])* AnyAlgorithm::$algorithm(_) => $algorithm::fields(),)*
+                    AnyAlgorithm::Composed(_) | AnyAlgorithm::Lookahead(_) => Vec::new(),
+                }
+            }
+
+            /// Returns the algorithm with these hyper-parameters.
             fn of(hyper_parameters: &dyn Any) -> Option<AnyAlgorithm> {
                 $(
                     $(#[$on])*
@@ -183,13 +216,16 @@ macro_rules! catalogue {
                     AnyAlgorithm::Composed(composed) => composed,
                     AnyAlgorithm::Lookahead(lookahead) => lookahead,
                 };
-                Part { name: self.name(), value }
+                Part::new(self.name(), value)
             }
 
-            /// The engine of the algorithm inside of all wrappers.
+            /// Returns the engine of the algorithm inside of all wrappers.
             fn alone<A: Element>(&self) -> Recipe<A> {
                 match self {
-                    $($(#[$on])* AnyAlgorithm::$algorithm(algorithm) => algorithm.clone().recipe(),)*
+                    $(
+                        $(#[$on])*
+                        AnyAlgorithm::$algorithm(algorithm) => algorithm.clone().recipe(),
+                    )*
                     AnyAlgorithm::Composed(ComposedConfig { inner, .. }) => inner.alone(),
                     AnyAlgorithm::Lookahead(LookaheadConfig { inner, .. }) => inner.alone(),
                 }
@@ -207,7 +243,7 @@ macro_rules! catalogue {
 
         #[cfg(feature = "serde")]
         mod read {
-            use super::{*, written::Written};
+            use super::{*, config_value::ConfigValue};
             use serde::{Deserialize, Deserializer, de::{Error as _, value::Error}};
 
             #[derive(Deserialize)]
@@ -221,9 +257,12 @@ macro_rules! catalogue {
             }
 
             #[inline(never)]
-            fn read(written: Written) -> Result<AnyAlgorithm, Error> {
-                Ok(match Named::deserialize(written)? {
-                    $($(#[$on])* Named::$algorithm(algorithm) => AnyAlgorithm::$algorithm(algorithm),)*
+            fn read(value: ConfigValue) -> Result<AnyAlgorithm, Error> {
+                Ok(match Named::deserialize(value)? {
+                    $(
+                        $(#[$on])*
+                        Named::$algorithm(algorithm) => AnyAlgorithm::$algorithm(algorithm),
+                    )*
                     Named::Composed(composed) => AnyAlgorithm::Composed(composed),
                     Named::Lookahead(lookahead) => AnyAlgorithm::Lookahead(lookahead),
                 })
@@ -231,7 +270,7 @@ macro_rules! catalogue {
 
             impl<'de> Deserialize<'de> for AnyAlgorithm {
                 fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                    read(Written::deserialize(deserializer)?).map_err(D::Error::custom)
+                    read(ConfigValue::deserialize(deserializer)?).map_err(D::Error::custom)
                 }
             }
         }
@@ -244,6 +283,19 @@ macro_rules! catalogue {
             fn names_in_files_are_those_of_the_algorithms() {
                 $($(#[$on])* assert_eq!($name, $algorithm::NAME);)*
             }
+
+            #[test]
+            fn the_crate_docs_have_the_summary_of_every_algorithm() {
+                let rows: Vec<&str> = include_str!("../lib.rs")
+                    .lines()
+                    .filter(|line| line.starts_with("//! | "))
+                    .collect();
+                for (name, summary) in [$($(#[$on])* (stringify!($algorithm), $summary)),*] {
+                    let (name, summary) = (format!("`{name}`"), summary.trim_end_matches('.'));
+                    let listed = |row: &&str| row.contains(&name) && row.contains(summary);
+                    assert!(rows.iter().any(listed), "{name}: {summary}");
+                }
+            }
         }
     };
 }
@@ -251,25 +303,29 @@ macro_rules! catalogue {
 catalogue! {
     "sgd" Sgd: "Stochastic gradient descent with torch's momentum, dampening and Nesterov options.";
     "momentum" Momentum: "Gradient descent along a running average of the gradients.";
-    "rmsprop" RmsProp: "The gradient over the root of a running average of its square.";
+    "rmsprop" RmsProp: "The gradient divided by the root of a running average of its square.";
     "adam" Adam: "Bias-corrected running averages of the gradient and of its square.";
     "adamw" AdamW: "Adam with decoupled weight decay.";
     "adamax" Adamax: "Adam with the infinity norm in the denominator.";
     "nadam" NAdam: "Adam with Nesterov momentum and a momentum schedule.";
     "radam" RAdam: "Adam with a rectified denominator: plain momentum in the first steps.";
-    "adagrad" Adagrad: "The gradient over the root of the sum of all its squares.";
-    "adadelta" Adadelta: "RMSProp scaled by a running average of past steps: no learning rate to tune.";
+    "adagrad" Adagrad: "The gradient divided by the root of the sum of all its past squares.";
+    "adadelta" Adadelta:
+        "RMSProp scaled by a running average of past steps: no learning rate to tune.";
     "rprop" Rprop: "Element-wise step sizes adapted by the sign of the gradient.";
     "asgd" Asgd: "Averaged SGD: gradient descent with the average of its iterates.";
-    "adabelief" AdaBelief: "Adam that divides by the deviation of gradients from their running average.";
+    "adabelief" AdaBelief:
+        "Adam that divides by the deviation of gradients from their running average.";
     "yogi" Yogi: "Adam with additive updates of the second moment.";
     "lion" Lion: "The sign of a running average of gradients: one state array.";
-    "adan" Adan: "Adam with an average of gradient differences, for Nesterov momentum.";
+    "adan" Adan: "Adam with a running average of gradient differences, for Nesterov momentum.";
     "sign_sgd" SignSgd: "Steps of size lr along the sign of the gradient.";
-    "optimistic_gradient_descent" OptimisticGradientDescent: "Gradient descent with a predicted next gradient, for games.";
+    "optimistic_gradient_descent" OptimisticGradientDescent:
+        "Gradient descent with a predicted next gradient, for games.";
     "ademamix" AdEMAMix: "AdamW with a second, very slow running average of the gradient.";
-    "adopt" Adopt: "Adam that normalises by the previous second moment, then averages: converges for any beta2.";
-    "acprop" AcProp: "The gradient over the root of the previous variance.";
+    "adopt" Adopt:
+        "Adam normalized by the previous second moment before averaging: converges for any beta2.";
+    "acprop" AcProp: "The gradient divided by the root of its previous variance.";
     "madgrad" Madgrad: "Dual averaging with the cube root of the sum of squares.";
     "cocob" Cocob: "Coin betting: no learning rate.";
     "aggmo" AggMo: "Aggregated momentum: the mean of several momentum buffers.";
@@ -278,14 +334,15 @@ catalogue! {
     "signum" Signum: "SignSGD with momentum.";
     "padam" Padam: "Adam with a partial power of the denominator: between SGD and Adam.";
     "grams" Grams: "The magnitude of Adam's update with the sign of the gradient.";
-    "ftrl" Ftrl: "Follow the regularised leader: exact zeros under an L1 penalty.";
-    "laprop" LaProp: "Adam that normalises before it averages.";
+    "ftrl" Ftrl: "Follow the regularized leader: exact zeros under an L1 penalty.";
+    "laprop" LaProp: "Adam that normalizes before it averages.";
     "qhadam" QHAdam: "Quasi-hyperbolic Adam: the current gradient mixed into both moments.";
     "diffgrad" DiffGrad: "Adam with smaller steps where the gradient hardly changes.";
     "adabound" AdaBound: "Adam with learning rates clipped to bounds that converge to SGD's.";
     "schedule_free_sgd" ScheduleFreeSgd: "SGD with averaging in place of a schedule.";
     "schedule_free_adamw" ScheduleFreeAdamW: "AdamW with averaging in place of a schedule.";
-    "novograd" NovoGrad: "Momentum on gradients normalised by a running average of their layer-wise norm.";
+    "novograd" NovoGrad:
+        "Momentum on gradients normalized by a running average of their layer-wise norm.";
     "lamb" Lamb: "AdamW with layer-wise trust ratios, for large batches.";
     "lars" Lars: "SGD with momentum and layer-wise trust ratios, for large batches.";
     "fromage" Fromage: "Steps proportional to the norm of each array, with bounded norms.";
@@ -298,11 +355,11 @@ catalogue! {
     "dowg" Dowg: "SGD with distance over weighted gradients as its learning rate.";
     "adafactor" Adafactor: "Adam with factored second moments: sublinear memory.";
     "sm3" Sm3: "Adagrad with accumulators for rows and columns: sublinear memory.";
-    "muon" Muon: "Momentum with orthogonalised updates, for the matrices of networks.";
+    "muon" Muon: "Momentum with orthogonalized updates, for the matrices of networks.";
     #[cfg(feature = "linalg")]
     "shampoo" Shampoo: "Adagrad with a full-matrix preconditioner for each axis.";
     #[cfg(feature = "linalg")]
     "soap" Soap: "Adam in the eigenbasis of Shampoo's preconditioners.";
     "mars" Mars: "AdamW on variance-reduced gradients.";
-    "sophia" Sophia: "A running average of gradients over one of Hessian estimates, clipped.";
+    "sophia" Sophia: "A running average of gradients divided by one of Hessian estimates, clipped.";
 }

@@ -1,16 +1,19 @@
-//! Any wrapper, and what of it works on one element at a time.
+//! [`AnyWrap`]: a wrapper of any type.
 use crate::{
-    algorithm::{Clipping, Fields, Lane, Now, Part, Whole},
+    algorithm::{ElementState, Field, HyperParameters, Part, Stage, StepContext, WholeArray},
     array::Element,
     error::Error,
-    kernel::{Arrays, Lanes, View, Wrapper, for_each_instruction_set},
+    kernel::{Arrays, Hooks, Kernel},
     wrap::*,
 };
 use std::any::Any;
 
 macro_rules! any_wrap {
-    ($($(#[$doc:meta])* $name:ident $({ $self:ident $now:ident $lr:ident => $layer:ty: $make:expr })?;)*) => {
-        /// Any wrapper: in files `{"name": "ema", "decay": 0.999}` and so on, with the names of the structs in snake case.
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        /// A wrapper of any type, for configuration files.
+        ///
+        /// With the feature `serde` it is read from `{"name": "ema", "decay": 0.999}`, where `name`
+        /// is the name of the struct in snake case.
         ///
         /// ```
         /// # #[cfg(feature = "serde")] {
@@ -19,14 +22,18 @@ macro_rules! any_wrap {
         /// let algorithm: AnyAlgorithm = serde_json::from_str(r#"{
         ///     "name": "composed",
         ///     "inner": {"name": "adamw", "lr": 1e-3},
-        ///     "wrap": [{"name": "clip_by_global_norm", "max_norm": 1.0}, {"name": "ema", "decay": 0.999}]
+        ///     "wrap": [
+        ///         {"name": "clip_by_global_norm", "max_norm": 1.0},
+        ///         {"name": "ema", "decay": 0.999}
+        ///     ]
         /// }"#).unwrap();
         /// let optimizer = Optimizer::<f32>::new(algorithm);
         /// # }
         /// ```
         ///
-        /// The numbers are those of the same chain made with [`Compose`], to the last bit. Wrappers go over the arrays in
-        /// stretches that stay in the first cache, so that memory is read and written once here too.
+        /// The results equal those of the same chain made with [`Compose`] to the last bit. The
+        /// wrappers are applied block by block; blocks stay in the first-level cache, so that
+        /// memory is read and written once here too.
         #[derive(Clone, Debug, PartialEq)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         #[cfg_attr(feature = "serde", serde(tag = "name", rename_all = "snake_case"))]
@@ -41,216 +48,182 @@ macro_rules! any_wrap {
             }
         })*
 
+        /// Evaluates an expression for a wrapper of any type.
+        macro_rules! each {
+            ($any:expr, $wrap:ident => $do:expr) => {
+                match $any {
+                    $(AnyWrap::$name($wrap) => $do,)*
+                }
+            };
+        }
+
+        /// Evaluates an expression for a layer of any type.
+        macro_rules! each_layer {
+            ($any:expr, $layer:ident => $do:expr) => {
+                match $any {
+                    $(Layer::$name($layer) => $do,)*
+                }
+            };
+        }
+
         impl AnyWrap {
-            /// The wrapper as one of a list.
+            /// Returns every wrapper with its default hyper-parameters.
+            pub fn all() -> Vec<AnyWrap> {
+                vec![$(AnyWrap::$name($name::default())),*]
+            }
+
+            /// Returns a wrapper of the catalogue, given as a value of its own type.
             pub(super) fn of(wrap: &dyn Any) -> Option<AnyWrap> {
-                None$(.or_else(|| wrap.downcast_ref::<$name>().cloned().map(AnyWrap::$name)))*
+                $(
+                    if let Some(wrap) = wrap.downcast_ref::<$name>() {
+                        return Some(wrap.clone().into());
+                    }
+                )*
+                None
             }
 
-            pub(super) fn part(&self) -> Part<'_> {
-                let value: &dyn Any = match self {
-                    $(AnyWrap::$name(wrap) => wrap,)*
-                };
-                Part { name: self.name(), value }
-            }
-
-            pub(super) fn part_mut(&mut self) -> &mut dyn Any {
+            /// Returns the effect of the wrapper alone in this step.
+            pub(super) fn layer<A: Element>(&self, step: &StepContext, lr: f64) -> Layer<A> {
                 match self {
-                    $(AnyWrap::$name(wrap) => wrap,)*
+                    $(AnyWrap::$name(wrap) => Layer::$name(alone(wrap, step, lr)),)*
                 }
             }
 
-            /// The name of the wrapper, as in files.
-            pub fn name(&self) -> &'static str {
-                match self {
-                    $(AnyWrap::$name(_) => <$name as Wrap>::NAME,)*
-                }
-            }
-
-            pub(super) fn validate(&self) -> Result<(), Error> {
-                match self {
-                    $(AnyWrap::$name(wrap) => wrap.validate(),)*
-                }
-            }
-
-            pub(super) fn field_mut(&mut self, name: &str) -> Option<&mut f64> {
-                match self {
-                    $(AnyWrap::$name(wrap) => wrap.field_mut(name),)*
-                }
-            }
-
-            pub(super) fn clipping(&self) -> Option<Clipping> {
-                match self {
-                    $(AnyWrap::$name(wrap) => wrap.clipping(),)*
-                }
-            }
-
-            pub(super) fn direct<A: Element>(&self, now: &Now, whole: &mut Whole<'_, A>) {
-                match self {
-                    $(AnyWrap::$name(wrap) => wrap.direct(now, whole),)*
-                }
-            }
-
-            pub(super) fn is_directed(&self) -> bool {
-                match self {
-                    $(AnyWrap::$name(_) => <$name as Wrap>::DIRECTED,)*
-                }
-            }
-
-            pub(super) fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
-                match self {
-                    $(AnyWrap::$name(wrap) => wrap.evaluate(p, state),)*
-                }
-            }
-
-            /// What of it works on one element at a time.
-            pub(super) fn layer<A: Element>(&self, now: &Now, lr: f64) -> Option<Layer<A>> {
-                match self {
-                    $($(AnyWrap::$name($self) => {
-                        let ($now, $lr) = (now, lr);
-                        Some(Layer::$name($make))
-                    })?)*
+            /// Returns the wrapper as a stage; `first` is the index of its first state array.
+            pub(super) fn stage<A: Element>(
+                &self,
+                layer: &Layer<A>,
+                first: usize,
+            ) -> Option<Stage> {
+                match (self, layer) {
+                    $((AnyWrap::$name(wrap), Layer::$name(alone)) => {
+                        Some(stage::<$name, A>(wrap, alone, first))
+                    })*
                     _ => None,
                 }
             }
         }
 
-        /// A wrapper of this step.
-        #[derive(Clone, Copy, Debug)]
-        pub(super) enum Layer<A> {
-            $($($name($layer),)?)*
-        }
-
-        impl<A: Element> Layer<A> {
-            pub(super) fn arrays(&self) -> &'static [&'static str] {
-                match self {
-                    $($(Layer::$name(_) => <$layer as Wrapper<A>>::STATE,)?)*
-                }
-            }
-
-            pub(super) fn cost(&self) -> u64 {
-                1 + match self {
-                    $($(Layer::$name(_) => <$layer as Wrapper<A>>::COST,)?)*
-                }
-            }
-
-            pub(super) fn begin(&self, scale: A, p: &[A], g: &[A], mut own: Arrays<'_, A>) {
-                match self {
-                    $($(Layer::$name(wrapper) => begin::<A, $layer>(wrapper, scale, p, g, &mut own),)?)*
-                }
-            }
-
-            pub(super) fn gradient(&self, p: &[A], g: &mut [A], mut own: Arrays<'_, A>) {
-                match self {
-                    $($(Layer::$name(wrapper) => {
-                        let own = <$layer as Wrapper<A>>::State::take(&mut own, 0);
-                        gradient::<A, $layer, _>(wrapper, p, g, own);
-                    })?)*
-                }
-            }
-
-            pub(super) fn land(&self, p: &[A], new: &mut [A], mut own: Arrays<'_, A>) {
-                match self {
-                    $($(Layer::$name(wrapper) => {
-                        let own = <$layer as Wrapper<A>>::State::take(&mut own, 0);
-                        land::<A, $layer, _>(wrapper, p, new, own);
-                    })?)*
-                }
-            }
+        /// The effect of a wrapper alone in a step.
+        #[derive(Clone, Copy)]
+        pub(super) enum Layer<A: Element> {
+            $($name(Alone<$name, A>),)*
         }
     };
 }
 
 any_wrap! {
-    /// Clipping of all gradients together.
+    /// Gradient clipping by the global norm.
     ClipByGlobalNorm;
-    /// Clipping of each array.
+    /// Gradient clipping of each parameter by its norm.
     ClipByNorm;
-    /// Clipping of each array by its root mean square.
+    /// Gradient clipping of each parameter by its root mean square.
     ClipByBlockRms;
-    /// Clipping of each element.
-    ClipByValue { wrap _now _lr => Clamp<A>: wrap.wrapper() };
-    /// Clipping of each unit relative to its parameters.
+    /// Element-wise gradient clipping.
+    ClipByValue;
+    /// Adaptive gradient clipping.
     AdaptiveClip;
-    /// Means taken away from gradients.
+    /// Gradient centralization.
     Centralize;
-    /// Noise on gradients.
+    /// Gaussian noise on gradients.
     Noise;
-    /// Gradients multiplied.
-    ScaleGradient { wrap _now lr => Scale<A>: wrap.wrapper(lr) };
+    /// Multiplication of gradients by a factor.
+    ScaleGradient;
     /// Signs of gradients.
-    SignOfGradient { wrap _now lr => Signs: wrap.wrapper(lr) };
-    /// Slow gradients amplified.
-    Grokfast { wrap _now lr => Filter<A>: wrap.wrapper(lr) };
+    SignOfGradient;
+    /// Grokfast: amplification of slowly changing gradients.
+    Grokfast;
     /// Weight decay, coupled or decoupled.
-    WeightDecay { wrap _now lr => Decay<A>: wrap.wrapper(lr) };
-    /// Exponential average of the parameters.
-    Ema { wrap now _lr => Averaged<A, false>: wrap.wrapper(now) };
-    /// Plain average of the parameters.
-    Swa { wrap now _lr => Averaged<A, true>: wrap.wrapper(now) };
-    /// Going back a part of the way.
-    Lookahead { wrap now _lr => Synchronize<A>: wrap.wrapper(now) };
-    /// Parameters kept in a box.
-    Bounds { wrap _now lr => Bound<A>: wrap.wrapper(lr) };
-    /// Norms gathered in the step.
+    WeightDecay;
+    /// Exponential moving average of the parameters.
+    Ema;
+    /// Stochastic weight averaging.
+    Swa;
+    /// Lookahead.
+    Lookahead;
+    /// Box constraints.
+    Bounds;
+    /// Statistics of each step.
     Watch;
     /// L1 penalty.
-    L1 { wrap _now lr => Shrink<A>: wrap.wrapper(lr) };
+    L1;
+}
+
+impl AnyWrap {
+    /// Returns the name of the wrapper, as in files.
+    pub fn name(&self) -> &'static str {
+        fn name<W: HyperParameters>(_: &W) -> &'static str {
+            W::NAME
+        }
+        each!(self, wrap => name(wrap))
+    }
+
+    /// Returns the descriptions of its hyper-parameters.
+    pub fn fields(&self) -> Vec<Field> {
+        fn fields<W: HyperParameters>(_: &W) -> Vec<Field> {
+            W::fields()
+        }
+        each!(self, wrap => fields(wrap))
+    }
+
+    pub(super) fn part(&self) -> Part<'_> {
+        Part::new(self.name(), each!(self, wrap => wrap as &dyn Any))
+    }
+
+    pub(super) fn part_mut(&mut self) -> &mut dyn Any {
+        each!(self, wrap => wrap)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        each!(self, wrap => wrap.validate())
+    }
+
+    pub(super) fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
+        each!(self, wrap => wrap.number_mut(name))
+    }
+
+    pub(super) fn transform<A: Element>(&self, step: &StepContext, array: &mut WholeArray<'_, A>) {
+        each!(self, wrap => wrap.transform(step, array));
+    }
+
+    pub(super) fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {
+        each!(self, wrap => wrap.evaluate(p, state))
+    }
 }
 
 impl<A: Element> Layer<A> {
-    pub(super) fn changes_gradient(&self) -> bool {
-        match self {
-            Layer::Ema(_) | Layer::Swa(_) | Layer::Lookahead(_) | Layer::Bounds(_) | Layer::L1(_) => false,
-            Layer::WeightDecay(decay) => decay.is_coupled(),
-            _ => true,
-        }
+    pub(super) fn names(&self, names: &mut Vec<&'static str>) {
+        each_layer!(self, layer => layer.names(names));
     }
 
-    /// Whether it needs the parameter of before the step when the step ends.
-    pub(super) fn looks_back(&self) -> bool {
-        matches!(self, Layer::WeightDecay(_))
+    pub(super) fn cost(&self) -> u64 {
+        1 + each_layer!(self, layer => layer.cost())
     }
 
-    /// Whether this step ends with it.
-    pub(super) fn lands(&self) -> bool {
-        match self {
-            Layer::Swa(average) => average.on,
-            Layer::Lookahead(ahead) => ahead.on,
-            Layer::WeightDecay(decay) => !decay.is_coupled(),
-            Layer::Ema(_) | Layer::Bounds(_) | Layer::L1(_) => true,
-            _ => false,
-        }
+    pub(super) fn hooks(&self) -> Hooks {
+        each_layer!(self, layer => layer.hooks())
     }
-}
 
-fn begin<A: Element, W: Wrapper<A>>(wrapper: &W, scale: A, p: &[A], g: &[A], own: &mut Arrays<'_, A>) {
-    let mut own = W::State::take(own, 0);
-    for (i, (&p, &g)) in p.iter().zip(g).enumerate().take(if W::State::N > 0 { p.len() } else { 0 }) {
-        own.store(i, wrapper.begin(p, scale * g));
+    pub(super) fn begin(&self, scale: A, p: &[A], g: &[A], own: Arrays<'_, A>) {
+        each_layer!(self, layer => layer.begin(scale, p, g, own));
     }
-}
 
-for_each_instruction_set! {
-    fn gradient<A: Element, W: Wrapper<A>, V: View<W::State>>(wrapper: &W, p: &[A], g: &mut [A], mut own: V) {
-        let n = g.len();
-        let p = &p[..n];
-        for i in 0..n {
-            let (new, state) = wrapper.gradient(p[i], g[i], own.load(i));
-            g[i] = new;
-            own.store(i, state);
-        }
+    pub(super) fn gradients(&self, p: &[A], g: &mut [A], own: Arrays<'_, A>) {
+        each_layer!(self, layer => layer.gradients(p, g, own));
     }
-}
 
-for_each_instruction_set! {
-    fn land<A: Element, W: Wrapper<A>, V: View<W::State>>(wrapper: &W, p: &[A], new: &mut [A], mut own: V) {
-        let n = new.len();
-        let p = &p[..n];
-        for i in 0..n {
-            let (landed, state) = wrapper.land(p[i], new[i], own.load(i));
-            new[i] = landed;
-            own.store(i, state);
-        }
+    pub(super) fn gradients_from(
+        &self,
+        scale: A,
+        p: &[A],
+        from: &[A],
+        g: &mut [A],
+        own: Arrays<'_, A>,
+    ) {
+        each_layer!(self, layer => layer.gradients_from(scale, p, from, g, own));
+    }
+
+    pub(super) fn params(&self, old: &[A], new: &mut [A], own: Arrays<'_, A>) {
+        each_layer!(self, layer => layer.params(old, new, own));
     }
 }

@@ -2,14 +2,14 @@ use super::Kind;
 use std::{fmt, io, path::PathBuf};
 use thiserror::Error;
 
-/// What is wrong with which checkpoint.
+/// An error about a checkpoint or a directory of checkpoints.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", Place(path))]
 #[non_exhaustive]
 pub struct CheckpointError {
-    /// The file, or the directory; `None` for a checkpoint that has not come from a file.
+    /// The file or the directory; `None` for a checkpoint that was not loaded from a file.
     pub path: Option<PathBuf>,
-    /// What is wrong with it.
+    /// What is wrong.
     pub problem: Problem,
 }
 
@@ -24,118 +24,125 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// What can be wrong with a checkpoint.
+/// What is wrong with a checkpoint.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The file begins otherwise than every checkpoint does.
-    #[error("not a checkpoint file: it does not begin with the bytes that every checkpoint begins with")]
+    /// The file is not a checkpoint.
+    #[error("not a checkpoint file: the magic bytes at the start do not match")]
     Foreign,
-    /// The file has been written by a later version of this crate.
-    #[error("format version {version} is from the future: this program reads versions up to {supported}")]
+    /// The file was written by a newer version of this crate.
+    #[error("unsupported format version {version}: this program reads versions up to {supported}")]
     Future {
-        /// Version of the file.
+        /// Format version of the file.
         version: u32,
-        /// The newest version that can be read.
+        /// The latest version that can be read.
         supported: u32,
     },
     /// The end of the file is missing.
     #[error("truncated: {found} bytes, expected at least {expected}")]
     Truncated {
-        /// Bytes that the file should have, as far as can be told.
+        /// The length that the file should have, as far as it is known.
         expected: u64,
-        /// Bytes that it has.
+        /// The length that it has.
         found: u64,
     },
-    /// There is something behind the end of the checkpoint.
+    /// There are trailing bytes after the end of the checkpoint.
     #[error("damaged: {found} bytes, expected {expected}")]
     TooLong {
-        /// Bytes that the file should have.
+        /// The length that the file should have.
         expected: u64,
-        /// Bytes that it has.
+        /// The length that it has.
         found: u64,
     },
-    /// The header or the table of sections does not have its checksum.
-    #[error("damaged: the header does not have its checksum")]
+    /// The checksum of the header or of the table of sections does not match.
+    #[error("damaged: the checksum of the header does not match")]
     HeaderChecksum,
-    /// The bytes of a section do not have their checksum.
-    #[error("damaged: section `{name}` does not have its checksum")]
+    /// The checksum of a section does not match.
+    #[error("damaged: the checksum of section `{name}` does not match")]
     SectionChecksum {
         /// Name of the section.
         name: String,
     },
-    /// The checksum is right and the header makes no sense all the same: no version of this crate has written it.
+    /// The header is invalid although its checksum matches: no version of this crate has written
+    /// it.
     #[error("malformed: {0}")]
     Malformed(&'static str),
     /// Two sections have the same name.
     #[error("there are two sections `{name}`")]
     DuplicateSection {
-        /// The name.
+        /// Name of the sections.
         name: String,
     },
-    /// The format has no room for this.
+    /// The checkpoint exceeds a limit of the format.
     #[error("cannot be written: {0}")]
     Limit(&'static str),
-    /// There is no section of this name.
-    #[error("there is no section `{name}`, only {known:?}")]
+    /// No section has this name.
+    #[error("no section named `{name}`, known sections: {known:?}")]
     MissingSection {
-        /// The name that was asked for.
+        /// The name that was looked up.
         name: String,
-        /// The names there are.
+        /// The names of all sections.
         known: Vec<String>,
     },
-    /// A section has other contents than was asked for.
+    /// A section does not have the requested kind of contents.
     #[error("section `{name}` holds {found}, not {expected}")]
     OtherKind {
         /// Name of the section.
         name: String,
-        /// What was asked for.
+        /// The requested kind.
         expected: Kind,
-        /// What it holds.
+        /// The kind of the section.
         found: Kind,
     },
-    /// An array has another shape than the one it should be read into.
+    /// An array does not have the shape of the array that it should be copied into.
     #[error("section `{name}` has shape {found:?}, expected {expected:?}")]
     OtherShape {
         /// Name of the section.
         name: String,
-        /// Shape of the array to read into.
+        /// Shape of the destination.
         expected: Vec<usize>,
         /// Shape of the array in the checkpoint.
         found: Vec<usize>,
     },
-    /// A section has another number of bytes than was asked for.
+    /// A section does not have the requested number of bytes.
     #[error("section `{name}` has {found} bytes, expected {expected}")]
     OtherLength {
         /// Name of the section.
         name: String,
-        /// Bytes that were asked for.
+        /// The requested number of bytes.
         expected: usize,
-        /// Bytes that it has.
+        /// The number of bytes of the section.
         found: usize,
     },
-    /// A section is not what belongs to the state of an optimizer.
+    /// A section is not the state of an optimizer, or the state cannot be saved as one.
     #[error("section `{name}` is not the state of an optimizer: {problem}")]
     State {
         /// Name of the section.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         problem: String,
     },
-    /// There is a directory or a device of this name.
+    /// The path is a directory or a device.
     #[error("not a file")]
     NotAFile,
-    /// The operating system refused.
-    #[error("{0}")]
+    /// An I/O error.
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Problem {
     pub(super) fn at(self, path: impl Into<PathBuf>) -> CheckpointError {
-        CheckpointError { path: Some(path.into()), problem: self }
+        CheckpointError {
+            path: Some(path.into()),
+            problem: self,
+        }
     }
 
     pub(super) fn in_memory(self) -> CheckpointError {
-        CheckpointError { path: None, problem: self }
+        CheckpointError {
+            path: None,
+            problem: self,
+        }
     }
 }

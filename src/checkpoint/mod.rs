@@ -1,18 +1,22 @@
-//! Checkpoints: files that hold all that a run needs to go on, and directories of them.
+//! Checkpoints: files with everything that a run needs to resume, and directories of them.
 //!
-//! A [`Checkpoint`] is a step number and named sections: bytes, or arrays of `f32` or `f64`. [`Checkpoints`] is a directory that
-//! keeps the newest few, written so that neither a crash nor a loss of power leaves less than the last one.
+//! A [`Checkpoint`] is a step number and named sections of bytes or arrays of `f32` or `f64`.
+//! [`Checkpoints`] is a directory with the latest few. Writing is atomic: after a crash or a power
+//! loss, the last saved checkpoint is still there.
 //!
 //! ```
 //! use ndarray::{Array2, array};
 //! use ndarray_optim::{Checkpoint, Checkpoints};
-//! # let dir = std::env::temp_dir().join(format!("ndarray-optim-checkpoint-{}", std::process::id()));
+//! # let dir = format!("ndarray-optim-checkpoint-{}", std::process::id());
+//! # let dir = std::env::temp_dir().join(dir);
 //!
 //! let weight = array![[1.0, 2.0], [3.0, 4.0]];
 //! let position = 7_u64; // of the data loader
 //!
 //! let checkpoints = Checkpoints::open(&dir, 3)?;
-//! let checkpoint = Checkpoint::new(42).section("weight", &weight).section("loader", position.to_le_bytes());
+//! let checkpoint = Checkpoint::new(42)
+//!     .section("weight", &weight)
+//!     .section("loader", position.to_le_bytes());
 //! checkpoints.save(&checkpoint)?;
 //!
 //! // After a crash, in a new process:
@@ -39,22 +43,25 @@ pub use format::VERSION as FORMAT_VERSION;
 
 use crate::array::{Data, Element, ElementType};
 use ndarray::{
-    Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, CowArray, Dimension, OwnedRepr, RawData, ViewRepr,
+    Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, CowArray, Dimension, OwnedRepr,
+    RawData, ViewRepr,
 };
 use std::{borrow::Cow, fmt, fs, io, path::Path, path::PathBuf};
 
 /// A step number and named sections of bytes and arrays.
 ///
-/// What is to be saved is borrowed; what has been loaded is owned, and has been checked as a whole.
+/// A checkpoint that is about to be saved borrows its contents. One that has been loaded owns them,
+/// and all of its checksums have been verified.
 #[derive(Clone)]
 pub struct Checkpoint<'a> {
     step: u64,
     sections: Vec<(Cow<'a, str>, Section<'a>)>,
-    /// Where it comes from, for errors.
+    /// The file that it was loaded from, for errors.
     path: Option<PathBuf>,
 }
 
-/// What a section holds. `From` makes one of byte strings and arrays, owned or borrowed.
+/// The contents of a section. Byte strings and arrays, owned or borrowed, convert into it with
+/// `From`.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Section<'a> {
@@ -64,13 +71,13 @@ pub enum Section<'a> {
     Array(Data<'a>),
 }
 
-/// The kinds of [`Section`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The kind of a [`Section`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// Bytes.
     Bytes,
-    /// An array of such elements.
+    /// An array with elements of this type.
     Array(ElementType),
 }
 
@@ -84,7 +91,7 @@ impl fmt::Display for Kind {
 }
 
 impl Section<'_> {
-    /// Which of the kinds it is.
+    /// Returns the kind of the section.
     pub fn kind(&self) -> Kind {
         match self {
             Section::Bytes(_) => Kind::Bytes,
@@ -92,7 +99,7 @@ impl Section<'_> {
         }
     }
 
-    /// Shape of an array; bytes have none.
+    /// Returns the shape of an array; empty for bytes.
     pub fn shape(&self) -> &[usize] {
         match self {
             Section::Bytes(_) => &[],
@@ -100,7 +107,7 @@ impl Section<'_> {
         }
     }
 
-    /// How many bytes it takes in a file.
+    /// Returns the size of the contents in bytes.
     pub fn bytes(&self) -> usize {
         match self {
             Section::Bytes(bytes) => bytes.len(),
@@ -119,7 +126,7 @@ impl fmt::Debug for Section<'_> {
 }
 
 impl fmt::Debug for Checkpoint<'_> {
-    /// Without the contents, which can be gigabytes.
+    /// Omits the contents, which can be gigabytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint")
             .field("step", &self.step)
@@ -165,7 +172,9 @@ impl<'a> From<Data<'a>> for Section<'a> {
     }
 }
 
-impl<'a, A: Element, S: ndarray::Data + RawData<Elem = A>, D: Dimension> From<&'a ArrayBase<S, D>> for Section<'a> {
+impl<'a, A: Element, S: ndarray::Data + RawData<Elem = A>, D: Dimension> From<&'a ArrayBase<S, D>>
+    for Section<'a>
+{
     fn from(array: &'a ArrayBase<S, D>) -> Self {
         Section::from(array.view())
     }
@@ -184,42 +193,57 @@ impl<A: Element, D: Dimension> From<ArrayBase<OwnedRepr<A>, D>> for Section<'_> 
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Of this step, without sections.
+    /// Creates a checkpoint of a step, without sections.
     pub fn new(step: u64) -> Self {
-        Checkpoint { step, sections: Vec::new(), path: None }
+        Checkpoint {
+            step,
+            sections: Vec::new(),
+            path: None,
+        }
     }
 
-    /// Adds a section: bytes or an array of any layout, borrowed where possible. Two of one name are an error when it is saved.
-    pub fn section(mut self, name: impl Into<Cow<'a, str>>, contents: impl Into<Section<'a>>) -> Self {
+    /// Adds a section with bytes or an array of any layout, borrowed where possible. Duplicate
+    /// names are detected when the checkpoint is saved.
+    #[must_use]
+    pub fn section(
+        mut self,
+        name: impl Into<Cow<'a, str>>,
+        contents: impl Into<Section<'a>>,
+    ) -> Self {
         self.sections.push((name.into(), contents.into()));
         self
     }
 
-    /// The number of the step.
+    /// Returns the step number.
     pub fn step(&self) -> u64 {
         self.step
     }
 
-    /// The file that it has been loaded from.
+    /// Returns the file that the checkpoint was loaded from.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// A section, if there is one of this name.
+    /// Returns the section with this name.
     pub fn get(&self, name: &str) -> Option<&Section<'a>> {
-        self.sections.iter().find(|(known, _)| known == name).map(|(_, section)| section)
+        self.sections
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, section)| section)
     }
 
-    /// Names and sections, in the order of the file.
+    /// Iterates over the names and sections, in the order of the file.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Section<'a>)> {
-        self.sections.iter().map(|(name, section)| (&**name, section))
+        self.sections
+            .iter()
+            .map(|(name, section)| (&**name, section))
     }
 
-    /// The bytes of a section.
+    /// Returns the bytes of a section.
     ///
     /// # Errors
     ///
-    /// [`Problem::MissingSection`], or [`Problem::OtherKind`] if it is an array.
+    /// [`Problem::MissingSection`], or [`Problem::OtherKind`] if the section is an array.
     pub fn bytes(&self, name: &str) -> Result<&[u8], CheckpointError> {
         match self.find(name)? {
             Section::Bytes(bytes) => Ok(bytes),
@@ -227,21 +251,28 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// The bytes of a section that has exactly `N`, as counters and seeds have.
+    /// Returns the bytes of a section of exactly `N` bytes, such as a counter or a seed.
     ///
     /// # Errors
     ///
     /// As [`Checkpoint::bytes`], and [`Problem::OtherLength`].
     pub fn fixed<const N: usize>(&self, name: &str) -> Result<[u8; N], CheckpointError> {
         let bytes = self.bytes(name)?;
-        bytes.try_into().map_err(|_| self.wrong(Problem::OtherLength { name: name.into(), expected: N, found: bytes.len() }))
+        bytes.try_into().map_err(|_| {
+            self.wrong(Problem::OtherLength {
+                name: name.into(),
+                expected: N,
+                found: bytes.len(),
+            })
+        })
     }
 
-    /// The array of a section.
+    /// Returns the array of a section.
     ///
     /// # Errors
     ///
-    /// [`Problem::MissingSection`], or [`Problem::OtherKind`] if it is no array of `A`.
+    /// [`Problem::MissingSection`], or [`Problem::OtherKind`] if the section is not an array of
+    /// `A`.
     pub fn array<A: Element>(&self, name: &str) -> Result<ArrayViewD<'_, A>, CheckpointError> {
         match self.find(name)? {
             Section::Array(array) => array.view(),
@@ -250,14 +281,18 @@ impl<'a> Checkpoint<'a> {
         .ok_or_else(|| self.other_kind(name, Kind::Array(A::TYPE)))
     }
 
-    /// The array of a section, which is removed: an array that has been loaded is not copied.
+    /// Removes a section and returns its array. A loaded array is moved, not copied.
     ///
     /// # Errors
     ///
-    /// As [`Checkpoint::array`]; then nothing is removed.
+    /// As [`Checkpoint::array`]; in that case, nothing is removed.
     pub fn take<A: Element>(&mut self, name: &str) -> Result<ArrayD<A>, CheckpointError> {
         self.array::<A>(name)?;
-        let taken = self.sections.iter().position(|(known, _)| known == name).map(|at| self.sections.remove(at));
+        let taken = self
+            .sections
+            .iter()
+            .position(|(known, _)| known == name)
+            .map(|at| self.sections.remove(at));
         match taken {
             Some((_, Section::Array(array))) => array.into_array().map(CowArray::into_owned),
             _ => None,
@@ -269,7 +304,8 @@ impl<'a> Checkpoint<'a> {
     ///
     /// # Errors
     ///
-    /// As [`Checkpoint::array`], and [`Problem::OtherShape`]. Every name and shape is checked before the first array changes.
+    /// As [`Checkpoint::array`], and [`Problem::OtherShape`]. All names and shapes are checked
+    /// before the first array changes.
     pub fn restore<'n, 'v, A: Element>(
         &self,
         arrays: impl IntoIterator<Item = (&'n str, ArrayViewMutD<'v, A>)>,
@@ -280,18 +316,24 @@ impl<'a> Checkpoint<'a> {
                 return Ok((from, into));
             }
             let (expected, found) = (into.shape().to_vec(), from.shape().to_vec());
-            Err(self.wrong(Problem::OtherShape { name: name.into(), expected, found }))
+            Err(self.wrong(Problem::OtherShape {
+                name: name.into(),
+                expected,
+                found,
+            }))
         });
         let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
-        pairs.into_iter().for_each(|(from, mut into)| into.assign(&from));
+        pairs
+            .into_iter()
+            .for_each(|(from, mut into)| into.assign(&from));
         Ok(())
     }
 
-    /// The bytes that a file of it has.
+    /// Encodes the checkpoint as the bytes of a file.
     ///
     /// # Errors
     ///
-    /// [`Problem::DuplicateSection`], [`Problem::Limit`].
+    /// [`Problem::DuplicateSection`] or [`Problem::Limit`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
         let mut out = io::Cursor::new(Vec::new());
         match format::write(self, &mut out) {
@@ -300,12 +342,13 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// Writes one file, which appears under its name when all of it is on the disk, in place of one that may be there.
+    /// Saves the checkpoint to a file. The write is atomic: the file appears under its name, or
+    /// replaces an existing one, once all of it is on disk.
     ///
     /// # Errors
     ///
-    /// [`Problem::DuplicateSection`], [`Problem::Limit`] and [`Problem::Io`]; then the name is what it was before, unless the
-    /// last thing failed, to have the new name itself on the disk.
+    /// [`Problem::DuplicateSection`], [`Problem::Limit`] or [`Problem::Io`]. An existing file is
+    /// then unchanged, unless only the last operation failed, which flushes the rename to disk.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let path = path.as_ref();
         directory::write_beside(self, path).map_err(|problem| problem.at(path))
@@ -317,34 +360,46 @@ impl<'a> Checkpoint<'a> {
 
     fn missing(&self, name: &str) -> CheckpointError {
         let known = self.iter().map(|(known, _)| known.into()).collect();
-        self.wrong(Problem::MissingSection { name: name.into(), known })
+        self.wrong(Problem::MissingSection {
+            name: name.into(),
+            known,
+        })
     }
 
     fn other_kind(&self, name: &str, expected: Kind) -> CheckpointError {
-        let other = |section: &Section<'_>| Problem::OtherKind { name: name.into(), expected, found: section.kind() };
-        self.get(name).map_or_else(|| self.missing(name), |section| self.wrong(other(section)))
+        let other = |section: &Section<'_>| Problem::OtherKind {
+            name: name.into(),
+            expected,
+            found: section.kind(),
+        };
+        self.get(name)
+            .map_or_else(|| self.missing(name), |section| self.wrong(other(section)))
     }
 
-    /// That something is wrong with this checkpoint, for errors of those who read their sections from it.
+    /// Makes an error about this checkpoint.
     fn wrong(&self, problem: Problem) -> CheckpointError {
-        CheckpointError { path: self.path.clone(), problem }
+        CheckpointError {
+            path: self.path.clone(),
+            problem,
+        }
     }
 }
 
 impl Checkpoint<'static> {
-    /// Reads one file and checks all of it.
+    /// Loads a file and verifies all of its checksums.
     ///
-    /// No length in the file is believed before it has been compared with the file's own: what is allocated stays within a
-    /// small multiple of that.
+    /// Lengths in the file are not trusted until they have been compared with the length of the
+    /// file: memory use is a small multiple of the latter.
     ///
     /// # Errors
     ///
-    /// What is wrong with the file, in order of the file: [`Problem::NotAFile`], [`Problem::Io`], [`Problem::Foreign`],
-    /// [`Problem::HeaderChecksum`], [`Problem::Future`], [`Problem::Truncated`], [`Problem::TooLong`], [`Problem::Malformed`],
+    /// The first error in the order of the file: [`Problem::NotAFile`], [`Problem::Io`],
+    /// [`Problem::Foreign`], [`Problem::HeaderChecksum`], [`Problem::Future`],
+    /// [`Problem::Truncated`], [`Problem::TooLong`], [`Problem::Malformed`],
     /// [`Problem::DuplicateSection`], [`Problem::SectionChecksum`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = path.as_ref();
-        // Before it is opened: that would wait for a writer if it is a pipe.
+        // Checked before the file is opened, because opening a pipe waits for a writer.
         let load = || match fs::metadata(path)?.is_file() {
             true => {
                 let file = fs::File::open(path)?;
@@ -353,10 +408,15 @@ impl Checkpoint<'static> {
             }
             false => Err(Problem::NotAFile),
         };
-        load().map(|loaded| Checkpoint { path: Some(path.into()), ..loaded }).map_err(|problem| problem.at(path))
+        load()
+            .map(|loaded| Checkpoint {
+                path: Some(path.into()),
+                ..loaded
+            })
+            .map_err(|problem| problem.at(path))
     }
 
-    /// As [`Checkpoint::load`], from the bytes of a file.
+    /// Decodes the bytes of a file: see [`Checkpoint::load`].
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! States of optimizers in checkpoints: each array a section of its own, which is neither copied when it is saved nor when it is
-//! loaded.
+//! Optimizer states in checkpoints. Each array is a section of its own, which is not copied when it
+//! is saved or loaded.
 use super::{Checkpoint, CheckpointError, Problem, Section};
 use crate::state::{Data, Described, StateDict, StateView};
 use std::{
@@ -9,8 +9,8 @@ use std::{
 };
 
 impl<'a> Checkpoint<'a> {
-    /// Adds the state of an optimizer: everything that is no array as JSON in the section `name`, and each array in one of its
-    /// own, such as `optimizer/weight.exp_avg`.
+    /// Adds the state of an optimizer: the section `name` holds everything but the arrays as JSON,
+    /// and each array is a section of its own, such as `optimizer/weight.exp_avg`.
     ///
     /// ```
     /// use ndarray::array;
@@ -18,7 +18,9 @@ impl<'a> Checkpoint<'a> {
     ///
     /// let (mut adamw, mut weight) = (Optimizer::new(AdamW::new(0.1)), array![1.0, 2.0]);
     /// adamw.update(&mut weight, &array![0.5, -0.5])?;
-    /// let checkpoint = Checkpoint::new(1).section("weight", &weight).state("optimizer", adamw.state_view())?;
+    /// let checkpoint = Checkpoint::new(1)
+    ///     .section("weight", &weight)
+    ///     .state("optimizer", adamw.state_view())?;
     /// let file = checkpoint.to_bytes()?;
     ///
     /// let mut checkpoint = Checkpoint::from_bytes(&file)?;
@@ -31,8 +33,8 @@ impl<'a> Checkpoint<'a> {
     ///
     /// # Errors
     ///
-    /// [`Problem::State`], if hyper-parameters cannot be written. That two sections would have one name is found when the
-    /// checkpoint is saved.
+    /// [`Problem::State`] if the hyper-parameters cannot be serialized. Duplicate section names are
+    /// detected when the checkpoint is saved.
     pub fn state(self, name: &str, mut state: StateView<'a>) -> Result<Self, CheckpointError> {
         let mut places = Vec::new();
         let Ok(described) = state.try_map(|place, data| {
@@ -41,30 +43,43 @@ impl<'a> Checkpoint<'a> {
         });
         let header = serde_json::to_vec(&described).map_err(|error| self.no_state(name, &error))?;
         let arrays = places.into_iter().zip(state.arrays_mut().map(Data::take));
-        Ok(arrays.fold(self.section(name.to_owned(), header), |checkpoint, (name, array)| checkpoint.section(name, array)))
+        Ok(arrays.fold(
+            self.section(name.to_owned(), header),
+            |checkpoint, (name, array)| checkpoint.section(name, array),
+        ))
     }
 
-    /// Takes the state of an optimizer out again, with all of its sections: arrays that have been loaded are not copied.
+    /// Removes the state of an optimizer and returns it. Loaded arrays are moved, not copied.
     ///
     /// # Errors
     ///
-    /// [`Problem::MissingSection`], [`Problem::OtherKind`], [`Problem::State`]; then nothing is removed.
+    /// [`Problem::MissingSection`], [`Problem::OtherKind`] or [`Problem::State`]; in that case,
+    /// nothing is removed.
     pub fn take_state(&mut self, name: &str) -> Result<StateDict<Data<'a>>, CheckpointError> {
-        let described: StateDict<Described> =
-            serde_json::from_slice(self.bytes(name)?).map_err(|error| self.no_state(name, &error))?;
-        let known: HashMap<&str, usize> = self.iter().enumerate().map(|(at, (name, _))| (name, at)).collect();
+        let described: StateDict<Described> = serde_json::from_slice(self.bytes(name)?)
+            .map_err(|error| self.no_state(name, &error))?;
+        let known: HashMap<&str, usize> = self
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| (name, at))
+            .collect();
         let mut used = HashSet::new();
         let places = described.try_map(|place, array| {
             let section = format!("{name}/{place}");
             let at = *known.get(&*section).ok_or_else(|| self.missing(&section))?;
             match &self.sections[at].1 {
-                Section::Array(found) if Described::new(found) == *array && used.insert(at) => Ok(at),
-                Section::Array(_) if used.contains(&at) => {
-                    Err(self.no_state(name, &format_args!("section `{section}` is named twice")))
+                Section::Array(found) if Described::new(found) == *array && used.insert(at) => {
+                    Ok(at)
                 }
+                Section::Array(_) if used.contains(&at) => Err(self.no_state(
+                    name,
+                    &format_args!("section `{section}` is referenced twice"),
+                )),
                 found => {
-                    let problem =
-                        format!("section `{section}` holds {found:?}, not an array of {} {:?}", array.element, array.shape);
+                    let problem = format!(
+                        "section `{section}` holds {found:?}, expected an array of {} {:?}",
+                        array.element, array.shape
+                    );
                     Err(self.no_state(name, &problem))
                 }
             }
@@ -82,6 +97,9 @@ impl<'a> Checkpoint<'a> {
     }
 
     fn no_state(&self, name: &str, problem: &dyn Display) -> CheckpointError {
-        self.wrong(Problem::State { name: name.into(), problem: problem.to_string() })
+        self.wrong(Problem::State {
+            name: name.into(),
+            problem: problem.to_string(),
+        })
     }
 }

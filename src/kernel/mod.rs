@@ -1,16 +1,19 @@
-//! The only hot code: what an update rule is, and how it is run over memory.
+//! The hot code: update rules, and how they are run over memory.
 //!
-//! A [`Rule`] is one optimizer's arithmetic on one element. A step lends views of parameters and gradients; each becomes
-//! slices where its memory allows it, and is otherwise walked in tiles; the pieces of all parameters form one list, which
-//! is drained by the calling thread and, where the work is worth it, by rayon's pool; and every piece is run by one
+//! A [`Rule`] is the arithmetic of an optimizer on one element. A step borrows views of parameters
+//! and gradients. Views become slices where their memory allows it and are processed in tiles
+//! otherwise. The pieces of all parameters form one queue, which the calling thread drains,
+//! together with rayon's pool if there is enough work. Every piece is run by the same
 //! multiversioned loop.
 
-/// Compiles a function for AVX-512, for AVX2 and for what every processor has; the machine decides at run time. The bits do
-/// not depend on it. Each further set would add a fifth to the time the crate takes to compile.
+/// Compiles a function for AVX-512, for AVX2 and for the baseline of the target; the choice is made
+/// at run time. The results are the same bits for each. Another instruction set would add a fifth
+/// to the compile time of the crate.
 macro_rules! for_each_instruction_set {
     ($($function:tt)*) => {
         #[multiversion::multiversion(targets(
-            "x86_64+avx+avx2+avx512bw+avx512cd+avx512dq+avx512f+avx512vl+bmi1+bmi2+fma+lzcnt+movbe+popcnt",
+            "x86_64+avx+avx2+avx512bw+avx512cd+avx512dq+avx512f+avx512vl\
+             +bmi1+bmi2+fma+lzcnt+movbe+popcnt",
             "x86_64+avx+avx2+bmi1+bmi2+fma+lzcnt+movbe+popcnt",
         ))]
         $($function)*
@@ -18,22 +21,27 @@ macro_rules! for_each_instruction_set {
 }
 pub(crate) use for_each_instruction_set;
 
-mod lanes;
-pub(crate) mod plan;
+pub(crate) mod param_views;
 pub(crate) mod pool;
 pub(crate) mod product;
 pub mod reduce;
 mod rule;
 mod run;
+mod state;
+pub(crate) mod strided;
 mod sweep;
-pub(crate) mod walk;
 pub(crate) mod watch;
 mod wrapper;
 
-pub use crate::array::Element;
-pub use lanes::{Arrays, Lanes, MAX_STATES, Untouched, View};
 pub use pool::Parallel;
-pub use rule::{MAX_TERMS, Rule};
-pub use run::{At, Either, Kernel, WithCoupled, WithDecoupled, coupled, decoupled};
+pub(crate) use rule::{NullRule, numbers};
+pub use rule::{Rule, Sums};
+pub use run::{
+    Either, Kernel, KernelArgs, Preconditioned, WithCoupled, WithDecoupled, coupled, decoupled,
+    preconditioned,
+};
+pub use state::{Arrays, RuleState};
+pub(crate) use state::{IdleState, MAX_STATES, StateSlices};
 pub(crate) use watch::Totals;
-pub use wrapper::{CoupledDecay, DecoupledDecay, Pass, Trace, With, Wrapper};
+pub(crate) use wrapper::Idle;
+pub use wrapper::{Barrier, CoupledDecay, DecoupledDecay, Hooks, Trace, With, Wrapper};

@@ -1,4 +1,4 @@
-//! When a step uses threads, and how.
+//! When and how a step uses threads.
 use std::{
     hint,
     sync::{Mutex, MutexGuard, PoisonError, TryLockError},
@@ -10,29 +10,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a caller waits for its helpers before it sleeps.
+/// How long the caller stays awake for its helpers before it blocks.
 #[cfg(feature = "rayon")]
 const AWAKE: Duration = Duration::from_millis(1);
 
-/// From how much work on a step uses rayon's current pool, and in pieces of what size.
+/// Threshold and chunk size of multithreaded steps, which run in rayon's current pool.
 ///
-/// The result is the same bits for every value: these are about time only. The defaults come from measurements on two
-/// cores: below about 100 us of work the wake-up of another thread costs more than it brings.
+/// Both affect time only: the results are the same bits for every value. The defaults come from
+/// measurements on two cores, where waking another thread does not pay off below about 100 us of
+/// work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 pub struct Parallel {
-    /// A step stays on the calling thread below this much work, in units of 0.1 ns of one core: the sum over its
-    /// parameters of elements x the cost of the rule on one element. Default 1 000 000: 200 000 `f32` elements of Adam.
+    /// Minimum work of a multithreaded step, in units of 0.1 ns on one core: the sum over all
+    /// parameters of the number of elements times the cost of the rule on one element. Default
+    /// 1 000 000, which is 200 000 `f32` elements of Adam.
     pub min_work: u64,
-    /// Elements in a task. Default 32 768; anything from 4 096 to 131 072 is as fast.
+    /// Number of elements in a task. Default 32 768; any value from 4 096 to 131 072 is as fast.
     pub chunk: usize,
 }
 
 impl Parallel {
-    /// Never more than the calling thread.
-    pub const SERIAL: Parallel = Parallel { min_work: u64::MAX, chunk: 1 << 15 };
+    /// Runs every step on the calling thread.
+    pub const SERIAL: Parallel = Parallel {
+        min_work: u64::MAX,
+        chunk: 1 << 15,
+    };
 
-    /// Whether `work` is enough for threads, and there are any.
+    /// Whether there are other threads and `work` is enough for them.
     #[inline]
     pub(crate) fn pays(&self, work: u64) -> bool {
         work >= self.min_work && threads() > 1
@@ -41,7 +50,10 @@ impl Parallel {
 
 impl Default for Parallel {
     fn default() -> Self {
-        Parallel { min_work: 1_000_000, chunk: 1 << 15 }
+        Parallel {
+            min_work: 1_000_000,
+            chunk: 1 << 15,
+        }
     }
 }
 
@@ -55,7 +67,8 @@ fn threads() -> usize {
     1
 }
 
-/// Locks what is never held for more than a microsecond or two: far less than it takes to put a thread to sleep and wake it again.
+/// Locks a mutex that is never held for more than a microsecond or two, by spinning: putting a
+/// thread to sleep and waking it again takes far longer.
 pub(crate) fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
     for attempt in 1_u32.. {
         match queue.try_lock() {
@@ -68,9 +81,11 @@ pub(crate) fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does `work` on every task. The caller works too: it drains the same queue as the helpers, so a step called from outside
-/// the pool never waits for a thread to wake up. Tasks are made as they are taken, and one lock takes tasks of half a chunk
-/// together, or a thousand small parameters would fight over it.
+/// Calls `work` with every task.
+///
+/// The caller drains the same queue as the helpers, so that a step called from outside the pool
+/// never waits for a thread to wake up. Tasks are created when they are taken. Tasks of half a
+/// chunk together are taken under one lock, which limits contention among many small parameters.
 #[cfg(feature = "rayon")]
 pub(crate) fn drain<T: Send>(
     tasks: impl Iterator<Item = T> + Send,
@@ -107,8 +122,9 @@ pub(crate) fn drain<T: Send>(
             });
         }
         worker();
-        // Leaving the scope blocks a caller from outside the pool, and being woken again takes longer than a helper needs for
-        // its last tasks: stay awake for these, but let a helper run that has no core of its own.
+        // Leaving the scope blocks a caller from outside the pool, and waking it takes longer than
+        // the last tasks of a helper. So the caller stays awake, but yields to a helper without a
+        // core of its own.
         let start = Instant::now();
         let outside = rayon::current_thread_index().is_none();
         while outside && busy.load(Ordering::Acquire) > 0 && start.elapsed() < AWAKE {

@@ -1,11 +1,12 @@
-//! Sums and maxima over arrays that are the same bits for any thread count, chunk size, memory layout and SIMD width.
+//! Reproducible reductions of arrays: sums, dot products and maxima that are the same bits for any
+//! number of threads, chunk size, memory layout and SIMD width.
 //!
-//! Sums do not depend on the order of their terms at all: see [`Sum`]. For `f32` every term is exact in `f64`, so nothing
-//! overflows or underflows.
+//! Sums do not depend on the order of their terms: see [`Sum`]. The terms of `f32` arrays are exact
+//! in `f64`, so that they neither overflow nor underflow.
 //!
 //! ```
 //! use ndarray::array;
-//! use ndarray_optim::kernel::reduce;
+//! use ndarray_optim::reduce;
 //!
 //! let scale = 2_f32.powi(100); // its square overflows f32
 //! let g = array![[3.0, 0.0], [0.0, -4.0]] * scale;
@@ -24,26 +25,30 @@ use std::sync::Mutex;
 /// Elements in a task.
 const BLOCK: usize = 1 << 15;
 const LANES: usize = 32;
-/// Elements that are looked at together.
+/// Elements that are split into bins together.
 const TILE: usize = 1024;
 
-/// Width of a bin in bits: the counts of a tile fit an `i64`.
+/// Width of a bin in bits; the counts of a tile fit in an `i64`.
 const WIDTH: i32 = 50;
-/// Bins below 1.
+/// Number of bins below 1.
 const BELOW: i32 = 20;
 const BINS: usize = 40;
-/// Bins that a sum keeps, from its largest term down.
+/// Number of bins that contribute to the value, from that of the largest term down.
 const KEPT: usize = 2;
 
-/// A sum whose value does not depend on the order in which its terms are added, nor on how they are cut into pieces.
+/// A reproducible sum: its value depends neither on the order of its terms nor on how they are
+/// split into partial sums.
 ///
-/// Every term is split into multiples of fixed powers of 2, one for each bin of 50 bits, and a bin counts its multiples
-/// exactly; the two uppermost bins that the largest term reaches make the result, so that each term counts down to 50 bits or
-/// more below the largest; terms below 2^-1001 count as 0. (The idea is that of J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
-/// ARITH 2013.)
+/// Every term is split into multiples of fixed powers of 2, one for each bin of 50 bits, and each
+/// bin counts its multiples exactly. The value comes from the bin of the largest term and the one
+/// below it, so that each term is accurate to 50 bits or more below the largest term. Terms below
+/// 2^-1001 count as 0.
+///
+/// The algorithm follows J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
+/// ARITH 2013.
 ///
 /// ```
-/// use ndarray_optim::kernel::reduce::Sum;
+/// use ndarray_optim::reduce::Sum;
 ///
 /// let (mut a, mut b) = (Sum::default(), Sum::default());
 /// a.add(&[1e16, 1.0, -1e16]);
@@ -57,44 +62,59 @@ pub struct Sum {
     bins: [i128; BINS],
     /// The bin of the largest term.
     top: usize,
-    /// The sum of terms that come with one that is infinite, NaN or above 2^960.
+    /// The sum of all terms of tiles with a term that is infinite, NaN or at least 2^960.
     rest: f64,
 }
 
+/// One running sum for each of [`Sums`](super::Sums).
+pub(crate) type RunningSums = [Sum; super::rule::MAX_SUMS];
+
 impl Default for Sum {
     fn default() -> Self {
-        Sum { bins: [0; BINS], top: 0, rest: 0.0 }
+        Sum {
+            bins: [0; BINS],
+            top: 0,
+            rest: 0.0,
+        }
     }
 }
 
-/// 2 to the power of `e`; 0 below the range of normal numbers.
+/// Returns 2 to the power of `e`, or 0 below the range of normal numbers.
 fn power(e: i32) -> f64 {
-    if e < -1022 { 0.0 } else { f64::from_bits(((e + 1023) as u64) << 52) }
+    if e < -1022 {
+        0.0
+    } else {
+        f64::from_bits(((e + 1023) as u64) << 52)
+    }
 }
 
-/// What the bins that are kept count, with this one at the top.
+/// The units that the kept bins count in, where `top` is the uppermost bin.
 fn quanta(top: usize) -> [f64; KEPT] {
     std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH))
 }
 
 impl Sum {
-    /// Adds these terms.
+    /// Adds terms.
     pub fn add(&mut self, terms: &[f64]) {
-        terms.chunks(TILE).for_each(|terms| self.add_tile(terms, |x| x));
+        terms
+            .chunks(TILE)
+            .for_each(|terms| self.add_tile(terms, |x| x));
     }
 
-    /// Adds the terms of these elements.
+    /// Adds `term(a)` for each element of a tile.
     #[inline(always)]
     fn add_tile<A: Element>(&mut self, a: &[A], term: impl Fn(A) -> f64 + Copy) {
-        // The bins of the terms before: those of these terms too, nearly always. So one look at memory finds the largest term
-        // and counts.
+        // The bins of earlier terms nearly always fit these too, so that one pass over memory both
+        // counts and finds the largest term.
         let (mut counts, max) = split(a, term, quanta(self.top));
         if max >= power(960).to_bits() as i64 {
-            // Infinite and NaN terms decide the result in any order; finite ones of this size still count.
+            // Infinite and NaN terms determine the result in any order; huge finite terms are
+            // added.
             self.rest += a.iter().map(|&a| term(a)).sum::<f64>();
             return;
         }
-        // The lowest bin whose upper end is above twice the largest term: to bins above it all of these terms are zeros.
+        // The lowest bin whose upper end is above twice the largest term: all of these terms are
+        // zero in the bins above it.
         let exponent = (max >> 52) as i32 - 1023;
         let top = ((exponent + 2).div_euclid(WIDTH) + BELOW).clamp(0, BINS as i32 - 1) as usize;
         if top > self.top {
@@ -106,27 +126,42 @@ impl Sum {
         }
     }
 
-    /// Adds all terms of another sum.
+    /// Adds the terms of another sum.
     pub fn merge(&mut self, other: &Sum) {
-        self.bins.iter_mut().zip(&other.bins).for_each(|(bin, other)| *bin += other);
+        self.bins
+            .iter_mut()
+            .zip(&other.bins)
+            .for_each(|(bin, other)| *bin += other);
         self.top = self.top.max(other.top);
         self.rest += other.rest;
     }
 
-    /// The sum.
+    /// Returns the sum of all terms.
     pub fn value(&self) -> f64 {
         let first = self.top.saturating_sub(KEPT - 1);
-        let sum = (first..=self.top).map(|bin| self.bins[bin] as f64 * power((bin as i32 - BELOW) * WIDTH)).sum::<f64>();
-        if self.rest == 0.0 { sum } else { self.rest + sum }
+        let sum = (first..=self.top)
+            .map(|bin| self.bins[bin] as f64 * power((bin as i32 - BELOW) * WIDTH))
+            .sum::<f64>();
+        if self.rest == 0.0 {
+            sum
+        } else {
+            self.rest + sum
+        }
     }
 }
 
 for_each_instruction_set! {
-    /// How many of each quantum there are in the terms of these elements together, largest quantum first, if none is too large for
-    /// that; and the bits of the largest absolute value, with NaN above everything.
-    fn split<A: Element, T: Fn(A) -> f64 + Copy>(a: &[A], term: T, quanta: [f64; KEPT]) -> ([i64; KEPT], i64) {
-        // Adding 1.5 2^52 quanta rounds to a multiple of the quantum, and counts it in the last bits of the sum: bits are integers,
-        // whose sums are exact in any order, so that this loop vectorises.
+    /// Returns how many of each quantum the terms contain together, largest quantum first, and the
+    /// bits of the largest absolute value, where NaN is above everything. The counts are
+    /// meaningless if a term is too large for the quanta.
+    fn split<A: Element, T: Fn(A) -> f64 + Copy>(
+        a: &[A],
+        term: T,
+        quanta: [f64; KEPT],
+    ) -> ([i64; KEPT], i64) {
+        // Adding 1.5 2^52 quanta rounds to a multiple of the quantum and leaves the multiple in the
+        // last bits of the sum. Bits are integers, whose sums are exact in any order, so that this
+        // loop vectorizes.
         let [r0, r1] = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
         let (mut n0, mut n1, mut max) = (0_u64, 0_u64, 0_i64);
         for &a in a {
@@ -137,14 +172,15 @@ for_each_instruction_set! {
             n0 = n0.wrapping_add(high.to_bits());
             n1 = n1.wrapping_add(low.to_bits());
         }
-        let count = |n: u64, r: f64| n.wrapping_sub(r.to_bits().wrapping_mul(a.len() as u64)) as i64;
+        let offset = |r: f64| r.to_bits().wrapping_mul(a.len() as u64);
+        let count = |n: u64, r: f64| n.wrapping_sub(offset(r)) as i64;
         ([count(n0, r0), count(n1, r1)], max)
     }
 }
 
-/// The sum of the squares of all elements.
+/// Returns the sum of the squares of all elements.
 ///
-/// For `f64` arrays the squares are formed in `f64`: elements above 1e154 overflow to infinity.
+/// The squares are computed in `f64`: those of `f64` elements above 1e154 overflow to infinity.
 pub fn sum_squares<A: Element, D: Dimension>(a: &ArrayRef<A, D>) -> f64 {
     let mut sum = NormSum::new(Norm::L2, 1.0);
     match a.as_slice_memory_order() {
@@ -154,21 +190,25 @@ pub fn sum_squares<A: Element, D: Dimension>(a: &ArrayRef<A, D>) -> f64 {
     sum.sum.value()
 }
 
-/// The sum of the products of corresponding elements; NaN if the shapes differ.
+/// Returns the dot product of two arrays of the same shape, or NaN if their shapes differ.
 pub fn dot<A: Element, D: Dimension>(a: &ArrayRef<A, D>, b: &ArrayRef<A, D>) -> f64 {
-    if a.shape() == b.shape() { fold(a, b) } else { f64::NAN }
+    if a.shape() == b.shape() {
+        fold(a, b)
+    } else {
+        f64::NAN
+    }
 }
 
-/// The largest absolute value: 0 for an empty array, NaN if any element is NaN.
+/// Returns the largest absolute value: 0 for an empty array, NaN if any element is NaN.
 pub fn max_abs<A: Element, D: Dimension>(a: &ArrayRef<A, D>) -> A {
-    // Independent of the order, so memory order will do.
+    // The result does not depend on the order of the elements.
     match a.as_slice_memory_order() {
         Some(a) => max_abs_slice(a),
         None => a.iter().fold(A::ZERO, |max, x| larger(max, x.abs())),
     }
 }
 
-/// NaN wins over every number.
+/// Returns the larger number, or NaN if either is NaN.
 #[inline(always)]
 fn larger<A: Element>(max: A, x: A) -> A {
     if max >= x || max.is_nan() { max } else { x }
@@ -187,7 +227,7 @@ for_each_instruction_set! {
     }
 }
 
-/// The first element that is infinite or NaN.
+/// Returns the first element that is infinite or NaN.
 pub(crate) fn non_finite<A: Element>(a: &[A]) -> Option<A> {
     let bad = a.chunks(TILE).find(|block| !all_finite(block))?;
     bad.iter().copied().find(|x| !x.is_finite())
@@ -195,28 +235,34 @@ pub(crate) fn non_finite<A: Element>(a: &[A]) -> Option<A> {
 
 for_each_instruction_set! {
     fn all_finite<A: Element>(a: &[A]) -> bool {
-        // `x * 0` is 0 for a finite x and NaN otherwise; no early exit, so that the loop vectorises.
+        // `x * 0` is 0 for a finite x and NaN otherwise. No early exit, so that the loop
+        // vectorizes.
         a.iter().fold(true, |finite, &x| finite & (x * A::ZERO == A::ZERO))
     }
 }
 
-/// Which norm.
+/// Type of a vector norm, for [`ClipByGlobalNorm`](crate::wrap::ClipByGlobalNorm).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+#[non_exhaustive]
 pub enum Norm {
-    /// The sum of absolute values.
+    /// The sum of the absolute values.
     L1,
-    /// The root of the sum of squares.
+    /// The square root of the sum of the squares.
     #[default]
     L2,
     /// The largest absolute value.
     Max,
 }
 
-/// A norm of several arrays together.
+/// The running norm of several arrays together.
 pub(crate) struct NormSum {
     norm: Norm,
-    /// A power of 2 that elements are multiplied with.
+    /// The power of 2 that elements are multiplied by.
     scale: f64,
     sum: Sum,
     max: f64,
@@ -224,11 +270,16 @@ pub(crate) struct NormSum {
 
 impl NormSum {
     pub fn new(norm: Norm, scale: f64) -> Self {
-        NormSum { norm, scale, sum: Sum::default(), max: 0.0 }
+        NormSum {
+            norm,
+            scale,
+            sum: Sum::default(),
+            max: 0.0,
+        }
     }
 
     fn add<A: Element>(&mut self, a: &[A]) {
-        let scale = A::of(self.scale);
+        let scale = A::from_f64(self.scale);
         for a in a.chunks(TILE) {
             match self.norm {
                 Norm::L1 => self.sum.add_tile(a, |a| a.f64().abs()),
@@ -238,8 +289,12 @@ impl NormSum {
         }
     }
 
-    /// Adds slices, on as many threads as they are worth.
-    pub fn add_slices<'a, A: Element>(&mut self, slices: impl Iterator<Item = &'a [A]> + Clone + Send, parallel: &Parallel) {
+    /// Adds slices, on several threads if there is enough work.
+    pub fn add_slices<'a, A: Element>(
+        &mut self,
+        slices: impl Iterator<Item = &'a [A]> + Clone + Send,
+        parallel: &Parallel,
+    ) {
         let size: usize = slices.clone().map(<[A]>::len).sum();
         if !parallel.pays(size as u64 * A::COST) {
             return slices.for_each(|a| self.add(a));
@@ -253,7 +308,13 @@ impl NormSum {
             all.sum.merge(&part.sum);
             all.max = larger(all.max, part.max);
         };
-        drain(slices.flat_map(|a| a.chunks(BLOCK)), size / BLOCK, |a| a.len(), BLOCK, block);
+        drain(
+            slices.flat_map(|a| a.chunks(BLOCK)),
+            size / BLOCK,
+            |a| a.len(),
+            BLOCK,
+            block,
+        );
     }
 
     pub fn add_elements<A: Element>(&mut self, elements: impl Iterator<Item = A>) {
@@ -264,10 +325,13 @@ impl NormSum {
         }
     }
 
-    /// What elements should have been multiplied with: squares have overflowed, or lost digits below the normal numbers.
+    /// The scale to compute the norm with again, if squares have overflowed, or have lost digits
+    /// below the range of normal numbers.
     pub fn rescale(&self) -> Option<f64> {
         let sum = self.sum.value();
-        let bad = self.norm == Norm::L2 && (sum == f64::INFINITY || sum < power(-900)) && self.scale == 1.0;
+        let bad = self.norm == Norm::L2
+            && (sum == f64::INFINITY || sum < power(-900))
+            && self.scale == 1.0;
         bad.then(|| if sum > 1.0 { power(-600) } else { power(600) })
     }
 
@@ -286,7 +350,7 @@ fn square<A: Element>(x: A) -> f64 {
 }
 
 for_each_instruction_set! {
-    /// The products of corresponding elements, a tile at a time.
+    /// Computes the element-wise products of two tiles.
     fn products<A: Element>(a: &[A], b: &[A], out: &mut [f64; TILE]) {
         for (out, (a, b)) in out.iter_mut().zip(a.iter().zip(b)) {
             *out = a.f64() * b.f64();
@@ -320,7 +384,13 @@ fn fold<A: Element, D: Dimension>(a: &ArrayRef<A, D>, b: &ArrayRef<A, D>) -> f64
     }
     let all = Mutex::new(Sum::default());
     let tasks = x.chunks(BLOCK).zip(y.chunks(BLOCK));
-    drain(tasks, x.len() / BLOCK, |_| BLOCK, BLOCK, |pair| lock(&all).merge(&block(pair)));
+    drain(
+        tasks,
+        x.len() / BLOCK,
+        |_| BLOCK,
+        BLOCK,
+        |pair| lock(&all).merge(&block(pair)),
+    );
     lock(&all).value()
 }
 
@@ -342,20 +412,29 @@ mod tests {
             assert_eq!(squares.to_bits(), dot(&c, &fortran).to_bits());
             #[cfg(feature = "rayon")]
             for threads in [1, 2, 3, 8] {
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                assert_eq!(squares.to_bits(), pool.install(|| sum_squares(&c)).to_bits());
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                assert_eq!(
+                    squares.to_bits(),
+                    pool.install(|| sum_squares(&c)).to_bits()
+                );
             }
         }
     }
 
     #[test]
     fn sums_are_exact_in_any_order_and_cut() {
-        let f = |i: usize| (((i * 7919) % 1009) as f64 - 504.0) * 2_f64.powi((i * 31 % 34) as i32 - 17);
+        let f =
+            |i: usize| (((i * 7919) % 1009) as f64 - 504.0) * 2_f64.powi((i * 31 % 34) as i32 - 17);
         let terms: Vec<f64> = (0..5000).map(f).collect();
         let mut whole = Sum::default();
         whole.add(&terms);
         // The same sum in integers: every term is a multiple of 2^-17.
-        let exact: i128 = (0..5000_usize).map(|i| ((i * 7919) as i128 % 1009 - 504) << (i * 31 % 34)).sum();
+        let exact: i128 = (0..5000_usize)
+            .map(|i| ((i * 7919) as i128 % 1009 - 504) << (i * 31 % 34))
+            .sum();
         assert_eq!(whole.value(), exact as f64 * 2_f64.powi(-17));
         for cut in [1, 3, 64, 1000] {
             let mut pieces = Sum::default();
@@ -364,14 +443,29 @@ mod tests {
                 sum.add(piece);
                 pieces.merge(&sum);
             }
-            assert_eq!(pieces.value().to_bits(), whole.value().to_bits(), "pieces of {cut}");
+            assert_eq!(
+                pieces.value().to_bits(),
+                whole.value().to_bits(),
+                "pieces of {cut}"
+            );
         }
         for scale in [-950, -300, 0, 300, 900] {
             let mut sum = Sum::default();
-            sum.add(&[3.0 * 2_f64.powi(scale), 2_f64.powi(scale), 2_f64.powi(scale - 30)]);
-            assert_eq!(sum.value(), 4.0 * 2_f64.powi(scale) + 2_f64.powi(scale - 30), "{scale}");
+            sum.add(&[
+                3.0 * 2_f64.powi(scale),
+                2_f64.powi(scale),
+                2_f64.powi(scale - 30),
+            ]);
+            assert_eq!(
+                sum.value(),
+                4.0 * 2_f64.powi(scale) + 2_f64.powi(scale - 30),
+                "{scale}"
+            );
         }
-        for (terms, value) in [([1.0, f64::INFINITY], f64::INFINITY), ([1e300, 1e300], 2e300)] {
+        for (terms, value) in [
+            ([1.0, f64::INFINITY], f64::INFINITY),
+            ([1e300, 1e300], 2e300),
+        ] {
             let mut sum = Sum::default();
             sum.add(&terms);
             assert_eq!(sum.value(), value);
@@ -380,9 +474,12 @@ mod tests {
 
     #[test]
     fn terms_of_all_sizes_are_the_same_sum_in_any_order() {
-        // Tiles of one size each, whose order makes the uppermost bin rise at once, late, or again and again.
+        // Tiles of different magnitudes, whose order raises the uppermost bin at once, late, or
+        // again and again.
         let size = |tile: usize| 2_f64.powi((tile * 83 % 400) as i32 - 200);
-        let terms: Vec<f64> = (0..40 * TILE).map(|i| size(i / TILE) * ((i * 7919 % 1009) as f64 - 504.0)).collect();
+        let terms: Vec<f64> = (0..40 * TILE)
+            .map(|i| size(i / TILE) * ((i * 7919 % 1009) as f64 - 504.0))
+            .collect();
         let mut whole = Sum::default();
         whole.add(&terms);
         assert_ne!(whole.value(), 0.0);
@@ -402,7 +499,11 @@ mod tests {
             }
             let [mut half, other] = halves;
             half.merge(&other);
-            assert_eq!((sum.value(), half.value()), (whole.value(), whole.value()), "order {order}");
+            assert_eq!(
+                (sum.value(), half.value()),
+                (whole.value(), whole.value()),
+                "order {order}"
+            );
         }
     }
 

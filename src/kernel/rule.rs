@@ -1,19 +1,64 @@
-//! What an optimizer does to one element.
-use super::Lanes;
+//! Update rules: the arithmetic of an algorithm on one element.
+use super::{RuleState, wrapper::Hooks};
 use crate::array::Element;
+use std::ops::Index;
 
-/// The largest number of sums a rule can ask for.
-pub const MAX_TERMS: usize = 4;
+/// The most sums over the elements of an array.
+pub(crate) const MAX_SUMS: usize = 4;
 
-/// One optimizer's arithmetic on one element: what a step takes away from the parameter.
+/// Declares a newtype for a few numbers, so that their maximum count can grow later.
+macro_rules! numbers {
+    ($(#[$about:meta])* $name:ident, $most:expr) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        #[cfg_attr(
+            feature = "serde",
+            derive(serde::Serialize, serde::Deserialize),
+            serde(transparent)
+        )]
+        pub struct $name(pub(crate) [f64; $most]);
+
+        impl $name {
+            /// Creates a list of these numbers, padded with 0. Too many numbers do not compile.
+            #[inline(always)]
+            pub const fn new<const N: usize>(numbers: [f64; N]) -> Self {
+                const { assert!(N <= $most, "too many numbers") };
+                let mut all = [0.0; $most];
+                let mut i = 0;
+                while i < N {
+                    all[i] = numbers[i];
+                    i += 1;
+                }
+                $name(all)
+            }
+        }
+
+        impl Index<usize> for $name {
+            type Output = f64;
+            #[inline(always)]
+            fn index(&self, i: usize) -> &f64 {
+                &self.0[i]
+            }
+        }
+    };
+}
+pub(crate) use numbers;
+
+numbers! {
+    /// Sums over the elements of an array, or the terms of one element: up to four.
+    Sums, MAX_SUMS
+}
+
+/// The arithmetic of an algorithm on one element: computes the update that a step subtracts from
+/// the parameter.
 ///
-/// A rule is a handful of scalars, already folded for this step, and a pure function of one element. It knows nothing of
-/// arrays, layouts, threads or SIMD.
+/// A rule consists of a few scalars, folded in advance for this step, and a pure function of one
+/// element. It is independent of arrays, memory layouts, threads and SIMD.
 ///
 /// ```
-/// use ndarray_optim::kernel::{Element, Rule};
+/// use ndarray_optim::algorithm::{Element, Rule};
 ///
-/// /// Gradient descent with a heavy ball.
+/// /// Gradient descent with momentum.
 /// #[derive(Clone, Copy)]
 /// struct HeavyBall<A> { lr: A, momentum: A }
 ///
@@ -30,10 +75,10 @@ pub const MAX_TERMS: usize = 4;
 /// }
 /// ```
 ///
-/// A rule whose state has arrays without a name does not compile:
+/// A rule with an unnamed state array does not compile:
 ///
 /// ```compile_fail,E0080
-/// use ndarray_optim::kernel::{Arrays, At, Kernel, Rule};
+/// use ndarray_optim::algorithm::{Arrays, Kernel, KernelArgs, Rule};
 ///
 /// #[derive(Clone, Copy)]
 /// struct Forgetful;
@@ -48,49 +93,113 @@ pub const MAX_TERMS: usize = 4;
 ///     }
 /// }
 ///
-/// Forgetful.run(&At { first: false, scale: 1.0 }, &mut [], &[], Arrays(Default::default()));
+/// Forgetful.run(&KernelArgs::next(1.0), &mut [], &[], Arrays::default());
 /// ```
+#[allow(unused_variables)]
 pub trait Rule: Copy + Send + Sync {
-    /// `f32` or `f64`.
+    /// The element type: `f32` or `f64`.
     type Elem: Element;
-    /// `[A; S]`, or with a wrapper a pair of such.
-    type State: Lanes<Self::Elem>;
-    /// The names of the state arrays this rule itself adds, in torch's words where torch has them.
+    /// The state of one element: `[A; S]`, where `S` is the number of state arrays.
+    type State: RuleState<Self::Elem>;
+    /// The names of the state arrays: as many as `State` has numbers. The algorithms of the crate
+    /// use torch's names where torch has them.
     const STATE: &'static [&'static str];
-    /// Rough time of one `f32` element in units of 0.1 ns: what decides from which size on threads pay.
+    /// Approximate time for one `f32` element in units of 0.1 ns, from which
+    /// [`Parallel`](crate::Parallel) decides whether a step uses threads.
     const COST: u64;
 
-    /// What is taken away from `p`, and the new state.
+    /// Returns the update, which is subtracted from `p`, and the new state.
     fn delta(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> (Self::Elem, Self::State);
 
-    /// The new parameter. A wrapper that reads or replaces it does so here, after every update has been made, wherever in a
-    /// chain of wrappers it stands.
+    /// Returns the state before the first step: zeros by default.
     #[inline(always)]
-    fn land(&self, p: Self::Elem, delta: Self::Elem, state: Self::State) -> (Self::Elem, Self::State) {
-        (p - delta, state)
-    }
-
-    /// The state before the first step.
-    #[inline(always)]
-    fn begin(&self, _p: Self::Elem, _g: Self::Elem) -> Self::State {
+    fn begin(&self, p: Self::Elem, g: Self::Elem) -> Self::State {
         Self::State::ZERO
     }
 
-    /// How many sums over whole arrays the rule needs before it can make a step.
+    /// The number of sums over whole arrays that the rule needs before a step: up to four.
     const TERMS: usize = 0;
 
-    /// What one element adds to these sums, from what stands before the step.
+    /// Returns the terms of one element in these sums, from its values before the step.
     #[inline(always)]
-    fn terms(&self, _p: Self::Elem, _g: Self::Elem, _state: Self::State) -> [f64; MAX_TERMS] {
-        [0.0; MAX_TERMS]
+    fn terms(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> Sums {
+        Sums::default()
     }
 
-    /// How many names [`names`](Rule::names) appends: as many as there are arrays, or the rule does not compile.
+    // The rest is for wrappers; only `With` overrides it.
+
+    /// The number of names that [`names`](Rule::names) appends. The rule does not compile unless it
+    /// equals the number of state arrays.
     #[doc(hidden)]
     const NAMES: usize = Self::STATE.len();
 
-    /// Appends the names of all state arrays; a wrapper's come after those of what it wraps.
+    /// Whether gradients are transformed before the sweep: whether the rule contains a
+    /// [`Barrier`](super::Barrier).
+    #[doc(hidden)]
+    const BARRIER: bool = false;
+
+    /// Appends the names of all state arrays, those of a wrapper after those of the wrapped rule.
+    #[doc(hidden)]
     fn names(names: &mut Vec<&'static str>) {
         names.extend(Self::STATE);
+    }
+
+    /// The hooks of the wrappers.
+    #[doc(hidden)]
+    fn hooks(&self) -> Hooks {
+        Hooks::NONE
+    }
+
+    /// Applies the [`Wrapper::gradient`](super::Wrapper::gradient) hooks.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn gradient(
+        &self,
+        p: Self::Elem,
+        g: Self::Elem,
+        state: Self::State,
+    ) -> (Self::Elem, Self::State) {
+        (g, state)
+    }
+
+    /// Applies the [`Wrapper::param`](super::Wrapper::param) hooks, after all updates.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn param(
+        &self,
+        p: Self::Elem,
+        new: Self::Elem,
+        state: Self::State,
+    ) -> (Self::Elem, Self::State) {
+        (new, state)
+    }
+
+    /// Returns the state before the first step, including that of the wrappers. If gradients have
+    /// been `staged`, the wrappers outside of the barrier have initialized their own state.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn begin_all(
+        &self,
+        p: Self::Elem,
+        g: Self::Elem,
+        state: Self::State,
+        staged: bool,
+    ) -> Self::State {
+        self.begin(p, g)
+    }
+}
+
+/// A rule that does nothing: wrapped, it is the effect of the wrapper alone.
+#[derive(Clone, Copy, Debug)]
+pub struct NullRule<A>(pub(crate) std::marker::PhantomData<A>);
+
+impl<A: Element> Rule for NullRule<A> {
+    type Elem = A;
+    type State = [A; 0];
+    const STATE: &'static [&'static str] = &[];
+    const COST: u64 = 0;
+    #[inline(always)]
+    fn delta(&self, _p: A, _g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (A::ZERO, [])
     }
 }

@@ -1,50 +1,119 @@
-//! How a step runs over memory: one rule, or one of several.
+//! Kernels: how a step runs a rule over memory.
 use super::{
-    Arrays, CoupledDecay, DecoupledDecay, Lanes, MAX_STATES, MAX_TERMS, Rule, View, With, Wrapper,
-    reduce::Sum,
-    sweep::{measure, sweep},
+    Arrays, Barrier, CoupledDecay, DecoupledDecay, MAX_STATES, Rule, RuleState, StateSlices, With,
+    Wrapper,
+    reduce::RunningSums,
+    sweep::{gradients, gradients_from, measure, params, sweep},
+    wrapper::Hooks,
 };
 use crate::array::Element;
 
-/// What the optimizer runs over a piece of memory: one [`Rule`], or one of several that hyper-parameters choose between.
-pub trait Kernel<A: Element>: Copy + Send + Sync {
-    /// This kernel with a wrapper around each of its rules.
-    type With<W: Wrapper<A>>: Kernel<A>;
+mod sealed {
+    use super::{Either, Preconditioned, Rule};
 
-    /// Puts a wrapper around each rule.
-    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W>;
-
-    /// As in [`Rule::COST`], of the rule that is chosen.
-    fn cost(&self) -> u64;
-
-    /// Appends the names of the state arrays of the rule that is chosen.
-    fn names(&self, names: &mut Vec<&'static str>);
-
-    /// As in [`Rule::TERMS`], of the rule that is chosen.
-    fn terms(&self) -> usize;
-
-    /// Adds what these elements contribute to the sums.
-    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]);
-
-    /// Updates `p` with the gradient `g` of the same length.
-    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+    pub trait Sealed {}
+    impl<R: Rule> Sealed for R {}
+    impl<L, R> Sealed for Either<L, R> {}
+    impl<K> Sealed for Preconditioned<K> {}
 }
 
-/// What a kernel is told about the array it runs over.
+/// The computation of a step on contiguous memory: a [`Rule`], or a choice between several
+/// ([`Either`]), optionally [`Preconditioned`].
+///
+/// Implemented for every [`Rule`], [`Either`] and [`Preconditioned`]. The trait is sealed.
+pub trait Kernel<A: Element>: Copy + Send + Sync + sealed::Sealed {
+    /// This kernel with each of its rules wrapped.
+    type With<W: Wrapper<A>>: Kernel<A>;
+
+    /// Wraps each rule.
+    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W>;
+
+    /// Whether gradients are transformed before the sweep: whether the kernel contains a
+    /// [`Barrier`].
+    #[doc(hidden)]
+    const BARRIER: bool;
+
+    /// The [`Rule::COST`] of the selected rule.
+    #[doc(hidden)]
+    fn cost(&self) -> u64;
+
+    /// Appends the names of the state arrays of the selected rule.
+    #[doc(hidden)]
+    fn names(&self, names: &mut Vec<&'static str>);
+
+    /// The [`Rule::TERMS`] of the selected rule.
+    #[doc(hidden)]
+    fn terms(&self) -> usize;
+
+    /// The hooks of the wrappers of the selected rule.
+    #[doc(hidden)]
+    fn hooks(&self) -> Hooks;
+
+    /// Adds the terms of these elements to the sums, and initializes the state at the first step.
+    #[doc(hidden)]
+    fn measure(
+        &self,
+        args: &KernelArgs<A>,
+        p: &[A],
+        g: &[A],
+        state: Arrays<'_, A>,
+        sums: &mut RunningSums,
+    );
+
+    /// Updates `p` with the gradient `g` of the same length.
+    #[doc(hidden)]
+    fn run(&self, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+
+    /// Initializes the state.
+    #[doc(hidden)]
+    fn begin(&self, scale: A, p: &[A], g: &[A], state: Arrays<'_, A>);
+
+    /// Applies the gradient hooks of the wrappers in place.
+    #[doc(hidden)]
+    fn gradients(&self, p: &[A], g: &mut [A], state: Arrays<'_, A>);
+
+    /// As [`gradients`](Kernel::gradients), but reads `scale from` and writes `g`.
+    #[doc(hidden)]
+    fn gradients_from(&self, scale: A, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>);
+
+    /// Applies the parameter hooks of the wrappers in place.
+    #[doc(hidden)]
+    fn params(&self, old: &[A], new: &mut [A], state: Arrays<'_, A>);
+}
+
+/// How a kernel runs over an array.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
-pub struct At<A> {
-    /// Whether the state of the array begins here.
+pub struct KernelArgs<A> {
+    /// Whether the state of the array is initialized first.
     pub first: bool,
-    /// What the gradient is multiplied with: -1 to climb, and the factor of clipping by a norm.
+    /// Whether the wrappers outside of the barrier have been applied to the gradient already.
+    pub staged: bool,
+    /// The factor of the gradient: -1 to maximize, times the factor of clipping by a norm.
     pub scale: A,
+}
+
+impl<A: Element> KernelArgs<A> {
+    /// The arguments of a step that is not the first.
+    pub fn next(scale: A) -> Self {
+        KernelArgs {
+            first: false,
+            staged: false,
+            scale,
+        }
+    }
 }
 
 impl<R: Rule> Kernel<R::Elem> for R {
     type With<W: Wrapper<R::Elem>> = With<R, W>;
     #[inline(always)]
     fn with<W: Wrapper<R::Elem>>(self, wrapper: W) -> With<R, W> {
-        With { rule: self, wrapper }
+        With {
+            rule: self,
+            wrapper,
+        }
     }
+    const BARRIER: bool = R::BARRIER;
     #[inline]
     fn cost(&self) -> u64 {
         R::COST
@@ -55,113 +124,240 @@ impl<R: Rule> Kernel<R::Elem> for R {
     fn terms(&self) -> usize {
         R::TERMS
     }
+    fn hooks(&self) -> Hooks {
+        Rule::hooks(self)
+    }
     fn measure(
         &self,
-        at: &At<R::Elem>,
+        args: &KernelArgs<R::Elem>,
         p: &[R::Elem],
         g: &[R::Elem],
         mut state: Arrays<'_, R::Elem>,
-        sums: &mut [Sum; MAX_TERMS],
+        sums: &mut RunningSums,
     ) {
         let mut state = R::State::take(&mut state, 0);
-        if at.first {
-            begin(self, at.scale, p, g, &mut state);
+        if args.first {
+            begin(self, args, p, g, &mut state);
         }
-        // Constant, so that rules without sums have no code for them.
+        // A constant, so that no code is generated for rules without sums.
         if const { R::TERMS > 0 } {
-            measure(self, at.scale, p, g, &state, sums);
+            measure(self, args.scale, p, g, &state, sums);
         }
     }
     #[inline]
-    fn run(&self, at: &At<R::Elem>, p: &mut [R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
-        const { assert!(R::State::N <= MAX_STATES, "a rule and its wrappers have six state arrays at most") };
-        const { assert!(R::NAMES == R::State::N, "`STATE` has a name for each array of `State`") };
+    fn run(
+        &self,
+        args: &KernelArgs<R::Elem>,
+        p: &mut [R::Elem],
+        g: &[R::Elem],
+        mut state: Arrays<'_, R::Elem>,
+    ) {
+        const {
+            assert!(
+                R::State::N <= MAX_STATES,
+                "a rule and its wrappers can have at most six state arrays"
+            );
+            assert!(
+                R::NAMES == R::State::N,
+                "`STATE` must name each array of `State`"
+            );
+        };
         let mut state = R::State::take(&mut state, 0);
-        if at.first {
-            begin(self, at.scale, p, g, &mut state);
+        if args.first {
+            begin(self, args, p, g, &mut state);
         }
-        sweep(self, at.scale, p, g, state);
+        sweep(self, args.scale, p, g, state);
+    }
+    fn begin(&self, scale: R::Elem, p: &[R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
+        let mut state = R::State::take(&mut state, 0);
+        if const { R::State::N > 0 } {
+            begin(self, &KernelArgs::next(scale), p, g, &mut state);
+        }
+    }
+    fn gradients(&self, p: &[R::Elem], g: &mut [R::Elem], mut state: Arrays<'_, R::Elem>) {
+        gradients(self, p, g, R::State::take(&mut state, 0));
+    }
+    fn gradients_from(
+        &self,
+        scale: R::Elem,
+        p: &[R::Elem],
+        from: &[R::Elem],
+        g: &mut [R::Elem],
+        mut state: Arrays<'_, R::Elem>,
+    ) {
+        gradients_from(self, scale, p, from, g, R::State::take(&mut state, 0));
+    }
+    fn params(&self, old: &[R::Elem], new: &mut [R::Elem], mut state: Arrays<'_, R::Elem>) {
+        params(self, old, new, R::State::take(&mut state, 0));
     }
 }
 
-// Once for each array: apart, so that it is compiled once for each rule.
+// Called once for each array: out of line, so that it is compiled once for each rule.
 #[cold]
 #[inline(never)]
-fn begin<R: Rule>(rule: &R, scale: R::Elem, p: &[R::Elem], g: &[R::Elem], state: &mut impl View<R::State>) {
+fn begin<R: Rule>(
+    rule: &R,
+    args: &KernelArgs<R::Elem>,
+    p: &[R::Elem],
+    g: &[R::Elem],
+    state: &mut impl StateSlices<R::State>,
+) {
     for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
-        state.store(i, rule.begin(p, scale * g));
+        let begun = rule.begin_all(p, args.scale * g, state.load(i), args.staged);
+        state.store(i, begun);
     }
 }
 
-/// One of two kernels, chosen by a hyper-parameter (`amsgrad`, `nesterov`, ...) once for each step, never for each element.
+/// One of two kernels, selected by a hyper-parameter (`amsgrad`, `nesterov`, ...) once per step,
+/// not per element.
 #[derive(Clone, Copy, Debug)]
-pub enum Either<X, Y> {
-    /// The first.
-    X(X),
-    /// The second.
-    Y(Y),
+pub enum Either<L, R> {
+    /// The first kernel.
+    Left(L),
+    /// The second kernel.
+    Right(R),
 }
 
-impl<A: Element, X: Kernel<A>, Y: Kernel<A>> Kernel<A> for Either<X, Y> {
-    type With<W: Wrapper<A>> = Either<X::With<W>, Y::With<W>>;
+/// Evaluates an expression for either kernel.
+macro_rules! either {
+    ($either:expr, $kernel:ident => $do:expr) => {
+        match $either {
+            Either::Left($kernel) => $do,
+            Either::Right($kernel) => $do,
+        }
+    };
+}
+
+impl<A: Element, L: Kernel<A>, R: Kernel<A>> Kernel<A> for Either<L, R> {
+    type With<W: Wrapper<A>> = Either<L::With<W>, R::With<W>>;
     #[inline(always)]
     fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W> {
         match self {
-            Either::X(x) => Either::X(x.with(wrapper)),
-            Either::Y(y) => Either::Y(y.with(wrapper)),
+            Either::Left(kernel) => Either::Left(kernel.with(wrapper)),
+            Either::Right(kernel) => Either::Right(kernel.with(wrapper)),
         }
     }
+    const BARRIER: bool = L::BARRIER || R::BARRIER;
     #[inline]
     fn cost(&self) -> u64 {
-        match self {
-            Either::X(x) => x.cost(),
-            Either::Y(y) => y.cost(),
-        }
+        either!(self, kernel => kernel.cost())
     }
     fn names(&self, names: &mut Vec<&'static str>) {
-        match self {
-            Either::X(x) => x.names(names),
-            Either::Y(y) => y.names(names),
-        }
+        either!(self, kernel => kernel.names(names));
     }
     fn terms(&self) -> usize {
-        match self {
-            Either::X(x) => x.terms(),
-            Either::Y(y) => y.terms(),
-        }
+        either!(self, kernel => kernel.terms())
     }
-    fn measure(&self, at: &At<A>, p: &[A], g: &[A], state: Arrays<'_, A>, sums: &mut [Sum; MAX_TERMS]) {
-        match self {
-            Either::X(x) => x.measure(at, p, g, state, sums),
-            Either::Y(y) => y.measure(at, p, g, state, sums),
-        }
+    fn hooks(&self) -> Hooks {
+        either!(self, kernel => kernel.hooks())
+    }
+    fn measure(
+        &self,
+        args: &KernelArgs<A>,
+        p: &[A],
+        g: &[A],
+        state: Arrays<'_, A>,
+        sums: &mut RunningSums,
+    ) {
+        either!(self, kernel => kernel.measure(args, p, g, state, sums));
     }
     #[inline]
-    fn run(&self, at: &At<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
-        match self {
-            Either::X(x) => x.run(at, p, g, state),
-            Either::Y(y) => y.run(at, p, g, state),
-        }
+    fn run(&self, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+        either!(self, kernel => kernel.run(args, p, g, state));
+    }
+    fn begin(&self, scale: A, p: &[A], g: &[A], state: Arrays<'_, A>) {
+        either!(self, kernel => kernel.begin(scale, p, g, state));
+    }
+    fn gradients(&self, p: &[A], g: &mut [A], state: Arrays<'_, A>) {
+        either!(self, kernel => kernel.gradients(p, g, state));
+    }
+    fn gradients_from(&self, scale: A, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>) {
+        either!(self, kernel => kernel.gradients_from(scale, p, from, g, state));
+    }
+    fn params(&self, old: &[A], new: &mut [A], state: Arrays<'_, A>) {
+        either!(self, kernel => kernel.params(old, new, state));
     }
 }
 
-/// A rule with coupled decay where there is any.
+/// The kernel of an algorithm that preconditions the gradient of a whole array before the kernel
+/// runs, by [`Algorithm::transform`](crate::algorithm::Algorithm::transform).
+#[derive(Clone, Copy, Debug)]
+pub struct Preconditioned<K>(K);
+
+/// Returns the kernel as [`Preconditioned`].
+#[inline(always)]
+pub fn preconditioned<K>(kernel: K) -> Preconditioned<K> {
+    Preconditioned(kernel)
+}
+
+impl<A: Element, K: Kernel<A>> Kernel<A> for Preconditioned<K> {
+    type With<W: Wrapper<A>> = <K::With<Barrier> as Kernel<A>>::With<W>;
+    #[inline(always)]
+    fn with<W: Wrapper<A>>(self, wrapper: W) -> Self::With<W> {
+        self.0.with(Barrier).with(wrapper)
+    }
+    const BARRIER: bool = true;
+    #[inline]
+    fn cost(&self) -> u64 {
+        self.0.cost()
+    }
+    fn names(&self, names: &mut Vec<&'static str>) {
+        self.0.names(names);
+    }
+    fn terms(&self) -> usize {
+        self.0.terms()
+    }
+    fn hooks(&self) -> Hooks {
+        self.0.hooks()
+    }
+    fn measure(
+        &self,
+        args: &KernelArgs<A>,
+        p: &[A],
+        g: &[A],
+        state: Arrays<'_, A>,
+        sums: &mut RunningSums,
+    ) {
+        self.0.measure(args, p, g, state, sums);
+    }
+    #[inline]
+    fn run(&self, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+        self.0.run(args, p, g, state);
+    }
+    fn begin(&self, scale: A, p: &[A], g: &[A], state: Arrays<'_, A>) {
+        self.0.begin(scale, p, g, state);
+    }
+    fn gradients(&self, p: &[A], g: &mut [A], state: Arrays<'_, A>) {
+        self.0.gradients(p, g, state);
+    }
+    fn gradients_from(&self, scale: A, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>) {
+        self.0.gradients_from(scale, p, from, g, state);
+    }
+    fn params(&self, old: &[A], new: &mut [A], state: Arrays<'_, A>) {
+        self.0.params(old, new, state);
+    }
+}
+
+/// A rule, with or without coupled weight decay: see [`coupled`].
 pub type WithCoupled<R> = Either<R, With<R, CoupledDecay<<R as Rule>::Elem>>>;
 
-/// `rule`, with decay added to the gradient only where asked for.
+/// Returns `rule` with an L2 penalty: `weight_decay p` is added to the gradient, unless
+/// `weight_decay` is 0.
 #[inline(always)]
 pub fn coupled<R: Rule>(rule: R, weight_decay: f64) -> WithCoupled<R> {
     if weight_decay == 0.0 {
-        return Either::X(rule);
+        return Either::Left(rule);
     }
-    Either::Y(rule.with(CoupledDecay { weight_decay: R::Elem::of(weight_decay) }))
+    let weight_decay = R::Elem::from_f64(weight_decay);
+    Either::Right(rule.with(CoupledDecay { weight_decay }))
 }
 
-/// A rule with decoupled decay.
+/// A rule with decoupled weight decay: see [`decoupled`].
 pub type WithDecoupled<R> = With<R, DecoupledDecay<<R as Rule>::Elem>>;
 
-/// `rule` with `lr weight_decay p` added to what it takes away.
+/// Returns `rule` with decoupled weight decay: `lr weight_decay p` is added to its update.
 #[inline(always)]
 pub fn decoupled<R: Rule>(rule: R, lr: f64, weight_decay: f64) -> WithDecoupled<R> {
-    rule.with(DecoupledDecay { decay: R::Elem::of(lr * weight_decay) })
+    let decay = R::Elem::from_f64(lr * weight_decay);
+    rule.with(DecoupledDecay { decay })
 }

@@ -1,17 +1,17 @@
-//! What a step did, gathered while it is made.
+//! Statistics of a step, gathered during the step.
 use crate::array::Element;
 use std::ops::AddAssign;
 
 /// Sums of squares over the elements of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
-    /// Of gradients, as they were lent.
+    /// Of the gradients passed to the step.
     pub gradient: f64,
-    /// Of what was taken away from parameters.
+    /// Of the updates.
     pub update: f64,
-    /// Of parameters after the step.
+    /// Of the parameters after the step.
     pub parameter: f64,
-    /// How many gradients were infinite or NaN.
+    /// Number of non-finite gradient elements.
     pub non_finite: u64,
 }
 
@@ -24,13 +24,13 @@ impl AddAssign for Totals {
     }
 }
 
-/// Sums of this many elements stay in registers.
+/// Number of partial sums, few enough to stay in registers.
 const LANES: usize = 16;
-/// So many elements are stepped and then compared: few enough to stay in the first cache, and for lanes of `f32` to add no more
-/// than 64 squares before they are emptied into `f64`.
+/// Number of elements between comparisons: few enough to stay in the first-level cache, and for a
+/// partial sum in `f32` to add at most 64 squares before it is converted to `f64`.
 pub(crate) const PAGE: usize = 1024;
 
-/// Squares of gradients, updates and parameters, lane by lane.
+/// Partial sums of the squares of gradients, updates and parameters.
 struct Squares<A>([[A; LANES]; 3]);
 
 impl<A: Element> Squares<A> {
@@ -45,20 +45,26 @@ impl<A: Element> Squares<A> {
 
     fn totals(&self) -> Totals {
         let [gradient, update, parameter] = self.0.map(|lanes| lanes.iter().map(|x| x.f64()).sum());
-        Totals { gradient, update, parameter, non_finite: 0 }
+        Totals {
+            gradient,
+            update,
+            parameter,
+            non_finite: 0,
+        }
     }
 }
 
 for_each_instruction_set! {
     fn squares<A: Element>(old: &[A], new: &[A], g: &[A]) -> Squares<A> {
         let mut sums = Squares([[A::ZERO; LANES]; 3]);
-        let [(old, old_tail), (new, new_tail), (g, g_tail)] = [old, new, g].map(|all| all.as_chunks::<LANES>());
+        let [(old, old_tail), (new, new_tail), (g, g_tail)] =
+            [old, new, g].map(|all| all.as_chunks::<LANES>());
         for ((old, new), g) in old.iter().zip(new).zip(g) {
             for i in 0..LANES {
                 sums.add(i, old[i], new[i], g[i]);
             }
         }
-        // In sums of their own: an index that is not constant would keep the others out of registers.
+        // Separate sums: an index that is not constant would keep the others out of registers.
         let mut tail = Squares([[A::ZERO; LANES]; 3]);
         for (i, ((&old, &new), &g)) in old_tail.iter().zip(new_tail).zip(g_tail).enumerate() {
             tail.add(i, old, new, g);
@@ -70,10 +76,10 @@ for_each_instruction_set! {
     }
 }
 
-/// Adds what a step of at most [`PAGE`] elements from `old` to `new` did.
+/// Adds the statistics of a step of at most [`PAGE`] elements from `old` to `new`.
 pub(crate) fn compare<A: Element>(old: &[A], new: &[A], g: &[A], totals: &mut Totals) {
     let mut found = squares(old, new, g).totals();
-    // A gradient that is not finite shows in the sum, so only then is it worth looking again.
+    // Non-finite gradients make the sum non-finite: only then are they counted.
     if !found.gradient.is_finite() {
         found.non_finite = g.iter().filter(|g| !g.is_finite()).count() as u64;
     }

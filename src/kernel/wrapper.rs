@@ -1,67 +1,143 @@
-//! What goes around a rule, fused into the same sweep.
-use super::{Lanes, MAX_TERMS, Rule, Untouched};
+//! Element-wise wrappers, fused with the rule that they wrap.
+use super::{IdleState, Rule, RuleState, Sums};
 use crate::array::Element;
 
-/// What is done around a rule, element by element: to the gradient that goes in, to the update that comes out, and to the
-/// parameter that it leaves. Write only what differs from doing nothing.
+/// The element-wise part of a wrapper: it can change the gradient passed to a rule, the update that
+/// the rule returns, and the new parameter. Implement only the hooks that do something.
 ///
 /// ```
-/// use ndarray_optim::kernel::{Element, Wrapper};
+/// use ndarray_optim::algorithm::{Element, Hooks, Wrapper};
 ///
-/// /// Leaves out updates that point against the gradient (arXiv:2411.16085, without its rescaling).
+/// /// Skips updates whose sign disagrees with that of the gradient.
 /// #[derive(Clone, Copy)]
 /// struct Cautious;
 ///
 /// impl<A: Element> Wrapper<A> for Cautious {
 ///     type State = [A; 0];
+///     fn hooks(&self) -> Hooks {
+///         Hooks::UPDATE
+///     }
 ///     #[inline(always)]
 ///     fn update(&self, _p: A, g: A, delta: A, []: [A; 0]) -> (A, [A; 0]) {
 ///         (if delta * g > A::ZERO { delta } else { A::ZERO }, [])
 ///     }
 /// }
 /// ```
+#[allow(unused_variables)]
 pub trait Wrapper<A: Element>: Copy + Send + Sync {
-    /// State of its own: `[A; S]`, or `[A; 0]` for none.
-    type State: Lanes<A>;
-    /// The names of its state arrays.
+    /// The state that the wrapper adds to one element: `[A; S]`, or `[A; 0]` for none.
+    type State: RuleState<A>;
+    /// The names of the state arrays.
     const STATE: &'static [&'static str] = &[];
-    /// As in [`Rule::COST`].
+    /// The time that the wrapper adds to [`Rule::COST`].
     const COST: u64 = 0;
     #[doc(hidden)]
     const NAMES: usize = Self::STATE.len();
+    #[doc(hidden)]
+    const BARRIER: bool = false;
 
-    /// Its state before the first step.
+    /// Returns the hooks that do something in this step; others may be skipped. All hooks by
+    /// default.
+    fn hooks(&self) -> Hooks {
+        Hooks::ALL
+    }
+
+    /// Returns the state before the first step: zeros by default.
     #[inline(always)]
-    fn begin(&self, _p: A, _g: A) -> Self::State {
+    fn begin(&self, p: A, g: A) -> Self::State {
         Self::State::ZERO
     }
 
-    /// The gradient that the rule is given.
+    /// Returns the gradient to pass to the rule in place of `g`, and the new state.
     #[inline(always)]
-    fn gradient(&self, _p: A, g: A, state: Self::State) -> (A, Self::State) {
+    fn gradient(&self, p: A, g: A, state: Self::State) -> (A, Self::State) {
         (g, state)
     }
 
-    /// What is taken away from `p`, where the rule with the gradient `g` would take away `delta`.
+    /// Returns the update to subtract from `p` in place of `delta`, the update of the rule for the
+    /// gradient `g`, and the new state.
     #[inline(always)]
-    fn update(&self, _p: A, _g: A, delta: A, state: Self::State) -> (A, Self::State) {
+    fn update(&self, p: A, g: A, delta: A, state: Self::State) -> (A, Self::State) {
         (delta, state)
     }
 
-    /// The new parameter, where `new` would be put in the place of `p`.
+    /// Returns the new value of the parameter `p` in place of `new`, and the new state.
     #[inline(always)]
-    fn land(&self, _p: A, new: A, state: Self::State) -> (A, Self::State) {
+    fn param(&self, p: A, new: A, state: Self::State) -> (A, Self::State) {
         (new, state)
     }
 }
 
-/// A rule with a wrapper around it.
+/// The hooks of a [`Wrapper`] that do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Hooks {
+    /// [`Wrapper::gradient`].
+    pub gradient: bool,
+    /// [`Wrapper::update`].
+    pub update: bool,
+    /// [`Wrapper::param`].
+    pub param: bool,
+}
+
+impl Hooks {
+    /// No hooks.
+    pub const NONE: Hooks = Hooks {
+        gradient: false,
+        update: false,
+        param: false,
+    };
+    /// All hooks.
+    pub const ALL: Hooks = Hooks {
+        gradient: true,
+        update: true,
+        param: true,
+    };
+    /// [`Wrapper::gradient`] alone.
+    pub const GRADIENT: Hooks = Hooks {
+        gradient: true,
+        ..Hooks::NONE
+    };
+    /// [`Wrapper::update`] alone.
+    pub const UPDATE: Hooks = Hooks {
+        update: true,
+        ..Hooks::NONE
+    };
+    /// [`Wrapper::param`] alone.
+    pub const PARAM: Hooks = Hooks {
+        param: true,
+        ..Hooks::NONE
+    };
+
+    fn or(self, other: Hooks) -> Hooks {
+        Hooks {
+            gradient: self.gradient || other.gradient,
+            update: self.update || other.update,
+            param: self.param || other.param,
+        }
+    }
+}
+
+/// A rule in a wrapper.
 #[derive(Clone, Copy, Debug)]
 pub struct With<R, W> {
-    /// What is wrapped.
+    /// The rule.
     pub rule: R,
-    /// What is around it.
+    /// The wrapper.
     pub wrapper: W,
+}
+
+impl<R: Rule, W: Wrapper<R::Elem>> With<R, W> {
+    /// The gradient inside of this wrapper. Outside of a barrier, the wrapper has been applied
+    /// before the sweep.
+    #[inline(always)]
+    fn inside(&self, p: R::Elem, g: R::Elem, own: W::State) -> (R::Elem, W::State) {
+        if R::BARRIER {
+            (g, own)
+        } else {
+            self.wrapper.gradient(p, g, own)
+        }
+    }
 }
 
 impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
@@ -71,48 +147,95 @@ impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
     const COST: u64 = R::COST + W::COST;
     #[inline(always)]
     fn delta(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> (R::Elem, Self::State) {
-        let (g, own) = self.wrapper.gradient(p, g, own);
+        let (g, own) = self.inside(p, g, own);
         let (delta, inner) = self.rule.delta(p, g, inner);
         let (delta, own) = self.wrapper.update(p, g, delta, own);
         (delta, (inner, own))
     }
     #[inline(always)]
-    fn land(&self, p: R::Elem, delta: R::Elem, (inner, own): Self::State) -> (R::Elem, Self::State) {
-        let (new, inner) = self.rule.land(p, delta, inner);
-        let (new, own) = self.wrapper.land(p, new, own);
-        (new, (inner, own))
-    }
-    #[inline(always)]
     fn begin(&self, p: R::Elem, g: R::Elem) -> Self::State {
-        let own = self.wrapper.begin(p, g);
-        (self.rule.begin(p, self.wrapper.gradient(p, g, own).0), own)
+        self.begin_all(p, g, Self::State::ZERO, false)
     }
-    const NAMES: usize = R::NAMES + W::NAMES;
     const TERMS: usize = R::TERMS;
     #[inline(always)]
-    fn terms(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> [f64; MAX_TERMS] {
-        self.rule.terms(p, self.wrapper.gradient(p, g, own).0, inner)
+    fn terms(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> Sums {
+        self.rule.terms(p, self.inside(p, g, own).0, inner)
     }
+    const NAMES: usize = R::NAMES + W::NAMES;
+    const BARRIER: bool = R::BARRIER || W::BARRIER;
     fn names(names: &mut Vec<&'static str>) {
         R::names(names);
         names.extend(W::STATE);
     }
+    fn hooks(&self) -> Hooks {
+        self.rule.hooks().or(self.wrapper.hooks())
+    }
+    #[inline(always)]
+    fn gradient(
+        &self,
+        p: R::Elem,
+        g: R::Elem,
+        (inner, own): Self::State,
+    ) -> (R::Elem, Self::State) {
+        let (g, own) = self.wrapper.gradient(p, g, own);
+        let (g, inner) = self.rule.gradient(p, g, inner);
+        (g, (inner, own))
+    }
+    #[inline(always)]
+    fn param(&self, p: R::Elem, new: R::Elem, (inner, own): Self::State) -> (R::Elem, Self::State) {
+        let (new, inner) = self.rule.param(p, new, inner);
+        let (new, own) = self.wrapper.param(p, new, own);
+        (new, (inner, own))
+    }
+    #[inline(always)]
+    fn begin_all(
+        &self,
+        p: R::Elem,
+        g: R::Elem,
+        (inner, own): Self::State,
+        staged: bool,
+    ) -> Self::State {
+        let own = if R::BARRIER && staged {
+            own
+        } else {
+            self.wrapper.begin(p, g)
+        };
+        let (g, _) = self.inside(p, g, own);
+        (self.rule.begin_all(p, g, inner, staged), own)
+    }
 }
 
-/// Stands for a wrapper with one state array in steps that it lets pass: nothing is done, and the array is not touched.
+/// A wrapper that does nothing element-wise, for wrappers whose gradients are transformed before
+/// the element-wise pass: those that clip by a norm or transform whole arrays.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass;
+pub struct Barrier;
 
-impl<A: Element> Wrapper<A> for Pass {
-    type State = Untouched;
-    /// That of the wrapper it stands for.
-    const NAMES: usize = 1;
+impl<A: Element> Wrapper<A> for Barrier {
+    type State = [A; 0];
+    const BARRIER: bool = true;
+    fn hooks(&self) -> Hooks {
+        Hooks::NONE
+    }
 }
 
-/// `g <- g + weight_decay p`: decay coupled to the gradient, as L2 regularisation gives it.
+/// Replaces a wrapper with one state array in steps in which it does nothing; the array is not
+/// read.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle;
+
+impl<A: Element> Wrapper<A> for Idle {
+    type State = IdleState;
+    /// The state array of the wrapper that it replaces.
+    const NAMES: usize = 1;
+    fn hooks(&self) -> Hooks {
+        Hooks::NONE
+    }
+}
+
+/// Coupled weight decay, an L2 penalty: `g <- g + weight_decay p`.
 #[derive(Clone, Copy, Debug)]
 pub struct CoupledDecay<A> {
-    /// Strength of the decay.
+    /// The weight decay factor.
     pub weight_decay: A,
 }
 
@@ -124,9 +247,10 @@ impl<A: Element> Wrapper<A> for CoupledDecay<A> {
     }
 }
 
-/// `p <- p - (delta + decay p)` with `decay = lr weight_decay`: decay decoupled from the gradient.
+/// Decoupled weight decay: `p <- p - (delta + decay p)` with `decay = lr weight_decay`.
 ///
-/// The sum is taken away at once: seven times more accurate in `f32` than shrinking `p` first.
+/// The sum is subtracted at once, which in `f32` is seven times more accurate than shrinking `p`
+/// first.
 #[derive(Clone, Copy, Debug)]
 pub struct DecoupledDecay<A> {
     /// `lr weight_decay`.
@@ -141,13 +265,17 @@ impl<A: Element> Wrapper<A> for DecoupledDecay<A> {
     }
 }
 
-/// A heavy ball on top of a rule's update: `buf = momentum buf + delta`, and `lr buf` is taken away, or with
-/// `NESTEROV` `lr (delta + momentum buf)`.
+/// Momentum on the updates of a rule.
+///
+/// ```text
+/// buf <- momentum buf + delta,  p <- p - lr buf
+///                               p <- p - lr (delta + momentum buf)     with NESTEROV
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Trace<A, const NESTEROV: bool> {
-    /// The share of the buffer that is kept.
+    /// The momentum factor.
     pub momentum: A,
-    /// Multiplies what is taken away.
+    /// The learning rate.
     pub lr: A,
 }
 
@@ -158,7 +286,11 @@ impl<A: Element, const NESTEROV: bool> Wrapper<A> for Trace<A, NESTEROV> {
     #[inline(always)]
     fn update(&self, _p: A, _g: A, delta: A, [buf]: [A; 1]) -> (A, [A; 1]) {
         let buf = (self.momentum * buf + delta).flush();
-        let delta = if NESTEROV { delta + self.momentum * buf } else { buf };
+        let delta = if NESTEROV {
+            delta + self.momentum * buf
+        } else {
+            buf
+        };
         (self.lr * delta, [buf])
     }
 }

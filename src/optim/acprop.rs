@@ -1,8 +1,10 @@
 use super::*;
 
-hyper_parameters! {
-    /// The gradient divided by the root of its variance as estimated before this step, so that numerator and denominator are
-    /// independent, as in ADOPT.
+algorithm! {
+    /// Divides the gradient by the square root of its centered second moment as of the previous
+    /// step, so that numerator and denominator are independent, as in [`Adopt`](crate::Adopt).
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// D = 1 at t = 1, later s / (1 - beta2^(t-1))            with the s before this step
@@ -12,7 +14,25 @@ hyper_parameters! {
     /// ```
     ///
     /// This is `optax.contrib.acprop`.
-    /// Source: J. Zhuang et al., arXiv:2110.05454. State: `exp_avg`, `exp_avg_var`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// - The first step is not normalized: it is `lr g / (1 + eps)`.
+    /// - Later steps are `lr` times the gradient over its estimated standard deviation. They are
+    ///   about `lr` in the parameter's own unit where the gradient fluctuates around zero, and
+    ///   larger where it is steady.
+    /// - Where the gradient is constant, `eps_root` and `eps` bound the step.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_var`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// J. Zhuang et al., "Momentum Centering and Asynchronous Update for Adaptive Gradient
+    /// Methods", [arXiv:2110.05454](https://arxiv.org/abs/2110.05454).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,32 +44,34 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "acprop" AcProp {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-16,
-        /// Added to the running variance at every step, >= 0.
-        eps_root: f64 = 1e-16,
-        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
-        weight_decay: f64 = 0.0,
+    AcProp = "acprop" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rates of the running averages of g and (g - m)^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-16;
+        /// Added to the running variance at every step.
+        eps_root: f64 [>= 0] = 1e-16;
+        /// Decoupled weight decay: each step subtracts lr weight_decay p.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
+/// The gradient over the square root of the variance as of the previous step.
 #[derive(Clone, Copy, Debug)]
-pub struct Asynchronous<A> {
-    m: Average<A>,
-    s: Average<A>,
+pub struct PreviousVariance<A> {
+    m: RunningAverage<A>,
+    s: RunningAverage<A>,
     eps: A,
     eps_root: A,
     lr: A,
+    /// D = scale s + shift.
     scale: A,
     shift: A,
 }
 
-impl<A: Element> Rule for Asynchronous<A> {
+impl<A: Element> Rule for PreviousVariance<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_var"];
@@ -57,38 +79,32 @@ impl<A: Element> Rule for Asynchronous<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
         let delta = self.lr * g.over((self.scale * s + self.shift).sqrt() + self.eps);
-        let surprise = g - m;
-        let s = (self.s.mix(s, surprise * surprise) + self.eps_root).flush();
-        let m = self.m.step(m, g);
+        let deviation = g - m;
+        let s = (self.s.mix(s, deviation * deviation) + self.eps_root).flush();
+        let m = self.m.update(m, g);
         (delta, [m, s])
     }
 }
 
 impl Algorithm for AcProp {
-    type Kernel<A: Element> = WithDecoupled<Asynchronous<A>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("eps_root", self.eps_root)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = WithDecoupled<PreviousVariance<A>>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        // D = scale s + shift: 1 at the first step.
-        let first = now.t == 1;
-        let rule = Asynchronous {
-            m: Average::new(self.betas.0),
-            s: Average::new(self.betas.1),
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        // There is no variance before the first step: D = 1.
+        let first = step.t == 1;
+        let rule = PreviousVariance {
+            m: RunningAverage::new(self.betas.0),
+            s: RunningAverage::new(self.betas.1),
             eps: f(self.eps),
             eps_root: f(self.eps_root),
             lr: f(self.lr),
-            scale: f(if first { 0.0 } else { 1.0 / now.correction_at(1, now.t - 1) }),
+            scale: f(if first {
+                0.0
+            } else {
+                1.0 / step.correction_at(1, step.t - 1)
+            }),
             shift: f(if first { 1.0 } else { 0.0 }),
         };
         decoupled(rule, self.lr, self.weight_decay)

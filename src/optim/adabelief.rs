@@ -1,17 +1,37 @@
 use super::*;
 
-hyper_parameters! {
-    /// Adam with the variance of the gradient around its running average as second moment: large steps where the gradient is
-    /// steady, small ones where it fluctuates.
+algorithm! {
+    /// AdaBelief: Adam with the variance of the gradient around its running average as second
+    /// moment.
+    ///
+    /// Steps are large where the gradient is steady and small where it fluctuates.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// m <- beta1 m + (1 - beta1) g                               from m = 0
-    /// s <- beta2 s + (1 - beta2) (g - m)^2 + eps_root            from s = 0, with the new m
-    /// p <- p - lr m' / (sqrt(s') + eps)                          with m' = m / (1 - beta1^t), s' = s / (1 - beta2^t)
+    /// m <- beta1 m + (1 - beta1) g                             from m = 0
+    /// s <- beta2 s + (1 - beta2) (g - m)^2 + eps_root          from s = 0, with the new m
+    /// p <- p - lr m' / (sqrt(s') + eps)    m' = m / (1 - beta1^t), s' = s / (1 - beta2^t)
     /// ```
     ///
-    /// This is `optax.adabelief`: eps_root is stored in s, where it accumulates.
-    /// Source: J. Zhuang et al., arXiv:2010.07468. State: `exp_avg`, `exp_avg_var`.
+    /// This is `optax.adabelief`: `eps_root` is stored in s, where it accumulates.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Where the gradient fluctuates, a step is at most about `lr` in the parameter's own unit;
+    /// along a steady gradient it can be much larger. `eps_root` adds `eps_root / (1 - beta2)` to
+    /// s' and so limits such steps.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_var`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// J. Zhuang et al., "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed
+    /// Gradients", [arXiv:2010.07468](https://arxiv.org/abs/2010.07468).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -23,63 +43,55 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.888889).abs() < 1e-5 && (theta[1] + 1.888889).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adabelief" AdaBelief {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-16,
-        /// Added to the running variance at every step, >= 0.
-        eps_root: f64 = 1e-16,
+    AdaBelief = "adabelief" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rates of the running averages of g and (g - m)^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-16;
+        /// Added to the running variance at every step.
+        eps_root: f64 [>= 0] = 1e-16;
     }
 }
 
+/// Adam's rule with the second moment of the gradient's deviation from its average.
 #[derive(Clone, Copy, Debug)]
-pub struct Belief<A> {
-    m: Average<A>,
-    s: Average<A>,
+pub struct CenteredMoments<A> {
+    m: RunningAverage<A>,
+    s: RunningAverage<A>,
     eps: A,
     eps_root: A,
     step_size: A,
 }
 
-impl<A: Element> Rule for Belief<A> {
+impl<A: Element> Rule for CenteredMoments<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_var"];
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
-        let m = self.m.step(m, g);
-        let surprise = g - m;
-        let s = (self.s.mix(s, surprise * surprise) + self.eps_root).flush();
+        let m = self.m.update(m, g);
+        let deviation = g - m;
+        let s = (self.s.mix(s, deviation * deviation) + self.eps_root).flush();
         (self.step_size * m.over(s.sqrt() + self.eps), [m, s])
     }
 }
 
 impl Algorithm for AdaBelief {
-    type Kernel<A: Element> = Belief<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("eps_root", self.eps_root)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = CenteredMoments<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let root = now.correction(1).sqrt();
-        Belief {
-            m: Average::new(self.betas.0),
-            s: Average::new(self.betas.1),
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let root = step.correction(1).sqrt();
+        CenteredMoments {
+            m: RunningAverage::new(self.betas.0),
+            s: RunningAverage::new(self.betas.1),
             eps: f(self.eps * root),
             eps_root: f(self.eps_root),
-            step_size: f(self.lr * root / now.correction(0)),
+            step_size: f(self.lr * root / step.correction(0)),
         }
     }
 }

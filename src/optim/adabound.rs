@@ -1,7 +1,11 @@
 use super::*;
 
-hyper_parameters! {
-    /// Adam with element-wise learning rates clipped to bounds that converge to final_lr: Adam at first, SGD at the end.
+algorithm! {
+    /// Adam with per-parameter step sizes clipped to bounds that converge to `final_lr`.
+    ///
+    /// It behaves like Adam at first and like SGD with momentum at the end of training.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
@@ -9,8 +13,25 @@ hyper_parameters! {
     /// p <- p - clamp(lr sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps), lo, hi) m
     /// ```
     ///
-    /// The paper's formula; final_lr does not follow changes of lr.
-    /// Source: L. Luo et al., arXiv:1902.09843. State: `exp_avg`, `exp_avg_sq`.
+    /// `m` and `v` start at 0. This is the form of the paper.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// While the bounds are wide, `lr` acts as in Adam: parameters move by about `lr` per step in
+    /// their own unit. Later the step size approaches `final_lr`, a learning rate of SGD.
+    /// `final_lr` does not follow changes of `lr`, so a schedule of `lr` leaves the bounds as they
+    /// are. A larger `gamma` makes the bounds converge sooner.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// L. Luo et al., "Adaptive Gradient Methods with Dynamic Bound of Learning Rate",
+    /// [arXiv:1902.09843](https://arxiv.org/abs/1902.09843).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -22,39 +43,40 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.99).abs() < 1e-4 && (theta[1] + 1.99).abs() < 1e-4);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adabound" AdaBound {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// The learning rate that the bounds converge to, >= 0.
-        final_lr: f64 = 0.1,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Convergence speed of the bounds, > 0.
-        gamma: f64 = 1e-3,
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-8,
+    AdaBound = "adabound" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Learning rate that the bounds converge to.
+        final_lr: f64 [>= 0] = 0.1;
+        /// Decay rates of the running averages of g and g^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Convergence speed of the bounds.
+        gamma: f64 [> 0] = 1e-3;
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
     }
 }
 
+/// Adam with a clamped step size.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounded<A> {
-    m: Average<A>,
-    v: Average<A>,
+pub struct BoundedAdam<A> {
+    m: RunningAverage<A>,
+    v: RunningAverage<A>,
     eps: A,
     step_size: A,
     low: A,
     high: A,
 }
 
-impl<A: Element> Rule for Bounded<A> {
+impl<A: Element> Rule for BoundedAdam<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = self.m.step(m, g);
-        let v = self.v.step(v, g * g);
+        let m = self.m.update(m, g);
+        let v = self.v.update(v, g * g);
         let rate = self.step_size / (v.sqrt() + self.eps);
         let rate = if rate < self.low { self.low } else { rate };
         let rate = if rate > self.high { self.high } else { rate };
@@ -63,30 +85,17 @@ impl<A: Element> Rule for Bounded<A> {
 }
 
 impl Algorithm for AdaBound {
-    type Kernel<A: Element> = Bounded<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::non_negative("final_lr", self.final_lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::that(self.gamma > 0.0 && self.gamma.is_finite(), "gamma", self.gamma, "a finite number > 0")?;
-        check::non_negative("eps", self.eps)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = BoundedAdam<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let t = now.t as f64;
-        Bounded {
-            m: Average::new(self.betas.0),
-            v: Average::new(self.betas.1),
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let t = step.t as f64;
+        BoundedAdam {
+            m: RunningAverage::new(self.betas.0),
+            v: RunningAverage::new(self.betas.1),
             eps: f(self.eps),
-            step_size: f(self.lr * now.correction(1).sqrt() / now.correction(0)),
+            step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
             low: f(self.final_lr * (1.0 - 1.0 / (self.gamma * t + 1.0))),
             high: f(self.final_lr * (1.0 + 1.0 / (self.gamma * t))),
         }

@@ -1,8 +1,13 @@
 use super::*;
 
-hyper_parameters! {
-    /// The gradient divided by the root mean square of past gradients and multiplied by that of past steps: steps have the
-    /// units of the parameter, and `lr` can stay 1. Starts slowly, since steps grow from eps.
+algorithm! {
+    /// Adadelta: gradients scaled by the ratio of two running root mean squares, so that updates
+    /// have the units of the parameter.
+    ///
+    /// Each update divides the gradient by the root mean square (RMS) of past gradients and
+    /// multiplies it by the RMS of past updates.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
@@ -12,8 +17,25 @@ hyper_parameters! {
     /// p <- p - lr d
     /// ```
     ///
-    /// This is `torch.optim.Adadelta`, `optax.adadelta` and `keras.optimizers.Adadelta`, with other defaults in keras.
-    /// Source: M. D. Zeiler, arXiv:1212.5701. State: `square_avg`, `acc_delta`.
+    /// This is `torch.optim.Adadelta`, `optax.adadelta` and `keras.optimizers.Adadelta`; keras has
+    /// other defaults.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// `lr` multiplies updates that already have the units of the parameter and can stay at 1.
+    /// Progress is slow at first: the RMS of past updates starts at `sqrt(eps)` and grows from
+    /// there. The presets differ in `lr`, `rho` and `eps`.
+    ///
+    /// # State
+    ///
+    /// `square_avg` and `acc_delta`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// M. D. Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012,
+    /// [arXiv:1212.5701](https://arxiv.org/abs/1212.5701).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -25,81 +47,62 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.996838).abs() < 1e-5 && (theta[1] + 1.996838).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adadelta" Adadelta {
-        /// Learning rate, >= 0.
-        lr: f64 = 1.0,
-        /// Decay rate of the running averages, in [0, 1).
-        rho: f64 = 0.9,
-        /// Added to both running averages under the root, >= 0.
-        eps: f64 = 1e-6,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
-        /// Maximize the objective instead of minimizing it.
-        maximize: bool = false,
+    Adadelta = "adadelta" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1.0;
+        /// Decay rate of both running averages.
+        rho: f64 [in 0..1] = 0.9;
+        /// Added to both running averages under the square root for numerical stability.
+        eps: f64 [>= 0] = 1e-6;
+        /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
+        /// Maximizes the objective instead of minimizing it.
+        maximize: bool = false;
     }
-}
-
-impl Adadelta {
-    /// `torch.optim.Adadelta`: the defaults.
-    pub fn torch() -> Self {
-        Self::default()
-    }
-
-    /// `optax.adadelta`: the defaults.
-    pub fn optax() -> Self {
-        Self::default()
-    }
-
-    /// `keras.optimizers.Adadelta`.
-    pub fn keras() -> Self {
-        Adadelta { lr: 1e-3, rho: 0.95, eps: 1e-7, ..Self::default() }
-    }
-
-    /// The values that the paper's experiments settle on.
-    pub fn paper() -> Self {
-        Adadelta { rho: 0.95, ..Self::default() }
+    presets {
+        /// `torch.optim.Adadelta`: the defaults.
+        torch {}
+        /// `optax.adadelta`: the defaults.
+        optax {}
+        /// `keras.optimizers.Adadelta`: `lr` 1e-3, `rho` 0.95, `eps` 1e-7.
+        keras { lr: 1e-3, rho: 0.95, eps: 1e-7 }
+        /// The values that the paper's experiments settle on: `rho` 0.95.
+        paper { rho: 0.95 }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Ratio<A> {
-    average: Average<A>,
+pub struct RmsRatio<A> {
+    average: RunningAverage<A>,
     eps: A,
     lr: A,
 }
 
-impl<A: Element> Rule for Ratio<A> {
+impl<A: Element> Rule for RmsRatio<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["square_avg", "acc_delta"];
     const COST: u64 = 7;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, acc]: [A; 2]) -> (A, [A; 2]) {
-        let v = self.average.step(v, g * g);
+        let v = self.average.update(v, g * g);
         let d = (acc + self.eps).sqrt() * g.over((v + self.eps).sqrt());
-        let acc = self.average.step(acc, d * d);
+        let acc = self.average.update(acc, d * d);
         (self.lr * d, [v, acc])
     }
 }
 
 impl Algorithm for Adadelta {
-    type Kernel<A: Element> = WithCoupled<Ratio<A>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("rho", self.rho)?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    type Kernel<A: Element> = WithCoupled<RmsRatio<A>>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let rule = Ratio { average: Average::new(self.rho), eps: f(self.eps), lr: f(self.lr) };
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let rule = RmsRatio {
+            average: RunningAverage::new(self.rho),
+            eps: f(self.eps),
+            lr: f(self.lr),
+        };
         coupled(rule, self.weight_decay)
     }
 }

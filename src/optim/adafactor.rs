@@ -1,23 +1,58 @@
 use super::{sgd::Descent, *};
 use crate::kernel::reduce::sum_squares;
-use ndarray::{ArrayD, ArrayViewMut2};
+use ndarray::{ArrayD, ArrayViewMut2, ArrayViewMutD};
 
-hyper_parameters! {
-    /// Adam with a factored second moment, kept as one number for each row and column, without a first moment, and with
-    /// steps relative to the scale of the parameters: sublinear memory.
+algorithm! {
+    /// Adam without a first moment and with a factored second moment: one number per row and one
+    /// per column.
+    ///
+    /// For large matrices: the state is sublinear in the number of parameters. Step sizes are
+    /// relative to the scale of the parameters.
+    ///
+    /// # Update rule
+    ///
+    /// With `g` the gradient, negated if `maximize`, `n` the number of elements and
+    /// `rms(x) = |x| / sqrt(n)`:
     ///
     /// ```text
-    /// With g the gradient, negated if `maximize`, n the number of elements, rms(x) = |x| / sqrt(n):
     /// w = t^beta2_decay
-    /// two or more axes:  R <- R + w (mean of g^2 over the last axis - R),  C <- C + w (mean of g^2 over the last but one - C)
-    ///                    v = R C / max(mean of R, eps_0)        the axes before the last two are a batch of matrices
+    /// two or more axes:  R <- R + w (mean of g^2 over the last axis - R)
+    ///                    C <- C + w (mean of g^2 over the last but one - C)
+    ///                    v = R C / max(mean of R, eps_0)
+    ///                    the axes before the last two are a batch of matrices
     /// one or no axis:    v <- v + w (g^2 - v)
     /// u = g / sqrt(max(v, eps_0^2))
-    /// p <- p - max(eps_1, rms(p)) min(lr, 1 / sqrt(t)) / max(1, rms(u) / d) u - lr weight_decay p
+    /// r = max(eps_1, rms(p)) min(lr, 1 / sqrt(t)) / max(1, rms(u) / d)
+    /// p <- p - r u - lr weight_decay p
     /// ```
     ///
-    /// This is `torch.optim.Adafactor`; optax adds 1e-30 to g^2 instead of a floor for v, and factors only large arrays.
-    /// Source: N. Shazeer, M. Stern, arXiv:1804.04235. State: `row_var` and `col_var`, or `variance`.
+    /// This is `torch.optim.Adafactor`. optax adds 1e-30 to g^2 in place of a floor for v, and
+    /// factors only large arrays.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// - `lr` is relative: the root mean square of a step, apart from weight decay, is at most
+    ///   `d min(lr, 1 / sqrt(t))` times that of the parameter, or times `eps.1` if that is larger.
+    ///   A parameter of zeros moves only because of `eps.1`.
+    /// - `beta2_decay` sets how fast the decay rate of the second moment, `1 - t^beta2_decay`,
+    ///   approaches 1.
+    /// - `d` clips updates by their root mean square; a very large value turns the clipping off.
+    /// - `weight_decay` scales with `lr` alone, not with the parameter's root mean square or `t`.
+    ///
+    /// [`Adafactor::torch`] is the only preset.
+    ///
+    /// # State
+    ///
+    /// With two or more axes `row_var`, in the shape of the parameter without its last axis, and
+    /// `col_var`, in that without the last but one. Otherwise `variance`, in the shape of the
+    /// parameter.
+    ///
+    /// # Reference
+    ///
+    /// N. Shazeer, M. Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost",
+    /// [arXiv:1804.04235](https://arxiv.org/abs/1804.04235).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::Array2;
@@ -27,104 +62,109 @@ hyper_parameters! {
     /// let mut theta = Array2::<f64>::ones((300, 200));
     /// optimizer.update(&mut theta, &Array2::from_elem((300, 200), 1e-3))?;
     /// assert!((theta[[7, 7]] - 0.9).abs() < 1e-6);
-    /// assert_eq!(optimizer.state("variable").iter().map(|(_, a)| a.len()).sum::<usize>(), 300 + 200);
+    /// let state = optimizer.state("variable");
+    /// assert_eq!(state.iter().map(|(_, a)| a.len()).sum::<usize>(), 300 + 200);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adafactor" Adafactor {
-        /// Largest step relative to the scale of the parameters, >= 0.
-        lr: f64 = 1e-2,
-        /// Exponent of t in the weight of new squares, <= 0.
-        beta2_decay: f64 = -0.8,
-        /// Lower bound of sqrt(v), `None` for the machine epsilon of the element type, and lower bound of rms(p); >= 0.
-        eps: (Option<f64>, f64) = (None, 1e-3),
-        /// Largest root mean square of an update, >= 1.
-        d: f64 = 1.0,
-        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
-        weight_decay: f64 = 0.0,
+    Adafactor = "adafactor" {
+        /// Upper bound of the relative step size.
+        lr: f64 [>= 0] = 1e-2;
+        /// Exponent of t in the weight of the new squares.
+        beta2_decay: f64 [<= 0] = -0.8;
+        /// Lower bounds of sqrt(v), `None` for the element type's machine epsilon, and of rms(p).
+        eps: (Option<f64>, f64) [>= 0] = (None, 1e-3);
+        /// Clipping threshold: the largest root mean square of u.
+        d: f64 [>= 1] = 1.0;
+        /// Decoupled weight decay: each step subtracts lr weight_decay p.
+        weight_decay: f64 [>= 0] = 0.0;
         /// Maximize the objective instead of minimizing it.
-        maximize: bool = false,
+        maximize: bool = false;
     }
-}
-
-impl Adafactor {
-    /// The form and the defaults of `torch.optim.Adafactor`: the defaults.
-    pub fn torch() -> Self {
-        Self::default()
+    presets {
+        /// `torch.optim.Adafactor`: the defaults.
+        torch {}
     }
 }
 
 impl Algorithm for Adafactor {
-    type Kernel<A: Element> = WithDecoupled<Descent<A>>;
+    type Kernel<A: Element> = Preconditioned<WithDecoupled<Descent<A>>>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::that(self.beta2_decay <= 0.0, "beta2_decay", self.beta2_decay, "a number <= 0")?;
-        check::non_negative("eps[0]", self.eps.0.unwrap_or_default())?;
-        check::non_negative("eps[1]", self.eps.1)?;
-        check::that(self.d >= 1.0, "d", self.d, "a number >= 1")?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
-
-    fn is_directed(&self) -> bool {
-        true
-    }
-
-    fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
+    fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         Ok(match shape {
             [batch @ .., rows, columns] => {
-                vec![("row_var", [batch, &[*rows]].concat()), ("col_var", [batch, &[*columns]].concat())]
+                vec![
+                    ExtraArray::new("row_var", [batch, &[*rows]].concat()),
+                    ExtraArray::new("col_var", [batch, &[*columns]].concat()),
+                ]
             }
-            _ => vec![("variance", shape.to_vec())],
+            _ => vec![ExtraArray::new("variance", shape)],
         })
     }
 
-    /// The learning rate of this step.
-    fn direct<A: Element>(&self, now: &Now, Whole { p, mut g, factors, .. }: Whole<'_, A>) -> Scalars {
-        let weight = A::of((now.t as f64).powf(self.beta2_decay));
-        let eps = self.eps.0.map_or(A::epsilon(), A::of);
-        match factors {
-            [v] => v.zip_mut_with(&g, |v, &g| *v += weight * (g * g - *v)),
+    /// Replaces the gradient by u; the scalar is the factor on u.
+    fn transform<A: Element>(&self, step: &StepContext, array: WholeArray<'_, A>) -> Scalars {
+        let WholeArray {
+            param,
+            mut grad,
+            extra,
+            ..
+        } = array;
+        let weight = A::from_f64((step.t as f64).powf(self.beta2_decay));
+        let eps = self.eps.0.map_or(A::epsilon(), A::from_f64);
+        match extra {
+            [v] => v.zip_mut_with(&grad, |v, &g| *v += weight * (g * g - *v)),
             [rows, columns] => {
-                for_each_matrix(&mut g, rows, columns, |g, rows, columns| average_squares(g, rows, columns, weight));
+                for_each_matrix(&mut grad, rows, columns, |g, rows, columns| {
+                    average_squares(g, rows, columns, weight)
+                });
             }
             _ => {}
         }
         let floor = eps * eps;
-        match factors {
-            [v] => g.zip_mut_with(v, |g, &v| *g = *g / v.max(floor).sqrt()),
-            [rows, columns] => for_each_matrix(&mut g, rows, columns, |mut g, rows, columns| {
-                let mean = A::of(rows.iter().map(|r| r.f64()).sum::<f64>() / rows.len() as f64).max(eps);
+        match extra {
+            [v] => grad.zip_mut_with(v, |g, &v| *g = *g / v.max(floor).sqrt()),
+            [rows, columns] => for_each_matrix(&mut grad, rows, columns, |mut g, rows, columns| {
+                let mean = rows.iter().map(|r| r.f64()).sum::<f64>() / rows.len() as f64;
+                let mean = A::from_f64(mean).max(eps);
                 for (g, &mut row) in g.rows_mut().into_iter().zip(rows) {
-                    normalize(g.into_slice().unwrap_or_default(), row / mean, columns, floor);
+                    normalize(
+                        g.into_slice().unwrap_or_default(),
+                        row / mean,
+                        columns,
+                        floor,
+                    );
                 }
             }),
             _ => {}
         }
-        let rms = |squares: f64| (squares / g.len() as f64).sqrt();
-        let rate = rms(sum_squares(&p)).max(self.eps.1) * self.lr.min(1.0 / (now.t as f64).sqrt());
-        [rate / (rms(sum_squares(&g)) / self.d).max(1.0), 0.0, 0.0, 0.0]
+        let rms = |squares: f64| (squares / grad.len() as f64).sqrt();
+        let rate =
+            rms(sum_squares(&param)).max(self.eps.1) * self.lr.min(1.0 / (step.t as f64).sqrt());
+        Scalars::new([rate / (rms(sum_squares(&grad)) / self.d).max(1.0)])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        decoupled(Descent { lr: A::of(now.scalars[0]) }, self.lr, self.weight_decay)
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let rule = Descent {
+            lr: A::from_f64(step.scalars[0]),
+        };
+        preconditioned(decoupled(rule, self.lr, self.weight_decay))
     }
 }
 
-/// Calls `work` with each matrix of the batch, its rows' and its columns' numbers.
+/// Calls `work` with each matrix of the batch, and with its second moments per row and per column.
 fn for_each_matrix<A: Element>(
-    g: &mut ndarray::ArrayViewMutD<'_, A>,
+    g: &mut ArrayViewMutD<'_, A>,
     rows: &mut ArrayD<A>,
     columns: &mut ArrayD<A>,
     mut work: impl FnMut(ArrayViewMut2<'_, A>, &mut [A], &mut [A]),
 ) {
     let [.., n, m] = *g.shape() else { return };
-    if let (Some(g), Some(rows), Some(columns)) = (g.as_slice_mut(), rows.as_slice_mut(), columns.as_slice_mut())
-        && n * m > 0
+    if let (Some(g), Some(rows), Some(columns)) = (
+        g.as_slice_mut(),
+        rows.as_slice_mut(),
+        columns.as_slice_mut(),
+    ) && n * m > 0
     {
         let vectors = rows.chunks_mut(n).zip(columns.chunks_mut(m));
         for (g, (rows, columns)) in g.chunks_mut(n * m).zip(vectors) {
@@ -135,20 +175,25 @@ fn for_each_matrix<A: Element>(
     }
 }
 
-/// Updates the running averages of rows and columns.
-fn average_squares<A: Element>(g: ArrayViewMut2<'_, A>, rows: &mut [A], columns: &mut [A], weight: A) {
+/// Updates the running averages of squares per row and per column.
+fn average_squares<A: Element>(
+    g: ArrayViewMut2<'_, A>,
+    rows: &mut [A],
+    columns: &mut [A],
+    weight: A,
+) {
     let mut sums = vec![0.0; columns.len()];
     for (g, row) in g.rows().into_iter().zip(&mut *rows) {
         let sum = add_squares(g.to_slice().unwrap_or_default(), &mut sums);
-        *row += weight * (A::of(sum / columns.len() as f64) - *row);
+        *row += weight * (A::from_f64(sum / columns.len() as f64) - *row);
     }
     for (column, sum) in columns.iter_mut().zip(sums) {
-        *column += weight * (A::of(sum / rows.len() as f64) - *column);
+        *column += weight * (A::from_f64(sum / rows.len() as f64) - *column);
     }
 }
 
 crate::kernel::for_each_instruction_set! {
-    /// Divides a row by the root of v.
+    /// Divides a row by the square root of v.
     fn normalize<A: Element>(g: &mut [A], row: A, columns: &[A], floor: A) {
         for (g, &column) in g.iter_mut().zip(columns) {
             let v = row * column;
@@ -158,8 +203,8 @@ crate::kernel::for_each_instruction_set! {
 }
 
 crate::kernel::for_each_instruction_set! {
-    /// The sum of the squares of a row, which are also added to the sums of the columns. The lanes fix the order of
-    /// addition.
+    /// Returns the sum of squares of a row, and adds the squares to the sums of the columns. The
+    /// lanes fix the order of addition.
     fn add_squares<A: Element>(g: &[A], columns: &mut [f64]) -> f64 {
         let mut lanes = [0.0; 16];
         let (blocks, tail) = g.as_chunks::<16>();

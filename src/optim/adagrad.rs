@@ -1,18 +1,40 @@
 use super::*;
 
-hyper_parameters! {
-    /// The gradient divided by the root of the sum of all its past squares: the effective learning rate decays, fastest
-    /// where gradients were large. For sparse features and convex problems.
+algorithm! {
+    /// Adagrad: the gradient divided by the root of the sum of all its past squares.
+    ///
+    /// The effective learning rate of each element decays, fastest where gradients were large. For
+    /// sparse features and convex problems.
+    ///
+    /// # Update rule
+    ///
+    /// With g the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
     ///
     /// ```text
-    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
     /// s <- s + g^2                                              from s = initial_accumulator_value
     /// p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
     /// eps_inside_sqrt:  sqrt(s + eps) in place of sqrt(s) + eps
     /// ```
     ///
-    /// This is `torch.optim.Adagrad`; with [`Adagrad::optax`] it is `optax.adagrad`, which starts s at 0.1.
-    /// Source: J. Duchi, E. Hazan, Y. Singer, JMLR 12, 2011. State: `sum`.
+    /// This is `torch.optim.Adagrad`; with [`Adagrad::optax`] it is `optax.adagrad`, which starts s
+    /// at 0.1.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// From s = 0 the first step is about `lr` in the parameter's own unit; with gradients of
+    /// constant magnitude, step t is 1 / sqrt(t) of that. The presets differ in `lr`, the initial
+    /// s, and the value and place of `eps`.
+    ///
+    /// # State
+    ///
+    /// `sum`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// J. Duchi, E. Hazan, Y. Singer, "Adaptive Subgradient Methods for Online Learning and
+    /// Stochastic Optimization", JMLR 12, 2011.
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,41 +46,33 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adagrad" Adagrad {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-2,
-        /// The learning rate is divided by 1 + (t - 1) lr_decay, >= 0.
-        lr_decay: f64 = 0.0,
-        /// Initial value of s, >= 0.
-        initial_accumulator_value: f64 = 0.0,
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-10,
-        /// Adds eps under the root, as optax and keras do.
-        eps_inside_sqrt: bool = false,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
+    Adagrad = "adagrad" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-2;
+        /// The learning rate is divided by `1 + (t - 1) lr_decay`.
+        lr_decay: f64 [>= 0] = 0.0;
+        /// Initial value of s.
+        initial_accumulator_value: f64 [>= 0] = 0.0;
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-10;
+        /// Adds `eps` under the root, as optax and keras do.
+        eps_inside_sqrt: bool = false;
+        /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
         /// Maximize the objective instead of minimizing it.
-        maximize: bool = false,
+        maximize: bool = false;
+    }
+    presets {
+        /// `torch.optim.Adagrad`: the defaults.
+        torch {}
+        /// `optax.adagrad`.
+        optax { initial_accumulator_value: 0.1, eps: 1e-7, eps_inside_sqrt: true }
+        /// `keras.optimizers.Adagrad`.
+        keras { lr: 1e-3, initial_accumulator_value: 0.1, eps: 1e-7, eps_inside_sqrt: true }
     }
 }
 
-impl Adagrad {
-    /// `torch.optim.Adagrad`: the defaults.
-    pub fn torch() -> Self {
-        Self::default()
-    }
-
-    /// `optax.adagrad`.
-    pub fn optax() -> Self {
-        Adagrad { initial_accumulator_value: 0.1, eps: 1e-7, eps_inside_sqrt: true, ..Self::default() }
-    }
-
-    /// `keras.optimizers.Adagrad`.
-    pub fn keras() -> Self {
-        Adagrad { lr: 1e-3, ..Self::optax() }
-    }
-}
-
+/// Scales by the accumulated sum of squares.
 #[derive(Clone, Copy, Debug)]
 pub struct SumOfSquares<A> {
     initial: A,
@@ -76,7 +90,10 @@ impl<A: Element> Rule for SumOfSquares<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [s]: [A; 1]) -> (A, [A; 1]) {
         let s = s + g * g;
-        (self.step_size * g.over((s + self.eps_inside).sqrt() + self.eps_outside), [s])
+        (
+            self.step_size * g.over((s + self.eps_inside).sqrt() + self.eps_outside),
+            [s],
+        )
     }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 1] {
@@ -86,29 +103,21 @@ impl<A: Element> Rule for SumOfSquares<A> {
 
 impl Algorithm for Adagrad {
     type Kernel<A: Element> = WithCoupled<SumOfSquares<A>>;
-    const ROW_WISE: bool = true;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::non_negative("lr_decay", self.lr_decay)?;
-        check::non_negative("initial_accumulator_value", self.initial_accumulator_value)?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    const DEMANDS: Demands = Demands::NONE.row_wise();
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let (inside, outside) = if self.eps_inside_sqrt { (self.eps, 0.0) } else { (0.0, self.eps) };
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let (inside, outside) = if self.eps_inside_sqrt {
+            (self.eps, 0.0)
+        } else {
+            (0.0, self.eps)
+        };
         let rule = SumOfSquares {
             initial: f(self.initial_accumulator_value),
             eps_inside: f(inside),
             eps_outside: f(outside),
-            step_size: f(self.lr / (1.0 + (now.t - 1) as f64 * self.lr_decay)),
+            step_size: f(self.lr / (1.0 + (step.t - 1) as f64 * self.lr_decay)),
         };
         coupled(rule, self.weight_decay)
     }

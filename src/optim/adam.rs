@@ -1,7 +1,9 @@
 use super::*;
 
-hyper_parameters! {
-    /// Bias-corrected running averages of the gradient and of its square.
+algorithm! {
+    /// Adam: bias-corrected running averages of the gradient and of its square.
+    ///
+    /// # Update rule
     ///
     /// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
     ///
@@ -14,10 +16,31 @@ hyper_parameters! {
     /// eps_uncorrected:    eps / sqrt(1 - beta2^t) in place of eps
     /// ```
     ///
-    /// This is `torch.optim.Adam`. `amsgrad_corrected` is the order of optax; `eps_uncorrected` puts eps next to the root
-    /// before its bias correction, as keras and the "epsilon hat" of the paper do. Weight decay passes through the moments;
-    /// [`AdamW`](crate::AdamW) decouples it. Sources: D. P. Kingma, J. Ba, arXiv:1412.6980; AMSGrad: S. J. Reddi et al.,
-    /// arXiv:1904.09237. State: `exp_avg`, `exp_avg_sq`, with AMSGrad `max_exp_avg_sq`.
+    /// This is `torch.optim.Adam`. `amsgrad_corrected` follows optax, which takes the maximum after
+    /// the bias correction. `eps_uncorrected` adds `eps` to the root before its bias correction, as
+    /// keras and the "epsilon hat" of the paper do.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// A step moves each parameter by about `lr` in the parameter's own unit, whatever the scale of
+    /// its gradients. `weight_decay` is an L2 penalty and passes through both moments;
+    /// [`AdamW`](crate::AdamW) decouples it. A larger `eps` damps the steps of parameters whose
+    /// gradients are small. The presets differ in `eps`, in where it is added, and in the order of
+    /// maximum and bias correction with `amsgrad`.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter; with `amsgrad` also
+    /// `max_exp_avg_sq`.
+    ///
+    /// # Reference
+    ///
+    /// D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization",
+    /// [arXiv:1412.6980](https://arxiv.org/abs/1412.6980). AMSGrad: S. J. Reddi, S. Kale, S. Kumar,
+    /// "On the Convergence of Adam and Beyond",
+    /// [arXiv:1904.09237](https://arxiv.org/abs/1904.09237).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -30,75 +53,66 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9_f64).abs() < 1e-5 && (theta[1] + 2.1).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adam" Adam {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-8,
+    Adam = "adam" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rates of the running averages of g and g^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
         /// Adds eps to the root before its bias correction.
-        eps_uncorrected: bool = false,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
-        /// Divides by the maximum of the second moments so far (AMSGrad).
-        amsgrad: bool = false,
-        /// With `amsgrad`: the maximum of bias-corrected second moments.
-        amsgrad_corrected: bool = false,
-        /// Maximize the objective instead of minimizing it.
-        maximize: bool = false,
+        eps_uncorrected: bool = false;
+        /// Weight decay (L2 penalty): weight_decay p is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
+        /// Divides by the root of the maximum of all second moments so far (AMSGrad).
+        amsgrad: bool = false;
+        /// With `amsgrad`, takes the maximum of the bias-corrected second moments.
+        amsgrad_corrected: bool = false;
+        /// Maximizes the objective instead of minimizing it.
+        maximize: bool = false;
+    }
+    presets {
+        /// `torch.optim.Adam`: the defaults.
+        torch {}
+        /// `optax.adam`: with `amsgrad`, `optax.amsgrad`.
+        optax { amsgrad_corrected: true }
+        /// `keras.optimizers.Adam`: a larger `eps`, added before the bias correction.
+        keras { eps: 1e-7, eps_uncorrected: true }
+        /// Algorithm 1 of the paper: the defaults.
+        paper {}
     }
 }
 
-impl Adam {
-    /// `torch.optim.Adam`: the defaults.
-    pub fn torch() -> Self {
-        Self::default()
-    }
-
-    /// `optax.adam`, and with `amsgrad` `optax.amsgrad`.
-    pub fn optax() -> Self {
-        Adam { amsgrad_corrected: true, ..Self::default() }
-    }
-
-    /// `keras.optimizers.Adam`.
-    pub fn keras() -> Self {
-        Adam { eps: 1e-7, eps_uncorrected: true, ..Self::default() }
-    }
-
-    /// Algorithm 1 of the paper: the defaults.
-    pub fn paper() -> Self {
-        Self::default()
-    }
-}
-
-/// The bias corrections are folded: m' / (sqrt(v') + eps) = c m / (sqrt(v) + eps sqrt(1 - beta2^t)).
+/// The rule of Adam. The bias corrections are folded into two scalars: m' / (sqrt(v') + eps) = c m
+/// / (sqrt(v) + eps sqrt(1 - beta2^t)).
 #[derive(Clone, Copy, Debug)]
 pub struct Moments<A> {
-    m: Average<A>,
-    v: Average<A>,
+    m: RunningAverage<A>,
+    v: RunningAverage<A>,
     step_size: A,
     eps: A,
 }
 
 impl<A: Element> Moments<A> {
     #[inline(always)]
-    pub fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, now: &Now) -> Self {
-        let f = A::of;
-        let root = now.correction(1).sqrt();
+    pub fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, step: &StepContext) -> Self {
+        let f = A::from_f64;
+        let root = step.correction(1).sqrt();
         Moments {
-            m: Average::new(beta1),
-            v: Average::new(beta2),
-            step_size: f(lr * root / now.correction(0)),
+            m: RunningAverage::new(beta1),
+            v: RunningAverage::new(beta2),
+            step_size: f(lr * root / step.correction(0)),
             eps: f(eps * root),
         }
     }
 
+    /// The new first and second moment.
     #[inline(always)]
     pub fn moments(&self, g: A, m: A, v: A) -> (A, A) {
-        (self.m.step(m, g), self.v.step(v, g * g))
+        (self.m.update(m, g), self.v.update(v, g * g))
     }
 
+    /// The update `lr m' / (sqrt(v') + eps)`.
     #[inline(always)]
     pub fn update(&self, m: A, v: A) -> A {
         self.step_size * m.over(v.sqrt() + self.eps)
@@ -117,28 +131,40 @@ impl<A: Element> Rule for Moments<A> {
     }
 }
 
-/// `eps` next to the corrected root, or what has the same effect there as `eps` next to the uncorrected one.
+/// The number to add to the bias-corrected root: `eps` itself, or its equivalent there if it
+/// belongs to the root before the bias correction.
 #[inline(always)]
-pub(super) fn placed(eps: f64, uncorrected: bool, now: &Now) -> f64 {
-    if uncorrected { eps / now.correction(1).sqrt() } else { eps }
+pub(super) fn placed(eps: f64, uncorrected: bool, step: &StepContext) -> f64 {
+    if uncorrected {
+        eps / step.correction(1).sqrt()
+    } else {
+        eps
+    }
 }
 
+/// The rule of AMSGrad.
 #[derive(Clone, Copy, Debug)]
 pub struct AmsGrad<A> {
     moments: Moments<A>,
-    /// 1, or the bias correction of v before the maximum.
+    /// Multiplies v before the maximum is taken: 1, or the inverse of the bias correction.
     scale: A,
 }
 
 impl<A: Element> AmsGrad<A> {
-    /// `lr` and `eps` as those of `moments`.
+    /// `lr` and `eps` must be those that `moments` was made with.
     #[inline(always)]
-    pub fn new(mut moments: Moments<A>, corrected: bool, lr: f64, eps: f64, now: &Now) -> Self {
+    pub fn new(
+        mut moments: Moments<A>,
+        corrected: bool,
+        lr: f64,
+        eps: f64,
+        step: &StepContext,
+    ) -> Self {
         let mut scale = A::one();
         if corrected {
-            scale = A::of(1.0 / now.correction(1));
-            moments.step_size = A::of(lr / now.correction(0));
-            moments.eps = A::of(eps);
+            scale = A::from_f64(1.0 / step.correction(1));
+            moments.step_size = A::from_f64(lr / step.correction(0));
+            moments.eps = A::from_f64(eps);
         }
         AmsGrad { moments, scale }
     }
@@ -153,36 +179,27 @@ impl<A: Element> Rule for AmsGrad<A> {
     fn delta(&self, _p: A, g: A, [m, v, max]: [A; 3]) -> (A, [A; 3]) {
         let (m, v) = self.moments.moments(g, m, v);
         let new = self.scale * v;
-        let max = if new < max { max } else { new }; // a NaN in v shows
+        // In this order, so that a NaN in v propagates.
+        let max = if new < max { max } else { new };
         (self.moments.update(m, max), [m, v, max])
     }
 }
 
 impl Algorithm for Adam {
     type Kernel<A: Element> = Either<WithCoupled<Moments<A>>, WithCoupled<AmsGrad<A>>>;
-    const ROW_WISE: bool = true;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    const DEMANDS: Demands = Demands::NONE.row_wise();
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let eps = placed(self.eps, self.eps_uncorrected, now);
-        let rule = Moments::new(self.lr, self.betas, eps, now);
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let eps = placed(self.eps, self.eps_uncorrected, step);
+        let rule = Moments::new(self.lr, self.betas, eps, step);
         if self.amsgrad {
-            Either::Y(coupled(AmsGrad::new(rule, self.amsgrad_corrected, self.lr, eps, now), self.weight_decay))
+            Either::Right(coupled(
+                AmsGrad::new(rule, self.amsgrad_corrected, self.lr, eps, step),
+                self.weight_decay,
+            ))
         } else {
-            Either::X(coupled(rule, self.weight_decay))
+            Either::Left(coupled(rule, self.weight_decay))
         }
     }
 }

@@ -1,7 +1,12 @@
 use super::*;
 
-hyper_parameters! {
-    /// Adam with the infinity norm: divides by an exponentially decaying maximum of |g|, which needs no bias correction.
+algorithm! {
+    /// Adamax: Adam with the infinity norm in place of the second moment.
+    ///
+    /// The denominator is an exponentially decaying maximum of `|g|`, which needs no bias
+    /// correction.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
@@ -11,8 +16,24 @@ hyper_parameters! {
     /// eps_outside_max:  u <- max(beta2 u, |g|),  p <- p - lr / (1 - beta1^t) m / (u + eps)
     /// ```
     ///
-    /// This is `torch.optim.Adamax` and `optax.adamax`: eps is inside the maximum. It is outside in keras; the paper has
-    /// none. Source: D. P. Kingma, J. Ba, arXiv:1412.6980, section 7. State: `exp_avg`, `exp_inf`.
+    /// This is `torch.optim.Adamax` and `optax.adamax`, which have `eps` inside the maximum. In
+    /// `keras.optimizers.Adamax` it is outside (`eps_outside_max`); the paper has no `eps`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// As in Adam, each element moves by about `lr` per step in the parameter's own unit. The
+    /// presets differ in `lr` and in the value and place of `eps`.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_inf`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", section 7,
+    /// [arXiv:1412.6980](https://arxiv.org/abs/1412.6980).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,94 +45,74 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adamax" Adamax {
-        /// Learning rate, >= 0.
-        lr: f64 = 2e-3,
-        /// Decay rates of the running average of g and of the maximum of |g|, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to |g| for numerical stability, >= 0.
-        eps: f64 = 1e-8,
-        /// Adds eps to the maximum instead of |g|, as keras does.
-        eps_outside_max: bool = false,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
-        /// Maximize the objective instead of minimizing it.
-        maximize: bool = false,
+    Adamax = "adamax" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 2e-3;
+        /// Decay rates of the running average of `g` and of the maximum of `|g|`.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to `|g|` for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Adds `eps` to the maximum instead of `|g|`, as keras does.
+        eps_outside_max: bool = false;
+        /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
+        /// Maximizes the objective instead of minimizing it.
+        maximize: bool = false;
     }
-}
-
-impl Adamax {
-    /// `torch.optim.Adamax`: the defaults.
-    pub fn torch() -> Self {
-        Self::default()
-    }
-
-    /// `optax.adamax`: the defaults.
-    pub fn optax() -> Self {
-        Self::default()
-    }
-
-    /// `keras.optimizers.Adamax`.
-    pub fn keras() -> Self {
-        Adamax { lr: 1e-3, eps: 1e-7, eps_outside_max: true, ..Self::default() }
-    }
-
-    /// Algorithm 2 of the paper.
-    pub fn paper() -> Self {
-        Adamax { eps: 0.0, ..Self::default() }
+    presets {
+        /// `torch.optim.Adamax`: the defaults.
+        torch {}
+        /// `optax.adamax`: the defaults.
+        optax {}
+        /// `keras.optimizers.Adamax`: `lr` 1e-3, `eps` 1e-7, added outside the maximum.
+        keras { lr: 1e-3, eps: 1e-7, eps_outside_max: true }
+        /// Algorithm 2 of the paper: no `eps`.
+        paper { eps: 0.0 }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Largest<A> {
-    m: Average<A>,
+pub struct InfinityNorm<A> {
+    m: RunningAverage<A>,
     beta2: A,
-    /// One of the two is 0.
+    /// `eps` inside the maximum; this or `eps_outside` is 0.
     eps_inside: A,
     eps_outside: A,
     step_size: A,
 }
 
-impl<A: Element> Rule for Largest<A> {
+impl<A: Element> Rule for InfinityNorm<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_inf"];
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, u]: [A; 2]) -> (A, [A; 2]) {
-        let m = self.m.step(m, g);
+        let m = self.m.update(m, g);
         let (old, new) = ((self.beta2 * u).flush(), g.abs() + self.eps_inside);
-        let u = if old > new { old } else { new }; // a NaN in g shows
+        // In this order a NaN in `g` propagates.
+        let u = if old > new { old } else { new };
         (self.step_size * m.over(u + self.eps_outside), [m, u])
     }
 }
 
 impl Algorithm for Adamax {
-    type Kernel<A: Element> = WithCoupled<Largest<A>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    type Kernel<A: Element> = WithCoupled<InfinityNorm<A>>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let (inside, outside) = if self.eps_outside_max { (0.0, self.eps) } else { (self.eps, 0.0) };
-        let rule = Largest {
-            m: Average::new(self.betas.0),
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let (inside, outside) = if self.eps_outside_max {
+            (0.0, self.eps)
+        } else {
+            (self.eps, 0.0)
+        };
+        let rule = InfinityNorm {
+            m: RunningAverage::new(self.betas.0),
             beta2: f(self.betas.1),
             eps_inside: f(inside),
             eps_outside: f(outside),
-            step_size: f(self.lr / now.correction(0)),
+            step_size: f(self.lr / step.correction(0)),
         };
         coupled(rule, self.weight_decay)
     }

@@ -1,17 +1,37 @@
 use super::*;
 
-hyper_parameters! {
-    /// Adam in another order: the gradient is normalised by the second moment of the steps before, then averaged. Converges
-    /// for any beta2. The first step only initialises the second moment.
+algorithm! {
+    /// ADOPT: Adam that normalizes the gradient by the previous second moment and then averages it.
+    ///
+    /// Unlike Adam, it converges for any `beta2`. The first step only initializes the second
+    /// moment.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// t = 1:  v <- g^2, nothing moves
+    /// t = 1:  v <- g^2, p is unchanged
     /// else:   u = g / max(sqrt(v), eps) with the old v,  clipped to +-(t - 1)^0.25 if `clip`
     ///         m <- beta1 m + (1 - beta1) u,  p <- p - lr m,  v <- beta2 v + (1 - beta2) g^2
     /// ```
     ///
     /// This is `optax.contrib.adopt`.
-    /// Source: S. Taniguchi et al., arXiv:2411.02853. State: `exp_avg`, `exp_avg_sq`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// As in Adam, each element moves by about `lr` per step in the parameter's own unit. `m`
+    /// starts at 0 without bias correction, so the first steps are smaller. `eps` is a lower bound
+    /// of the denominator and is not added to it.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// S. Taniguchi et al., "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal
+    /// Rate", [arXiv:2411.02853](https://arxiv.org/abs/2411.02853).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -25,28 +45,28 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.99).abs() < 1e-6 && (theta[1] + 1.99).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "adopt" Adopt {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.9999),
-        /// Lower bound of the denominator, >= 0.
-        eps: f64 = 1e-6,
-        /// Clips the normalised gradient to +-(t - 1)^0.25.
-        clip: bool = true,
+    Adopt = "adopt" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rates of the running averages of the normalized gradient and of `g^2`.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.9999);
+        /// Lower bound of the denominator.
+        eps: f64 [>= 0] = 1e-6;
+        /// Clips the normalized gradient to `+-(t - 1)^0.25`.
+        clip: bool = true;
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Delayed<A> {
-    m: Average<A>,
-    v: Average<A>,
+pub struct NormalizedMomentum<A> {
+    m: RunningAverage<A>,
+    v: RunningAverage<A>,
     eps: A,
     limit: A,
     lr: A,
 }
 
-impl<A: Element> Rule for Delayed<A> {
+impl<A: Element> Rule for NormalizedMomentum<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
@@ -57,19 +77,19 @@ impl<A: Element> Rule for Delayed<A> {
         let u = g.over(if root < self.eps { self.eps } else { root });
         let u = if u > self.limit { self.limit } else { u };
         let u = if u < -self.limit { -self.limit } else { u };
-        let m = self.m.step(m, u);
-        (self.lr * m, [m, self.v.step(v, g * g)])
+        let m = self.m.update(m, u);
+        (self.lr * m, [m, self.v.update(v, g * g)])
     }
 }
 
-/// The first step.
+/// The first step, which only initializes the second moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<A>(std::marker::PhantomData<A>);
+pub struct InitializeSecondMoment<A>(std::marker::PhantomData<A>);
 
-impl<A: Element> Rule for Look<A> {
+impl<A: Element> Rule for InitializeSecondMoment<A> {
     type Elem = A;
     type State = [A; 2];
-    const STATE: &'static [&'static str] = Delayed::<A>::STATE;
+    const STATE: &'static [&'static str] = NormalizedMomentum::<A>::STATE;
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, _]: [A; 2]) -> (A, [A; 2]) {
@@ -78,26 +98,23 @@ impl<A: Element> Rule for Look<A> {
 }
 
 impl Algorithm for Adopt {
-    type Kernel<A: Element> = Either<Delayed<A>, Look<A>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)
-    }
+    type Kernel<A: Element> = Either<NormalizedMomentum<A>, InitializeSecondMoment<A>>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        if now.t == 1 {
-            return Either::Y(Look(std::marker::PhantomData));
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        if step.t == 1 {
+            return Either::Right(InitializeSecondMoment(std::marker::PhantomData));
         }
-        Either::X(Delayed {
-            m: Average::new(self.betas.0),
-            v: Average::new(self.betas.1),
+        Either::Left(NormalizedMomentum {
+            m: RunningAverage::new(self.betas.0),
+            v: RunningAverage::new(self.betas.1),
             eps: f(self.eps),
-            limit: if self.clip { f(((now.t - 1) as f64).powf(0.25)) } else { A::infinity() },
+            limit: if self.clip {
+                f(((step.t - 1) as f64).powf(0.25))
+            } else {
+                A::infinity()
+            },
             lr: f(self.lr),
         })
     }

@@ -1,18 +1,39 @@
 use super::*;
 
-hyper_parameters! {
-    /// Averaged SGD: gradient descent with a decaying learning rate, and the average of the parameters from step t0 on. The
-    /// average is state `ax`; see [`Optimizer::state`](crate::Optimizer::state).
+algorithm! {
+    /// Averaged SGD: gradient descent with a decaying learning rate, and an average of the
+    /// iterates.
+    ///
+    /// The average of the parameters after step `t0` is state `ax`; see
+    /// [`Optimizer::state`](crate::Optimizer::state).
+    ///
+    /// # Update rule
+    ///
+    /// With g the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
     ///
     /// ```text
-    /// With g the gradient, negated if `maximize`, and then g <- g + weight_decay p:
     /// eta = lr / (1 + lambd lr (t - 1))^alpha,  mu = 1 / max(1, t - 1 - t0)
     /// p  <- p (1 - lambd eta) - eta g
     /// ax <- p if mu = 1, else ax + mu (p - ax)
     /// ```
     ///
     /// This is `torch.optim.ASGD`, whose eta lags behind changes of `lr`; here it follows at once.
-    /// Source: B. T. Polyak, A. B. Juditsky, SIAM J. Control Optim. 30, 1992. State: `ax`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Until step `t0`, `ax` is the parameter itself: choose `t0` below the length of the run.
+    /// `lambd` both shrinks the parameters and makes the learning rate decay.
+    ///
+    /// # State
+    ///
+    /// `ax`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// B. T. Polyak, A. B. Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM
+    /// J. Control Optim. 30, 1992.
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,31 +45,33 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.94999).abs() < 1e-5 && (theta[1] + 1.97498).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "asgd" Asgd {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-2,
-        /// Decay term, >= 0.
-        lambd: f64 = 1e-4,
-        /// Exponent of the learning-rate decay, >= 0.
-        alpha: f64 = 0.75,
-        /// The step after which averaging starts, >= 0.
-        t0: f64 = 1e6,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
+    Asgd = "asgd" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-2;
+        /// Decay term of the parameters and of the learning rate.
+        lambd: f64 [>= 0] = 1e-4;
+        /// Exponent of the learning-rate decay.
+        alpha: f64 [>= 0] = 0.75;
+        /// The step after which averaging starts.
+        t0: f64 [>= 0] = 1e6;
+        /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
         /// Maximize the objective instead of minimizing it.
-        maximize: bool = false,
+        maximize: bool = false;
     }
 }
 
+/// Gradient descent that also averages its iterates.
 #[derive(Clone, Copy, Debug)]
-pub struct Averaged<A> {
+pub struct AveragedDescent<A> {
     eta: A,
     decay: A,
     mu: A,
-    is_start: bool,
+    /// Whether averaging has not started: `ax` is the parameter.
+    follows: bool,
 }
 
-impl<A: Element> Rule for Averaged<A> {
+impl<A: Element> Rule for AveragedDescent<A> {
     type Elem = A;
     type State = [A; 1];
     const STATE: &'static [&'static str] = &["ax"];
@@ -57,32 +80,29 @@ impl<A: Element> Rule for Averaged<A> {
     fn delta(&self, p: A, g: A, [ax]: [A; 1]) -> (A, [A; 1]) {
         let delta = self.decay * p + self.eta * g;
         let new = p - delta;
-        let ax = if self.is_start { new } else { ax + self.mu * (new - ax) };
+        let ax = if self.follows {
+            new
+        } else {
+            ax + self.mu * (new - ax)
+        };
         (delta, [ax])
     }
 }
 
 impl Algorithm for Asgd {
-    type Kernel<A: Element> = WithCoupled<Averaged<A>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::non_negative("lambd", self.lambd)?;
-        check::non_negative("alpha", self.alpha)?;
-        check::non_negative("t0", self.t0)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    type Kernel<A: Element> = WithCoupled<AveragedDescent<A>>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let before = (now.t - 1) as f64;
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let before = (step.t - 1) as f64;
         let eta = self.lr / (1.0 + self.lambd * self.lr * before).powf(self.alpha);
         let mu = 1.0 / (before - self.t0).max(1.0);
-        let rule = Averaged { eta: A::of(eta), decay: A::of(self.lambd * eta), mu: A::of(mu), is_start: mu == 1.0 };
+        let rule = AveragedDescent {
+            eta: A::from_f64(eta),
+            decay: A::from_f64(self.lambd * eta),
+            mu: A::from_f64(mu),
+            follows: mu == 1.0,
+        };
         coupled(rule, self.weight_decay)
     }
 }

@@ -1,8 +1,11 @@
 use super::*;
 
-hyper_parameters! {
-    /// Coin betting: each element bets on the sign of its next gradient with what earlier bets have won. There is no
-    /// learning rate: `lr` only scales gradients.
+algorithm! {
+    /// COCOB: each parameter bets on the sign of its next gradient with the reward of earlier bets.
+    ///
+    /// It needs no learning rate: `lr` only scales the gradients.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// g <- lr (g + weight_decay p);  x0 the initial p, L from eps, the others from 0
@@ -11,7 +14,24 @@ hyper_parameters! {
     /// ```
     ///
     /// This is `optax.contrib.cocob`.
-    /// Source: F. Orabona, T. Tommasi, arXiv:1705.07795. State: `x0`, `largest`, `grad_sum_abs`, `reward`, `grad_sum`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// `alpha` limits the first bets: with the default, the first step of a parameter is
+    /// `1 / alpha` in the parameter's own unit. As long as gradients are well above `eps`, their
+    /// scale cancels out, and so does `lr`.
+    ///
+    /// # State
+    ///
+    /// `x0`, `largest` (L), `grad_sum_abs` (G), `reward` (R) and `grad_sum` (T), in the shape of
+    /// the parameter.
+    ///
+    /// # Reference
+    ///
+    /// F. Orabona, T. Tommasi, "Training Deep Networks without Learning Rates Through Coin
+    /// Betting", [arXiv:1705.07795](https://arxiv.org/abs/1705.07795).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -23,26 +43,27 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.99).abs() < 1e-3 && (theta[1] + 1.99).abs() < 1e-3);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "cocob" Cocob {
-        /// Learning rate, >= 0.
-        lr: f64 = 1.0,
-        /// Bounds the first bets, > 0.
-        alpha: f64 = 100.0,
-        /// Initial value of L, for numerical stability, >= 0.
-        eps: f64 = 1e-8,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
+    Cocob = "cocob" {
+        /// Scale of the gradients.
+        lr: f64 [>= 0] = 1.0;
+        /// Limits the size of the first bets.
+        alpha: f64 [> 0] = 100.0;
+        /// Initial value of L, for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Weight decay (L2 penalty): weight_decay p is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
+/// The rule of COCOB.
 #[derive(Clone, Copy, Debug)]
-pub struct Bet<A> {
+pub struct CoinBetting<A> {
     lr: A,
     alpha: A,
     eps: A,
 }
 
-impl<A: Element> Rule for Bet<A> {
+impl<A: Element> Rule for CoinBetting<A> {
     type Elem = A;
     type State = [A; 5];
     const STATE: &'static [&'static str] = &["x0", "largest", "grad_sum_abs", "reward", "grad_sum"];
@@ -67,18 +88,18 @@ impl<A: Element> Rule for Bet<A> {
 }
 
 impl Algorithm for Cocob {
-    type Kernel<A: Element> = WithCoupled<Bet<A>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::that(self.alpha > 0.0 && self.alpha.is_finite(), "alpha", self.alpha, "a finite number > 0")?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
+    type Kernel<A: Element> = WithCoupled<CoinBetting<A>>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        coupled(Bet { lr: f(self.lr), alpha: f(self.alpha), eps: f(self.eps) }, self.weight_decay)
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        coupled(
+            CoinBetting {
+                lr: f(self.lr),
+                alpha: f(self.alpha),
+                eps: f(self.eps),
+            },
+            self.weight_decay,
+        )
     }
 }

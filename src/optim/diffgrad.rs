@@ -1,8 +1,12 @@
 use super::{adam::Moments, *};
 
-hyper_parameters! {
-    /// Adam with a friction coefficient between 1/2 and 1 that grows with the change of the gradient: small steps where it
-    /// hardly changes, as near an optimum.
+algorithm! {
+    /// Adam with a per-parameter friction coefficient between 1/2 and 1 that grows with the change
+    /// of the gradient.
+    ///
+    /// Steps are small where the gradient hardly changes, as near an optimum.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// x = 1 / (1 + exp(-|g_old - g|))                        g_old = 0 at first
@@ -10,8 +14,24 @@ hyper_parameters! {
     /// p <- p - lr (x m' / (sqrt(v') + eps) + weight_decay p)     m' and v' bias-corrected
     /// ```
     ///
-    /// The paper's formula.
-    /// Source: S. R. Dubey et al., arXiv:1909.11015. State: `exp_avg`, `exp_avg_sq`, `prev`.
+    /// This is the paper's formula.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// As for [`AdamW`](crate::AdamW): a step is about `lr` in the parameter's own unit, times the
+    /// friction coefficient. The coefficient depends on the scale of the gradient: it stays close
+    /// to 1/2 where gradients are much smaller than 1.
+    ///
+    /// # State
+    ///
+    /// `exp_avg`, `exp_avg_sq` and `prev`, the previous gradient, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// S. R. Dubey et al., "diffGrad: An Optimization Method for Convolutional Neural Networks",
+    /// [arXiv:1909.11015](https://arxiv.org/abs/1909.11015).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -23,19 +43,19 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.937754).abs() < 1e-5 && (theta[1] + 1.943782).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "diffgrad" DiffGrad {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-8,
-        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
-        weight_decay: f64 = 0.0,
+    DiffGrad = "diffgrad" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rates of the running averages of g and g^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Decoupled weight decay: each step subtracts lr weight_decay p.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
-/// Adam's rule with friction.
+/// Adam's rule, with the update multiplied by the friction coefficient.
 #[derive(Clone, Copy, Debug)]
 pub struct Friction<A>(Moments<A>);
 
@@ -55,18 +75,9 @@ impl<A: Element> Rule for Friction<A> {
 impl Algorithm for DiffGrad {
     type Kernel<A: Element> = WithDecoupled<Friction<A>>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
-
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let rule = Friction(Moments::new(self.lr, self.betas, self.eps, now));
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let rule = Friction(Moments::new(self.lr, self.betas, self.eps, step));
         decoupled(rule, self.lr, self.weight_decay)
     }
 }

@@ -1,18 +1,37 @@
 use super::*;
 
-hyper_parameters! {
-    /// Distance over gradients: SGD whose learning rate is the distance from the initial point over the root of the summed
-    /// squared gradient norms. Leave lr at 1.
+algorithm! {
+    /// DoG, distance over gradients: SGD without a learning rate to tune.
+    ///
+    /// The learning rate is the distance from the initial point over the root of the summed squared
+    /// gradient norms.
+    ///
+    /// # Update rule
+    ///
+    /// With `g <- g + weight_decay p`, sums over all arrays of a group, and x0 the initial p:
     ///
     /// ```text
-    /// With g <- g + weight_decay p and sums over all arrays of a group, x0 the initial p:
     /// r <- max(r, |p - x0|)                  from reps_rel (1 + |x0|)
     /// N <- N + |g|^2                         from 0
     /// p <- p - lr r / sqrt(N + eps) g
     /// ```
     ///
-    /// This is `optax.contrib.dog`, with p - x0 kept as the sum of all steps.
-    /// Source: M. Ivgi, O. Hinder, Y. Carmon, arXiv:2302.12022. State: `displacement`, and the two sums.
+    /// This is `optax.contrib.dog`, with p - x0 accumulated as the sum of all steps.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Leave `lr` at 1. `reps_rel` sets the length of the first step, about `reps_rel (1 + |x0|)`.
+    ///
+    /// # State
+    ///
+    /// `displacement`, in the shape of the parameter, and the scalars r and N.
+    ///
+    /// # Reference
+    ///
+    /// M. Ivgi, O. Hinder, Y. Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size
+    /// Schedule", [arXiv:2302.12022](https://arxiv.org/abs/2302.12022).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,19 +43,19 @@ hyper_parameters! {
     /// assert!((theta[0] - 1.0).abs() < 1e-5 && (theta[1] + 2.0).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "dog" Dog {
-        /// Learning rate, >= 0.
-        lr: f64 = 1.0,
-        /// Initial step relative to the norm of the parameters, > 0.
-        reps_rel: f64 = 1e-6,
-        /// Added under the root for numerical stability, >= 0.
-        eps: f64 = 1e-8,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
+    Dog = "dog" {
+        /// Factor on the estimated learning rate.
+        lr: f64 [>= 0] = 1.0;
+        /// Initial step relative to the norm of the parameters.
+        reps_rel: f64 [> 0] = 1e-6;
+        /// Added under the root for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
-/// The sum of all steps is kept: it is exact where p - x0 cancels.
+/// Gradient descent that also sums its steps: the sum is exact where p - x0 cancels.
 #[derive(Clone, Copy, Debug)]
 pub struct Travelled<A> {
     rate: A,
@@ -45,7 +64,9 @@ pub struct Travelled<A> {
 impl<A: Element> Travelled<A> {
     #[inline(always)]
     pub fn new(rate: f64) -> Self {
-        Travelled { rate: A::of(rate) }
+        Travelled {
+            rate: A::from_f64(rate),
+        }
     }
 }
 
@@ -61,34 +82,32 @@ impl<A: Element> Rule for Travelled<A> {
     }
     const TERMS: usize = 3;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, [displacement]: [A; 1]) -> [f64; MAX_TERMS] {
+    fn terms(&self, p: A, g: A, [displacement]: [A; 1]) -> Sums {
         let (p, g, x) = (p.f64(), g.f64(), displacement.f64());
-        [x * x, g * g, p * p, 0.0]
+        Sums::new([x * x, g * g, p * p])
     }
 }
 
 impl Algorithm for Dog {
     type Kernel<A: Element> = WithCoupled<Travelled<A>>;
-    const GLOBAL: bool = true;
+    const DEMANDS: Demands = Demands::NONE.global_sums();
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::that(self.reps_rel > 0.0 && self.reps_rel.is_finite(), "reps_rel", self.reps_rel, "a finite number > 0")?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    /// r, N and the learning rate.
-    fn absorb(&self, now: &Now, &[moved, g, start, _]: &[f64; MAX_TERMS]) -> Scalars {
-        let [r, n, ..] = now.scalars;
-        let r = if now.t == 1 { self.reps_rel * (1.0 + start.sqrt()) } else { r.max(moved.sqrt()) };
+    /// r, N and the estimated learning rate.
+    fn update_scalars(&self, step: &StepContext, &Sums([moved, g, start, _]): &Sums) -> Scalars {
+        let Scalars([r, n, ..]) = step.scalars;
+        let r = if step.t == 1 {
+            self.reps_rel * (1.0 + start.sqrt())
+        } else {
+            r.max(moved.sqrt())
+        };
         let n = n + g;
         let root = (n + self.eps).sqrt();
-        [r, n, if root > 0.0 { self.lr * r / root } else { 0.0 }, 0.0]
+        let rate = if root > 0.0 { self.lr * r / root } else { 0.0 };
+        Scalars::new([r, n, rate])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        coupled(Travelled::new(now.scalars[2]), self.weight_decay)
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        coupled(Travelled::new(step.scalars[2]), self.weight_decay)
     }
 }

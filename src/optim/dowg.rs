@@ -1,18 +1,39 @@
 use super::{dog::Travelled, *};
 
-hyper_parameters! {
-    /// Distance over weighted gradients: [`Dog`](crate::Dog) with squared gradients weighted by the squared distance at
-    /// their step. Leave lr at 1.
+algorithm! {
+    /// DoWG, distance over weighted gradients: SGD that sets its own learning rate.
+    ///
+    /// It differs from [`Dog`](crate::Dog) in that each squared gradient norm is weighted by the
+    /// squared distance from the initial point at its step.
+    ///
+    /// # Update rule
+    ///
+    /// With `g <- g + weight_decay p`, the norms taken over all arrays of a group together, and
+    /// `x0` the initial `p`:
     ///
     /// ```text
-    /// With g <- g + weight_decay p and sums over all arrays of a group, x0 the initial p:
     /// R <- max(R, |p - x0|^2)                from init_estim_sq_dist
     /// V <- V + R |g|^2                       from 0
     /// p <- p - lr R / (sqrt(V) + eps) g
     /// ```
     ///
-    /// This is `optax.contrib.dowg`, with p - x0 kept as the sum of all steps.
-    /// Source: A. Khaled, K. Mishchenko, C. Jin, arXiv:2305.16284. State: `displacement`, and the two sums.
+    /// This is `optax.contrib.dowg`, with `p - x0` kept as the sum of all steps.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Leave `lr` at 1. The first step of a group is at most `lr sqrt(init_estim_sq_dist)` long;
+    /// from 0 the parameters never move.
+    ///
+    /// # State
+    ///
+    /// `displacement`, in the shape of the parameter, and the scalars R and V.
+    ///
+    /// # Reference
+    ///
+    /// A. Khaled, K. Mishchenko, C. Jin, "DoWG Unleashed: An Efficient Universal Parameter-Free
+    /// Gradient Descent Method", [arXiv:2305.16284](https://arxiv.org/abs/2305.16284).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,41 +45,39 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.992).abs() < 0.01 && (theta[1] + 1.996).abs() < 0.01);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "dowg" Dowg {
-        /// Learning rate, >= 0.
-        lr: f64 = 1.0,
-        /// Initial squared distance, > 0; eps if none.
-        init_estim_sq_dist: Option<f64> = None,
-        /// Added to the root for numerical stability, >= 0.
-        eps: f64 = 1e-4,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
+    Dowg = "dowg" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1.0;
+        /// Initial estimate of the squared distance; `None`: eps.
+        init_estim_sq_dist: Option<f64> [>= 0] = None;
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-4;
+        /// Weight decay (L2 penalty): weight_decay p is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
 impl Algorithm for Dowg {
     type Kernel<A: Element> = WithCoupled<Travelled<A>>;
-    const GLOBAL: bool = true;
+    const DEMANDS: Demands = Demands::NONE.global_sums();
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::non_negative("init_estim_sq_dist", self.init_estim_sq_dist.unwrap_or(0.0))?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    /// R, V and the learning rate.
-    fn absorb(&self, now: &Now, &[moved, g, ..]: &[f64; MAX_TERMS]) -> Scalars {
-        let [r, v, ..] = now.scalars;
-        let r = if now.t == 1 { self.init_estim_sq_dist.unwrap_or(self.eps) } else { r };
+    /// R, V and the step size.
+    fn update_scalars(&self, step: &StepContext, &Sums([moved, g, ..]): &Sums) -> Scalars {
+        let Scalars([r, v, ..]) = step.scalars;
+        let r = if step.t == 1 {
+            self.init_estim_sq_dist.unwrap_or(self.eps)
+        } else {
+            r
+        };
         let r = r.max(moved);
         let v = v + r * g;
         let root = v.sqrt() + self.eps;
-        [r, v, if root > 0.0 { self.lr * r / root } else { 0.0 }, 0.0]
+        let step_size = if root > 0.0 { self.lr * r / root } else { 0.0 };
+        Scalars::new([r, v, step_size])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        coupled(Travelled::new(now.scalars[2]), self.weight_decay)
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        coupled(Travelled::new(step.scalars[2]), self.weight_decay)
     }
 }

@@ -1,16 +1,36 @@
 use super::*;
 
-hyper_parameters! {
-    /// Steps of lr times the norm of each array, whatever the norm of its gradient, then divided by sqrt(1 + lr^2) to keep
-    /// norms bounded.
+algorithm! {
+    /// Fromage: steps whose norm is `lr` times the norm of the array, independent of the norm of
+    /// the gradient.
+    ///
+    /// The result is divided by `sqrt(1 + lr^2)` to keep the norms bounded.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// r = max(|p|, min_norm) / max(|g|, min_norm)              norms of the whole array; 1 if one is still 0
+    /// r = max(|p|, min_norm) / max(|g|, min_norm)
     /// p <- (p - lr r g) / sqrt(1 + lr^2)
     /// ```
     ///
-    /// This is `optax.fromage`.
-    /// Source: J. Bernstein et al., arXiv:2002.03432. State: none.
+    /// The norms are those of the whole array; `r` is 1 if one of them is still 0. This is
+    /// `optax.fromage`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// `lr` is relative: it is the norm of a step as a fraction of the norm of the array.
+    /// `min_norm` lets an array that starts at 0 move.
+    ///
+    /// # State
+    ///
+    /// None.
+    ///
+    /// # Reference
+    ///
+    /// J. Bernstein et al., "On the distance between two neural networks and the stability of
+    /// learning", [arXiv:2002.03432](https://arxiv.org/abs/2002.03432).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -22,21 +42,21 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.86154).abs() < 1e-4 && (theta[1] + 1.81208).abs() < 1e-4);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "fromage" Fromage {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-2,
-        /// Lower bound of the norms, >= 0.
-        min_norm: f64 = 1e-6,
+    Fromage = "fromage" {
+        /// Learning rate, relative to the norm of each array.
+        lr: f64 [>= 0] = 1e-2;
+        /// Lower bound of both norms.
+        min_norm: f64 [>= 0] = 1e-6;
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Relative<A> {
+pub struct RelativeStep<A> {
     shrink: A,
     rate: A,
 }
 
-impl<A: Element> Rule for Relative<A> {
+impl<A: Element> Rule for RelativeStep<A> {
     type Elem = A;
     type State = [A; 0];
     const STATE: &'static [&'static str] = &[];
@@ -47,28 +67,26 @@ impl<A: Element> Rule for Relative<A> {
     }
     const TERMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, _state: [A; 0]) -> [f64; MAX_TERMS] {
-        [p.f64() * p.f64(), g.f64() * g.f64(), 0.0, 0.0]
+    fn terms(&self, p: A, g: A, _state: [A; 0]) -> Sums {
+        Sums::new([p.f64() * p.f64(), g.f64() * g.f64()])
     }
 }
 
 impl Algorithm for Fromage {
-    type Kernel<A: Element> = Relative<A>;
+    type Kernel<A: Element> = RelativeStep<A>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::non_negative("min_norm", self.min_norm)
-    }
-
-    /// The ratio of norms.
-    fn absorb(&self, _now: &Now, &[p, g, ..]: &[f64; MAX_TERMS]) -> Scalars {
+    /// The ratio of the norms.
+    fn update_scalars(&self, _step: &StepContext, &Sums([p, g, ..]): &Sums) -> Scalars {
         let (p, g) = (p.sqrt().max(self.min_norm), g.sqrt().max(self.min_norm));
-        [if p == 0.0 || g == 0.0 { 1.0 } else { p / g }, 0.0, 0.0, 0.0]
+        Scalars::new([if p == 0.0 || g == 0.0 { 1.0 } else { p / g }])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let k = 1.0 / (1.0 + self.lr * self.lr).sqrt();
-        Relative { shrink: A::of(1.0 - k), rate: A::of(k * self.lr * now.scalars[0]) }
+        RelativeStep {
+            shrink: A::from_f64(1.0 - k),
+            rate: A::from_f64(k * self.lr * step.scalars[0]),
+        }
     }
 }

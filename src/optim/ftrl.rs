@@ -1,8 +1,12 @@
 use super::*;
 
-hyper_parameters! {
-    /// Follow the regularised leader: p is the minimiser of all linearised losses so far plus L1 and L2 penalties. For
-    /// sparse models: elements become exactly 0.
+algorithm! {
+    /// Follow the regularized leader: the parameter minimizes the sum of all linearized losses so
+    /// far plus L1 and L2 penalties.
+    ///
+    /// For sparse models: with an L1 penalty elements become exactly 0.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// n2 = n + g^2,  z <- z + g - (n2^-lr_power - n^-lr_power) / lr p,  n <- n2
@@ -11,9 +15,28 @@ hyper_parameters! {
     ///      else (sign(z) lambda_1 - z) / ((beta + sqrt(n)) / lr + lambda_2)
     /// ```
     ///
-    /// This is pytorch_optimizer's FTRL, with sqrt(n) in the last line whatever lr_power is; at -0.5 it is also
-    /// `keras.optimizers.Ftrl`, with twice keras' L2 strength as `lambda_2`. The initial p only matters through z.
-    /// Source: H. B. McMahan et al., "Ad Click Prediction: a View from the Trenches", KDD 2013. State: `z`, `n`.
+    /// This is pytorch_optimizer's `FTRL`, with sqrt(n) in the last line whatever `lr_power` is. At
+    /// `lr_power` = -0.5 it is also `keras.optimizers.Ftrl`, with `lambda_2` twice the L2 strength
+    /// of keras.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// - `lr` over `beta + sqrt(n)` is the per-parameter learning rate.
+    /// - `lambda_1` and `lambda_2` apply to the sum of all losses so far, not to each step. A
+    ///   larger `lambda_1` makes more elements 0.
+    /// - The initial value of the parameter enters only through z.
+    ///
+    /// [`Ftrl::keras`] starts n at 0.1 in place of 0.
+    ///
+    /// # State
+    ///
+    /// `z` and `n`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// H. B. McMahan et al., "Ad Click Prediction: a View from the Trenches", KDD 2013.
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -25,52 +48,63 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "ftrl" Ftrl {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Exponent of the learning-rate decay, <= 0.
-        lr_power: f64 = -0.5,
-        /// Added to the root of n, >= 0.
-        beta: f64 = 0.0,
-        /// Strength of the L1 penalty, >= 0.
-        lambda_1: f64 = 0.0,
-        /// Strength of the L2 penalty, >= 0.
-        lambda_2: f64 = 0.0,
-        /// Initial value of n, >= 0.
-        initial_accumulator_value: f64 = 0.0,
+    Ftrl = "ftrl" {
+        /// Learning rate.
+        lr: f64 [> 0] = 1e-3;
+        /// Exponent of the learning-rate decay.
+        lr_power: f64 [<= 0] = -0.5;
+        /// Added to the square root of n.
+        beta: f64 [>= 0] = 0.0;
+        /// Strength of the L1 penalty.
+        lambda_1: f64 [>= 0] = 0.0;
+        /// Strength of the L2 penalty.
+        lambda_2: f64 [>= 0] = 0.0;
+        /// Initial value of n.
+        initial_accumulator_value: f64 [>= 0] = 0.0;
+    }
+    presets {
+        /// `keras.optimizers.Ftrl`: `initial_accumulator_value` = 0.1.
+        keras { initial_accumulator_value: 0.1 }
     }
 }
 
-impl Ftrl {
-    /// `keras.optimizers.Ftrl`.
-    pub fn keras() -> Self {
-        Ftrl { initial_accumulator_value: 0.1, ..Self::default() }
-    }
-}
-
+/// The minimizer of the linearized losses and the penalties.
 #[derive(Clone, Copy, Debug)]
-pub struct Leader<A> {
+pub struct RegularizedLeader<A> {
     one_over_lr: A,
+    /// `-lr_power`.
     power: A,
     beta: A,
     lambda_1: A,
     lambda_2: A,
+    /// Whether `power` is 1/2, for which a square root is faster.
     is_root: bool,
     initial: A,
 }
 
-impl<A: Element> Rule for Leader<A> {
+impl<A: Element> Rule for RegularizedLeader<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["z", "n"];
     const COST: u64 = 8;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [z, n]: [A; 2]) -> (A, [A; 2]) {
-        let power = |n: A| if self.is_root { n.sqrt() } else { n.powf(self.power) };
+        let power = |n: A| {
+            if self.is_root {
+                n.sqrt()
+            } else {
+                n.powf(self.power)
+            }
+        };
         let new = n + g * g;
         let z = z + g - (power(new) - power(n)) * self.one_over_lr * p;
-        let next = (z.sign() * self.lambda_1 - z).over((self.beta + new.sqrt()) * self.one_over_lr + self.lambda_2);
-        let next = if z.abs() <= self.lambda_1 { A::ZERO } else { next };
+        let next = (z.sign() * self.lambda_1 - z)
+            .over((self.beta + new.sqrt()) * self.one_over_lr + self.lambda_2);
+        let next = if z.abs() <= self.lambda_1 {
+            A::ZERO
+        } else {
+            next
+        };
         (p - next, [z, new])
     }
     #[inline(always)]
@@ -80,21 +114,12 @@ impl<A: Element> Rule for Leader<A> {
 }
 
 impl Algorithm for Ftrl {
-    type Kernel<A: Element> = Leader<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::that(self.lr > 0.0 && self.lr.is_finite(), "lr", self.lr, "a finite number > 0")?;
-        check::that(self.lr_power <= 0.0 && self.lr_power.is_finite(), "lr_power", self.lr_power, "a finite number <= 0")?;
-        check::non_negative("beta", self.beta)?;
-        check::non_negative("lambda_1", self.lambda_1)?;
-        check::non_negative("lambda_2", self.lambda_2)?;
-        check::non_negative("initial_accumulator_value", self.initial_accumulator_value)
-    }
+    type Kernel<A: Element> = RegularizedLeader<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        Leader {
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        RegularizedLeader {
             one_over_lr: f(1.0 / self.lr),
             power: f(-self.lr_power),
             beta: f(self.beta),

@@ -1,7 +1,9 @@
 use super::{adam::Moments, *};
 
-hyper_parameters! {
-    /// AdamW with the magnitude of Adam's update and the sign of the current gradient.
+algorithm! {
+    /// Grams: AdamW with the magnitude of Adam's update and the sign of the current gradient.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
@@ -9,8 +11,23 @@ hyper_parameters! {
     /// p <- p - lr (|u| sign(g) + weight_decay p)
     /// ```
     ///
-    /// This is pytorch_optimizer's Grams.
-    /// Source: Y. Cao, X. Li, Z. Song, arXiv:2412.17107. State: `exp_avg`, `exp_avg_sq`.
+    /// This is pytorch_optimizer's `Grams`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// As for [`AdamW`](crate::AdamW), a step is about `lr` in the parameter's own unit, on top of
+    /// weight decay.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// Y. Cao, X. Li, Z. Song, "Grams: Gradient Descent with Adaptive Momentum Scaling",
+    /// [arXiv:2412.17107](https://arxiv.org/abs/2412.17107).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -22,23 +39,23 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-5 && (theta[1] + 1.9).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "grams" Grams {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-6,
-        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
-        weight_decay: f64 = 0.0,
+    Grams = "grams" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rates of the running averages of g and g^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-6;
+        /// Decoupled weight decay: each step subtracts `lr weight_decay p`.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
-/// Adam's rule with another sign.
+/// Adam's rule with the sign of the gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Sized<A>(Moments<A>);
+pub struct GradientSigned<A>(Moments<A>);
 
-impl<A: Element> Rule for Sized<A> {
+impl<A: Element> Rule for GradientSigned<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = Moments::<A>::STATE;
@@ -51,20 +68,11 @@ impl<A: Element> Rule for Sized<A> {
 }
 
 impl Algorithm for Grams {
-    type Kernel<A: Element> = WithDecoupled<Sized<A>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = WithDecoupled<GradientSigned<A>>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let rule = Sized(Moments::new(self.lr, self.betas, self.eps, now));
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let rule = GradientSigned(Moments::new(self.lr, self.betas, self.eps, step));
         decoupled(rule, self.lr, self.weight_decay)
     }
 }

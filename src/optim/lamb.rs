@@ -1,16 +1,41 @@
 use super::{adam::Moments, *};
 
-hyper_parameters! {
-    /// AdamW with a trust ratio: the update of each array is rescaled to the norm of that array. For large-batch training.
+algorithm! {
+    /// LAMB: AdamW with a trust ratio that rescales the update of each array to the norm of that
+    /// array.
+    ///
+    /// It is meant for training with large batches.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-    /// u = m' / (sqrt(v') + eps) + weight_decay p               m' and v' bias-corrected
-    /// p <- p - lr |p| / |u| u                                  norms of the whole array; the ratio is 1 if either is 0
+    /// u = m' / (sqrt(v') + eps) + weight_decay p
+    /// p <- p - lr |p| / |u| u
     /// ```
     ///
-    /// This is `optax.lamb`; keras applies weight decay outside the trust ratio, which is not offered here.
-    /// Source: Y. You et al., arXiv:1904.00962. State: `exp_avg`, `exp_avg_sq`.
+    /// `m` and `v` start at 0; `m'` and `v'` are bias-corrected. The norms are those of the whole
+    /// array, and the trust ratio `|p| / |u|` is 1 if either of them is 0.
+    ///
+    /// This is `optax.lamb`. keras applies weight decay outside the trust ratio, which is not
+    /// offered here.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// `lr` is the length of a step relative to the norm of the array: an array of norm 10 moves by
+    /// `10 lr` per step. `weight_decay` changes the direction of a step, not its length. The preset
+    /// `keras` differs in `eps`.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// Y. You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes",
+    /// [arXiv:1904.00962](https://arxiv.org/abs/1904.00962).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -22,39 +47,33 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.841886).abs() < 1e-5 && (theta[1] + 1.841886).abs() < 1e-5);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "lamb" Lamb {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-6,
-        /// Weight decay, added to the update before it is rescaled, >= 0.
-        weight_decay: f64 = 0.0,
+    Lamb = "lamb" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rates of the running averages of g and g^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-6;
+        /// Weight decay: weight_decay p is added to the update before it is rescaled.
+        weight_decay: f64 [>= 0] = 0.0;
+    }
+    presets {
+        /// `optax.lamb`: the defaults.
+        optax {}
+        /// `keras.optimizers.Lamb`: only without weight decay.
+        keras { eps: 1e-7 }
     }
 }
 
-impl Lamb {
-    /// `optax.lamb`: the defaults.
-    pub fn optax() -> Self {
-        Self::default()
-    }
-
-    /// `keras.optimizers.Lamb` without decay.
-    pub fn keras() -> Self {
-        Lamb { eps: 1e-7, ..Self::default() }
-    }
-}
-
-/// Adam's rule with decay, times a ratio.
+/// The update of Adam plus weight decay, times the learning rate and the trust ratio.
 #[derive(Clone, Copy, Debug)]
-pub struct Trusted<A> {
+pub struct ScaledAdam<A> {
     moments: Moments<A>,
     weight_decay: A,
     rate: A,
 }
 
-impl<A: Element> Rule for Trusted<A> {
+impl<A: Element> Rule for ScaledAdam<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = Moments::<A>::STATE;
@@ -62,37 +81,43 @@ impl<A: Element> Rule for Trusted<A> {
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let (m, v) = self.moments.moments(g, m, v);
-        (self.rate * (self.moments.update(m, v) + self.weight_decay * p), [m, v])
+        (
+            self.rate * (self.moments.update(m, v) + self.weight_decay * p),
+            [m, v],
+        )
     }
     const TERMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, [m, v]: [A; 2]) -> [f64; MAX_TERMS] {
+    fn terms(&self, p: A, g: A, [m, v]: [A; 2]) -> Sums {
         let (m, v) = self.moments.moments(g, m, v);
-        let (p, u) = (p.f64(), (self.moments.update(m, v) + self.weight_decay * p).f64());
-        [p * p, u * u, 0.0, 0.0]
+        let (p, u) = (
+            p.f64(),
+            (self.moments.update(m, v) + self.weight_decay * p).f64(),
+        );
+        Sums::new([p * p, u * u])
     }
 }
 
 impl Algorithm for Lamb {
-    type Kernel<A: Element> = Trusted<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = ScaledAdam<A>;
 
     /// The trust ratio.
-    fn absorb(&self, _now: &Now, &[p, u, ..]: &[f64; MAX_TERMS]) -> Scalars {
-        [if p == 0.0 || u == 0.0 { 1.0 } else { (p / u).sqrt() }, 0.0, 0.0, 0.0]
+    fn update_scalars(&self, _step: &StepContext, &Sums([p, u, ..]): &Sums) -> Scalars {
+        let ratio = if p == 0.0 || u == 0.0 {
+            1.0
+        } else {
+            (p / u).sqrt()
+        };
+        Scalars::new([ratio])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let moments = Moments::new(1.0, self.betas, self.eps, now);
-        Trusted { moments, weight_decay: A::of(self.weight_decay), rate: A::of(self.lr * now.scalars[0]) }
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let moments = Moments::new(1.0, self.betas, self.eps, step);
+        ScaledAdam {
+            moments,
+            weight_decay: A::from_f64(self.weight_decay),
+            rate: A::from_f64(self.lr * step.scalars[0]),
+        }
     }
 }

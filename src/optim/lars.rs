@@ -1,18 +1,39 @@
 use super::*;
 
-hyper_parameters! {
-    /// SGD with momentum and a trust ratio: the learning rate of each array is scaled by the norm of its parameters over
-    /// that of its gradient. For large-batch training.
+algorithm! {
+    /// SGD with momentum and a trust ratio: the learning rate of each array is scaled by the norm
+    /// of its parameters over the norm of its gradient.
+    ///
+    /// For large-batch training.
+    ///
+    /// # Update rule
+    ///
+    /// With `g <- g + weight_decay p`:
     ///
     /// ```text
-    /// With g <- g + weight_decay p:
-    /// r = trust_coefficient |p| / (|g| + eps)                  norms of the whole array; r = 1 if either is 0
-    /// buf <- momentum buf + lr r g                             from 0
+    /// r = trust_coefficient |p| / (|g| + eps)    norms of the whole array; r = 1 if either is 0
+    /// buf <- momentum buf + lr r g               from 0
     /// p <- p - buf,  or with nesterov p - (lr r g + momentum buf)
     /// ```
     ///
-    /// This is `optax.lars`: lr enters the buffer.
-    /// Source: Y. You, I. Gitman, B. Ginsburg, arXiv:1708.03888. State: `momentum_buffer`.
+    /// This is `optax.lars`: the learning rate enters the momentum buffer.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// - Without momentum and eps, the norm of a step is `lr trust_coefficient` times that of the
+    ///   parameter.
+    /// - A new `lr` acts on new gradients only, since it enters the buffer.
+    ///
+    /// # State
+    ///
+    /// `momentum_buffer`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// Y. You, I. Gitman, B. Ginsburg, "Large Batch Training of Convolutional Networks",
+    /// [arXiv:1708.03888](https://arxiv.org/abs/1708.03888).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,28 +45,29 @@ hyper_parameters! {
     /// assert!((theta[0] - 1.0).abs() < 1e-3 && (theta[1] + 2.0).abs() < 1e-3);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "lars" Lars {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Momentum factor, in [0, 1].
-        momentum: f64 = 0.9,
-        /// Trust coefficient: the step relative to the norm of the parameters, >= 0.
-        trust_coefficient: f64 = 1e-3,
-        /// Added to the denominator of the trust ratio for numerical stability, >= 0.
-        eps: f64 = 0.0,
-        /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient.
-        weight_decay: f64 = 0.0,
+    Lars = "lars" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Momentum factor.
+        momentum: f64 [in 0..=1] = 0.9;
+        /// Trust coefficient: the size of a step relative to the norm of the parameter, at lr = 1.
+        trust_coefficient: f64 [>= 0] = 1e-3;
+        /// Added to the denominator of the trust ratio for numerical stability.
+        eps: f64 [>= 0] = 0.0;
+        /// Weight decay (L2 penalty): weight_decay p is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
         /// Nesterov momentum.
-        nesterov: bool = false,
+        nesterov: bool = false;
     }
 }
 
+/// Gradient descent at the learning rate times the trust ratio.
 #[derive(Clone, Copy, Debug)]
-pub struct Layer<A> {
+pub struct TrustRatioDescent<A> {
     rate: A,
 }
 
-impl<A: Element> Rule for Layer<A> {
+impl<A: Element> Rule for TrustRatioDescent<A> {
     type Elem = A;
     type State = [A; 0];
     const STATE: &'static [&'static str] = &[];
@@ -56,37 +78,40 @@ impl<A: Element> Rule for Layer<A> {
     }
     const TERMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, _state: [A; 0]) -> [f64; MAX_TERMS] {
-        [p.f64() * p.f64(), g.f64() * g.f64(), 0.0, 0.0]
+    fn terms(&self, p: A, g: A, _state: [A; 0]) -> Sums {
+        Sums::new([p.f64() * p.f64(), g.f64() * g.f64()])
     }
 }
 
 impl Algorithm for Lars {
-    type Kernel<A: Element> =
-        Either<WithCoupled<With<Layer<A>, Trace<A, false>>>, WithCoupled<With<Layer<A>, Trace<A, true>>>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::unit("momentum", self.momentum)?;
-        check::non_negative("trust_coefficient", self.trust_coefficient)?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
+    type Kernel<A: Element> = Either<
+        WithCoupled<With<TrustRatioDescent<A>, Trace<A, false>>>,
+        WithCoupled<With<TrustRatioDescent<A>, Trace<A, true>>>,
+    >;
 
     /// The trust ratio.
-    fn absorb(&self, _now: &Now, &[p, g, ..]: &[f64; MAX_TERMS]) -> Scalars {
+    fn update_scalars(&self, _step: &StepContext, &Sums([p, g, ..]): &Sums) -> Scalars {
         let ratio = self.trust_coefficient * p.sqrt() / (g.sqrt() + self.eps);
-        [if p == 0.0 || g == 0.0 { 1.0 } else { ratio }, 0.0, 0.0, 0.0]
+        Scalars::new([if p == 0.0 || g == 0.0 { 1.0 } else { ratio }])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let (rule, momentum) = (Layer { rate: A::of(self.lr * now.scalars[0]) }, A::of(self.momentum));
-        let lr = A::one();
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let rule = TrustRatioDescent {
+            rate: A::from_f64(self.lr * step.scalars[0]),
+        };
+        // The learning rate is in the buffer already.
+        let (momentum, lr) = (A::from_f64(self.momentum), A::one());
         if self.nesterov {
-            Either::Y(coupled(rule.with(Trace { momentum, lr }), self.weight_decay))
+            Either::Right(coupled(
+                rule.with(Trace { momentum, lr }),
+                self.weight_decay,
+            ))
         } else {
-            Either::X(coupled(rule.with(Trace { momentum, lr }), self.weight_decay))
+            Either::Left(coupled(
+                rule.with(Trace { momentum, lr }),
+                self.weight_decay,
+            ))
         }
     }
 }

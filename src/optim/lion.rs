@@ -1,8 +1,11 @@
 use super::*;
 
-hyper_parameters! {
-    /// Steps of size lr along the sign of a running average of gradients; half the state of Adam. The authors recommend a
-    /// learning rate three to ten times smaller than AdamW's and a weight decay that much larger.
+algorithm! {
+    /// Lion: steps of size `lr` along the sign of a running average of gradients.
+    ///
+    /// It needs half the state of Adam.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// u = sign(beta1 m + (1 - beta1) g)       with the old m
@@ -10,8 +13,24 @@ hyper_parameters! {
     /// m <- beta2 m + (1 - beta2) g            from m = 0
     /// ```
     ///
-    /// This is `optax.lion` and `keras.optimizers.Lion`, each with another default.
-    /// Source: X. Chen et al., arXiv:2302.06675. State: `exp_avg`.
+    /// This is `optax.lion` and `keras.optimizers.Lion`, which differ in their defaults.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Without weight decay, each element moves by exactly `lr` per step, or not at all where the
+    /// sign is 0. The authors recommend a learning rate three to ten times smaller than AdamW's and
+    /// a weight decay larger by the same factor. The presets differ in `lr` and `weight_decay`.
+    ///
+    /// # State
+    ///
+    /// `exp_avg`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// X. Chen et al., "Symbolic Discovery of Optimization Algorithms",
+    /// [arXiv:2302.06675](https://arxiv.org/abs/2302.06675).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -23,32 +42,27 @@ hyper_parameters! {
     /// assert_eq!(theta, array![0.9, -1.9]);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "lion" Lion {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-4,
-        /// Weight of the running average in the update, and decay rate of the running average, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.99),
-        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
-        weight_decay: f64 = 0.0,
+    Lion = "lion" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-4;
+        /// Weight of the running average in the update, and decay rate of the running average.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.99);
+        /// Decoupled weight decay: each step subtracts `lr weight_decay p`.
+        weight_decay: f64 [>= 0] = 0.0;
+    }
+    presets {
+        /// `optax.lion`.
+        optax { weight_decay: 1e-3 }
+        /// `keras.optimizers.Lion`.
+        keras { lr: 1e-3 }
     }
 }
 
-impl Lion {
-    /// `optax.lion`.
-    pub fn optax() -> Self {
-        Lion { weight_decay: 1e-3, ..Self::default() }
-    }
-
-    /// `keras.optimizers.Lion`.
-    pub fn keras() -> Self {
-        Lion { lr: 1e-3, ..Self::default() }
-    }
-}
-
+/// Follows the sign of an interpolation between the running average and the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct SignOfAverage<A> {
-    look: Average<A>,
-    m: Average<A>,
+    interpolation: RunningAverage<A>,
+    m: RunningAverage<A>,
     lr: A,
 }
 
@@ -59,8 +73,8 @@ impl<A: Element> Rule for SignOfAverage<A> {
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let u = self.look.mix(m, g).sign();
-        let m = self.m.step(m, g);
+        let u = self.interpolation.mix(m, g).sign();
+        let m = self.m.update(m, g);
         (self.lr * u, [m])
     }
 }
@@ -68,17 +82,14 @@ impl<A: Element> Rule for SignOfAverage<A> {
 impl Algorithm for Lion {
     type Kernel<A: Element> = WithDecoupled<SignOfAverage<A>>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let rule = SignOfAverage { look: Average::new(self.betas.0), m: Average::new(self.betas.1), lr: f(self.lr) };
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let rule = SignOfAverage {
+            interpolation: RunningAverage::new(self.betas.0),
+            m: RunningAverage::new(self.betas.1),
+            lr: f(self.lr),
+        };
         decoupled(rule, self.lr, self.weight_decay)
     }
 }

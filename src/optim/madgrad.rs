@@ -1,8 +1,13 @@
 use super::*;
 
-hyper_parameters! {
-    /// Momentumized dual averaging: every step starts from the initial parameters, with the weighted sum of all gradients
-    /// over the cube root of the weighted sum of their squares.
+algorithm! {
+    /// MADGRAD: momentumized dual averaging with the cube root of the summed squares as
+    /// denominator.
+    ///
+    /// Every step starts from the initial parameters and applies the weighted sum of all gradients
+    /// so far.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// l = (lr + eps) sqrt(t),  s <- s + l g,  n <- n + l g^2          x0 the initial p
@@ -10,8 +15,25 @@ hyper_parameters! {
     /// p <- momentum p + (1 - momentum) z
     /// ```
     ///
-    /// This is `optax.contrib.madgrad`, with l in f64.
-    /// Source: A. Defazio, S. Jelassi, arXiv:2101.11075. State: `x0`, `grad_sum`, `grad_sum_sq`.
+    /// `s` and `n` start at 0. This is `optax.contrib.madgrad`, with `l` in `f64`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Steps grow with `lr^(2/3)` and with the cube root of the scale of the gradients, so the best
+    /// `lr` is neither that of SGD nor that of Adam. `momentum` is the weight of the current
+    /// parameters in their average with `z`; at 0 the parameters are `z`.
+    ///
+    /// # State
+    ///
+    /// `x0`, `grad_sum` and `grad_sum_sq`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// A. Defazio, S. Jelassi, "Adaptivity without Compromise: A Momentumized, Adaptive, Dual
+    /// Averaged Gradient Method for Stochastic Optimization",
+    /// [arXiv:2101.11075](https://arxiv.org/abs/2101.11075).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -23,25 +45,26 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9829).abs() < 1e-3 && (theta[1] + 1.98643).abs() < 1e-3);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "madgrad" Madgrad {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-2,
-        /// Momentum: weight of the current parameters, in [0, 1).
-        momentum: f64 = 0.9,
-        /// Added to the denominator and to lr for numerical stability, >= 0.
-        eps: f64 = 1e-6,
+    Madgrad = "madgrad" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-2;
+        /// Momentum: weight of the current parameters.
+        momentum: f64 [in 0..1] = 0.9;
+        /// Added to the denominator and to lr for numerical stability.
+        eps: f64 [>= 0] = 1e-6;
     }
 }
 
+/// The rule of MADGRAD.
 #[derive(Clone, Copy, Debug)]
-pub struct DualAverage<A> {
+pub struct DualAveraging<A> {
     l: A,
     eps: A,
     momentum: A,
     one_minus_momentum: A,
 }
 
-impl<A: Element> Rule for DualAverage<A> {
+impl<A: Element> Rule for DualAveraging<A> {
     type Elem = A;
     type State = [A; 3];
     const STATE: &'static [&'static str] = &["x0", "grad_sum", "grad_sum_sq"];
@@ -50,7 +73,10 @@ impl<A: Element> Rule for DualAverage<A> {
     fn delta(&self, p: A, g: A, [x0, s, n]: [A; 3]) -> (A, [A; 3]) {
         let (s, n) = (s + self.l * g, n + self.l * (g * g));
         let z = x0 - s.over(n.cbrt() + self.eps);
-        (p - (self.momentum * p + self.one_minus_momentum * z), [x0, s, n])
+        (
+            p - (self.momentum * p + self.one_minus_momentum * z),
+            [x0, s, n],
+        )
     }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 3] {
@@ -59,18 +85,17 @@ impl<A: Element> Rule for DualAverage<A> {
 }
 
 impl Algorithm for Madgrad {
-    type Kernel<A: Element> = DualAverage<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("momentum", self.momentum)?;
-        check::non_negative("eps", self.eps)
-    }
+    type Kernel<A: Element> = DualAveraging<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let l = f((self.lr + self.eps) * (now.t as f64).sqrt());
-        DualAverage { l, eps: f(self.eps), momentum: f(self.momentum), one_minus_momentum: f(1.0 - self.momentum) }
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let l = f((self.lr + self.eps) * (step.t as f64).sqrt());
+        DualAveraging {
+            l,
+            eps: f(self.eps),
+            momentum: f(self.momentum),
+            one_minus_momentum: f(1.0 - self.momentum),
+        }
     }
 }

@@ -1,92 +1,92 @@
 //! One file for each optimizer: what it is for, its formula, its hyper-parameters and its rule.
 
 use crate::{
-    algorithm::{Algorithm, Factor, Lane, Now, Scalars, Whole},
+    algorithm::{
+        Algorithm, DecayRates, Demands, ElementState, ExtraArray, Scalars, StepContext, Sums,
+        WholeArray,
+    },
     array::Element,
-    error::{Error, check},
-    kernel::{Arrays, Either, Kernel, MAX_TERMS, Rule, Trace, With, WithCoupled, WithDecoupled, coupled, decoupled},
+    kernel::{
+        Arrays, Either, Kernel, Preconditioned, Rule, Trace, With, WithCoupled, WithDecoupled,
+        coupled, decoupled, preconditioned,
+    },
 };
 
-/// A struct of hyper-parameters with their defaults, the learning rate first, after its name in files.
-macro_rules! hyper_parameters {
-    ($(#[$about:meta])* $label:literal $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
-        pub struct $name {
-            $(
-                $(#[$doc])*
-                #[doc = concat!(" Default ", stringify!($default), ".")]
-                pub $field: $type,
-            )*
+/// Declares an algorithm of the catalogue.
+macro_rules! algorithm {
+    ($(#[$attr:meta])* $name:ident = $label:literal { $($fields:tt)* } $($rest:tt)*) => {
+        in_catalogue! {
+            $(#[$attr])*
+            #[derive(Copy)]
+            #[cfg_attr(
+                feature = "serde",
+                derive(serde::Serialize, serde::Deserialize),
+                serde(default, deny_unknown_fields)
+            )]
+            $name = $label { $($fields)* }
+            $($rest)*
         }
-
-        impl Default for $name {
-            fn default() -> Self {
-                $name { $($field: $default),* }
-            }
-        }
-
-        catalogued!($label $name, $($field)*);
     };
 }
 
-/// What every struct of hyper-parameters in the catalogue has: its fields by name, the learning rate first, and its engines,
-/// made by functions that are not generic, so that they are compiled in this crate.
-macro_rules! catalogued {
-    ($label:literal $name:ident, $lr:ident $($other:ident)*) => {
-        crate::algorithm::fields!($name, $lr $($other)*);
+/// Declares an algorithm of the catalogue whose attributes are all given. Its engines are made by
+/// functions that are not generic, so that they are compiled in this crate.
+macro_rules! in_catalogue {
+    ($(#[$attr:meta])* $name:ident = $label:literal { $($fields:tt)* } $($rest:tt)*) => {
+        crate::hyper_parameters! {
+            $(#[$attr])*
+            pub struct $name = $label { $($fields)* }
+            $($rest)*
+            @impl {
+                fn recipe<A: Element>(self) -> crate::algorithm::Recipe<A> {
+                    let algorithm = self;
+                    crate::array::monomorphize!(
+                        A, <>,
+                        (algorithm: $name) -> crate::algorithm::Recipe<A> {
+                            crate::algorithm::Recipe::typed(algorithm)
+                        }
+                    )
+                }
+            }
+        }
 
         impl $name {
-            /// With this learning rate and the defaults of the other hyper-parameters. A wrong `lr` is reported by the first
-            /// step.
-            // There are algorithms with nothing but a learning rate.
-            #[allow(clippy::needless_update)]
+            /// With this learning rate, and otherwise the defaults. A wrong `lr` is reported by the
+            /// first step.
             pub fn new(lr: f64) -> Self {
-                $name { $lr: lr, ..Self::default() }
-            }
-        }
-
-        impl crate::algorithm::HyperParameters for $name {
-            const NAME: &'static str = $label;
-            fn lr(&self) -> f64 {
-                self.$lr
-            }
-            fn set_lr(&mut self, lr: f64) {
-                self.$lr = lr;
-            }
-            fn recipe<A: Element>(self) -> crate::algorithm::Recipe<A> {
-                let algorithm = self;
-                crate::array::compiled_here!(A, <>, (algorithm: $name) -> crate::algorithm::Recipe<A> {
-                    crate::algorithm::Recipe::compiled_here(algorithm)
-                })
+                let mut algorithm = Self::default();
+                Algorithm::set_lr(&mut algorithm, lr);
+                algorithm
             }
         }
     };
 }
 
-/// An exponential average.
+/// A running average `a <- beta a + (1 - beta) x`.
 #[derive(Clone, Copy, Debug)]
-struct Average<A> {
-    keep: A,
-    take: A,
+struct RunningAverage<A> {
+    beta: A,
+    one_minus_beta: A,
 }
 
-impl<A: Element> Average<A> {
-    /// One that keeps the share `beta` of what it was.
+impl<A: Element> RunningAverage<A> {
     #[inline(always)]
     fn new(beta: f64) -> Self {
-        Average { keep: A::of(beta), take: A::of(1.0 - beta) }
+        RunningAverage {
+            beta: A::from_f64(beta),
+            one_minus_beta: A::from_f64(1.0 - beta),
+        }
     }
 
+    /// `beta old + (1 - beta) new`.
     #[inline(always)]
     fn mix(&self, old: A, new: A) -> A {
-        self.keep * old + self.take * new
+        self.beta * old + self.one_minus_beta * new
     }
 
-    /// What the average is after `new`.
+    /// The average after `new`, with subnormal numbers flushed to 0.
     #[inline(always)]
-    fn step(&self, old: A, new: A) -> A {
+    fn update(&self, old: A, new: A) -> A {
         self.mix(old, new).flush()
     }
 }

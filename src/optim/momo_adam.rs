@@ -1,19 +1,43 @@
 use super::*;
 
-hyper_parameters! {
-    /// Adam with the model-based adaptive learning rate of [`Momo`](crate::Momo), of at most lr.
+algorithm! {
+    /// MoMo-Adam: Adam with the model-based adaptive learning rate of [`Momo`](crate::Momo).
+    ///
+    /// `lr` bounds that learning rate from above. Each step needs the value of the objective: set
+    /// [`Params::loss`](crate::Params::loss) or call
+    /// [`update_with_loss`](crate::Optimizer::update_with_loss).
+    ///
+    /// # Update rule
+    ///
+    /// With `m` and `v` as in Adam, `f` the value of the objective, and inner products taken over
+    /// all arrays of a group together:
     ///
     /// ```text
-    /// m, v as in Adam; sums over all arrays of a group
     /// F <- beta1 F + (1 - beta1) f,  c <- beta1 c + (1 - beta1) <g, p>                 from 0
     /// D = eps + sqrt(v / (1 - beta2^t)),  k = 1 - beta1^t
-    /// tau = min(lr / k, max((1 + lr weight_decay) (F - k lower_bound - c) + <m, p>, 0) / <m, m / D>)
+    /// M = (1 + lr weight_decay) (F - k lower_bound - c) + <m, p>
+    /// tau = min(lr / k, max(M, 0) / <m, m / D>)
     /// p <- p / (1 + lr weight_decay) - tau m / D
     /// ```
     ///
-    /// This is `optax.contrib.momo_adam`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
-    /// [`update_with_loss`](crate::Optimizer::update_with_loss).
-    /// Source: F. Schaipp et al., arXiv:2305.07583. State: `exp_avg`, `exp_avg_sq`, and F, c.
+    /// This is `optax.contrib.momo_adam`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// While the bound is active the step is that of Adam: about `lr` per step in the parameter's
+    /// own unit. The model only ever lowers the learning rate, so an `lr` that is too large does
+    /// less harm than in Adam. For objectives that are never negative, leave `lower_bound` at 0.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter, and the scalars F and c.
+    ///
+    /// # Reference
+    ///
+    /// F. Schaipp et al., "MoMo: Momentum Models for Adaptive Learning Rates",
+    /// [arXiv:2305.07583](https://arxiv.org/abs/2305.07583).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -26,31 +50,32 @@ hyper_parameters! {
     /// assert!((theta[0] - 2.9).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "momo_adam" MomoAdam {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-2,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-8,
-        /// A lower bound on the objective.
-        lower_bound: f64 = 0.0,
-        /// Weight decay, >= 0: parameters are divided by 1 + lr weight_decay.
-        weight_decay: f64 = 0.0,
+    MomoAdam = "momo_adam" {
+        /// Learning rate: the upper bound of the adaptive one.
+        lr: f64 [>= 0] = 1e-2;
+        /// Decay rates of the running averages of g and g^2.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Lower bound of the objective.
+        lower_bound: f64 [finite] = 0.0;
+        /// Weight decay: parameters are divided by 1 + lr weight_decay.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
+/// Adam with the step size tau.
 #[derive(Clone, Copy, Debug)]
-pub struct Model<A> {
-    m: Average<A>,
-    v: Average<A>,
+pub struct ModelBasedAdam<A> {
+    m: RunningAverage<A>,
+    v: RunningAverage<A>,
     root: A,
     eps: A,
     decay: A,
     tau: A,
 }
 
-impl<A: Element> Rule for Model<A> {
+impl<A: Element> Rule for ModelBasedAdam<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
@@ -62,57 +87,52 @@ impl<A: Element> Rule for Model<A> {
     }
     const TERMS: usize = 3;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, state: [A; 2]) -> [f64; MAX_TERMS] {
+    fn terms(&self, p: A, g: A, state: [A; 2]) -> Sums {
         let (m, _, u) = self.update(g, state);
         let (p, g, m, u) = (p.f64(), g.f64(), m.f64(), u.f64());
-        [g * p, m * u, m * p, 0.0]
+        Sums::new([g * p, m * u, m * p])
     }
 }
 
-impl<A: Element> Model<A> {
-    /// The new averages, and m / D.
+impl<A: Element> ModelBasedAdam<A> {
+    /// The new averages and m / D.
     #[inline(always)]
     fn update(&self, g: A, [m, v]: [A; 2]) -> (A, A, A) {
-        let m = self.m.step(m, g);
-        let v = self.v.step(v, g * g);
+        let m = self.m.update(m, g);
+        let v = self.v.update(v, g * g);
         (m, v, m.over(self.root * v.sqrt() + self.eps))
     }
 }
 
 impl Algorithm for MomoAdam {
-    type Kernel<A: Element> = Model<A>;
-    const GLOBAL: bool = true;
-    const LOSS: bool = true;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::that(self.lower_bound.is_finite(), "lower_bound", self.lower_bound, "a finite number")?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = ModelBasedAdam<A>;
+    const DEMANDS: Demands = Demands::NONE.global_sums().loss();
 
     /// The averages F and c, and tau.
-    fn absorb(&self, now: &Now, &[gp, mu, mp, _]: &[f64; MAX_TERMS]) -> Scalars {
-        let ([loss, c, ..], b, k) = (now.scalars, self.betas.0, now.correction(0));
-        let (loss, c) = (b * loss + (1.0 - b) * now.loss, b * c + (1.0 - b) * gp);
+    fn update_scalars(&self, step: &StepContext, &Sums([gp, mu, mp, _]): &Sums) -> Scalars {
+        let Scalars([loss, c, ..]) = step.scalars;
+        let (b, k) = (self.betas.0, step.correction(0));
+        let (loss, c) = (b * loss + (1.0 - b) * step.loss, b * c + (1.0 - b) * gp);
         let model = (1.0 + self.lr * self.weight_decay) * (loss - k * self.lower_bound - c) + mp;
-        [loss, c, if mu <= f64::EPSILON { 0.0 } else { (model.max(0.0) / mu).min(self.lr / k) }, 0.0]
+        let tau = if mu <= f64::EPSILON {
+            0.0
+        } else {
+            (model.max(0.0) / mu).min(self.lr / k)
+        };
+        Scalars::new([loss, c, tau])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
         let decay = self.lr * self.weight_decay;
-        Model {
-            m: Average::new(self.betas.0),
-            v: Average::new(self.betas.1),
-            root: f(1.0 / now.correction(1).sqrt()),
+        ModelBasedAdam {
+            m: RunningAverage::new(self.betas.0),
+            v: RunningAverage::new(self.betas.1),
+            root: f(1.0 / step.correction(1).sqrt()),
             eps: f(self.eps),
             decay: f(decay / (1.0 + decay)),
-            tau: f(now.scalars[2]),
+            tau: f(step.scalars[2]),
         }
     }
 }

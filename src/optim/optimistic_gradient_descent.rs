@@ -1,15 +1,35 @@
 use super::*;
 
-hyper_parameters! {
-    /// Gradient descent with a predicted next gradient. Converges on bilinear games and saddle points, where plain gradient
-    /// descent cycles.
+algorithm! {
+    /// Optimistic gradient descent: gradient descent along an extrapolated next gradient.
+    ///
+    /// It converges on bilinear games and at saddle points, where plain gradient descent cycles.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// p <- p - lr ((alpha + beta) g - beta g_old)       g_old = g at the first step
     /// ```
     ///
     /// This is `optax.optimistic_gradient_descent`.
-    /// Source: A. Mokhtari, A. Ozdaglar, S. Pattathil, arXiv:1901.08511. State: `prev`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// `lr` acts as in gradient descent: under a constant gradient a step is `lr alpha g`. `beta`
+    /// is the weight of the change of the gradient since the last step; at 0 this is plain gradient
+    /// descent with the learning rate `lr alpha`.
+    ///
+    /// # State
+    ///
+    /// `prev`, the last gradient, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// A. Mokhtari, A. Ozdaglar, S. Pattathil, "A Unified Analysis of Extra-gradient and Optimistic
+    /// Gradient Methods for Saddle Point Problems: Proximal Point Approach",
+    /// [arXiv:1901.08511](https://arxiv.org/abs/1901.08511).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -21,23 +41,24 @@ hyper_parameters! {
     /// assert_eq!(theta, array![0.95, -1.975]);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "optimistic_gradient_descent" OptimisticGradientDescent {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Weight of the gradient, >= 0.
-        alpha: f64 = 1.0,
-        /// Weight of the gradient difference, >= 0.
-        beta: f64 = 1.0,
+    OptimisticGradientDescent = "optimistic_gradient_descent" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Weight of the gradient.
+        alpha: f64 [>= 0] = 1.0;
+        /// Weight of the gradient difference.
+        beta: f64 [>= 0] = 1.0;
     }
 }
 
+/// A linear combination of the current and the last gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Optimistic<A> {
+pub struct Extrapolation<A> {
     of_g: A,
     of_prev: A,
 }
 
-impl<A: Element> Rule for Optimistic<A> {
+impl<A: Element> Rule for Extrapolation<A> {
     type Elem = A;
     type State = [A; 1];
     const STATE: &'static [&'static str] = &["prev"];
@@ -53,16 +74,13 @@ impl<A: Element> Rule for Optimistic<A> {
 }
 
 impl Algorithm for OptimisticGradientDescent {
-    type Kernel<A: Element> = Optimistic<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::non_negative("alpha", self.alpha)?;
-        check::non_negative("beta", self.beta)
-    }
+    type Kernel<A: Element> = Extrapolation<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        Optimistic { of_g: A::of(self.lr * (self.alpha + self.beta)), of_prev: A::of(self.lr * self.beta) }
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        Extrapolation {
+            of_g: A::from_f64(self.lr * (self.alpha + self.beta)),
+            of_prev: A::from_f64(self.lr * self.beta),
+        }
     }
 }

@@ -1,15 +1,36 @@
 use super::*;
 
-hyper_parameters! {
-    /// Partially adaptive Adam: the second moment is raised to a power between 0 (SGD with momentum) and 1/2 (Adam).
+algorithm! {
+    /// Padam: partially adaptive Adam.
+    ///
+    /// The second moment is raised to a power between 0 (SGD with momentum) and 1/2 (Adam).
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
     /// p <- p - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps)^(2 partial)
     /// ```
     ///
-    /// This is pytorch_optimizer's PAdam: eps is inside the power and the correction of v outside it.
-    /// Source: J. Chen et al., arXiv:1806.06763. State: `exp_avg`, `exp_avg_sq`.
+    /// This is `PAdam` of pytorch_optimizer: `eps` is inside the power and the bias correction of
+    /// `v` outside it.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// The smaller `partial`, the more a step scales with the gradient, as in SGD; choose `lr`
+    /// together with it. With `partial` 0.5, each element moves by about `lr` per step in the
+    /// parameter's own unit, as in Adam.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// J. Chen et al., "Closing the Generalization Gap of Adaptive Gradient Methods in Training
+    /// Deep Neural Networks", [arXiv:1806.06763](https://arxiv.org/abs/1806.06763).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -21,64 +42,55 @@ hyper_parameters! {
     /// assert!(theta[0] < 1.0 && theta[1] > -2.0);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "padam" Padam {
-        /// Learning rate, >= 0.
-        lr: f64 = 0.1,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Power of the second moment, in [0, 0.5]; Adam has 0.5.
-        partial: f64 = 0.25,
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-8,
+    Padam = "padam" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 0.1;
+        /// Decay rates of the running averages of `g` and `g^2`.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Power of the second moment; 0.5 is Adam.
+        partial: f64 [in 0..=0.5] = 0.25;
+        /// Added to the denominator for numerical stability, inside the power.
+        eps: f64 [>= 0] = 1e-8;
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Partial<A> {
-    m: Average<A>,
-    v: Average<A>,
+pub struct PartiallyAdaptive<A> {
+    m: RunningAverage<A>,
+    v: RunningAverage<A>,
     power: A,
     eps: A,
     step_size: A,
 }
 
-impl<A: Element> Rule for Partial<A> {
+impl<A: Element> Rule for PartiallyAdaptive<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
     const COST: u64 = 100;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let m = self.m.step(m, g);
-        let v = self.v.step(v, g * g);
-        (self.step_size * m.over((v.sqrt() + self.eps).powf(self.power)), [m, v])
+        let m = self.m.update(m, g);
+        let v = self.v.update(v, g * g);
+        (
+            self.step_size * m.over((v.sqrt() + self.eps).powf(self.power)),
+            [m, v],
+        )
     }
 }
 
 impl Algorithm for Padam {
-    type Kernel<A: Element> = Partial<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::that((0.0..=0.5).contains(&self.partial), "partial", self.partial, "a number in [0, 0.5]")?;
-        check::non_negative("eps", self.eps)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = PartiallyAdaptive<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        Partial {
-            m: Average::new(self.betas.0),
-            v: Average::new(self.betas.1),
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        PartiallyAdaptive {
+            m: RunningAverage::new(self.betas.0),
+            v: RunningAverage::new(self.betas.1),
             power: f(2.0 * self.partial),
             eps: f(self.eps),
-            step_size: f(self.lr * now.correction(1).sqrt() / now.correction(0)),
+            step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
         }
     }
 }

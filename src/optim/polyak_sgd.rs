@@ -1,18 +1,42 @@
 use super::*;
 
-hyper_parameters! {
-    /// SGD with the Polyak step size, which would bring a linear objective to its optimum f_min: no learning rate to tune
-    /// where f_min is known, as in interpolation problems.
+algorithm! {
+    /// SGD with the Polyak step size, which would bring a linear objective to its optimum in one
+    /// step.
+    ///
+    /// There is no learning rate to tune where the optimal value `f_min` is known, as in
+    /// interpolation problems. Each step needs the value of the objective:
+    /// [`Params::loss`](crate::Params::loss) or
+    /// [`update_with_loss`](crate::Optimizer::update_with_loss).
+    ///
+    /// # Update rule
+    ///
+    /// With `g <- scaling g`, f the value of the objective and the sum over all arrays of a
+    /// parameter group:
     ///
     /// ```text
-    /// With g <- scaling g and the sum over all arrays of a group:
-    /// s = min((f - f_min) / (sum g^2 + eps), max_lr)           0 if the divisor is not above 2.2e-16
+    /// s = min((f - f_min) / (sum g^2 + eps), max_lr)    0 if the divisor is not above 2.2e-16
     /// p <- p - s g
     /// ```
     ///
-    /// This is `optax.polyak_sgd`. Needs the value of the objective: [`Params::loss`](crate::Params::loss) or
-    /// [`update_with_loss`](crate::Optimizer::update_with_loss).
-    /// Source: N. Loizou et al., arXiv:2002.10542. State: none.
+    /// This is `optax.polyak_sgd`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// - `max_lr` is the learning rate that schedules change; it only caps the step size.
+    /// - `f_min`: too small a value makes steps too long.
+    /// - `scaling` divides uncapped steps: it enters the squared norm twice and the update once.
+    ///
+    /// # State
+    ///
+    /// No arrays.
+    ///
+    /// # Reference
+    ///
+    /// N. Loizou et al., "Stochastic Polyak Step-size for SGD: An Adaptive Learning Rate for Fast
+    /// Convergence", [arXiv:2002.10542](https://arxiv.org/abs/2002.10542).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -25,25 +49,27 @@ hyper_parameters! {
     /// assert_eq!(theta, array![1.5, 2.0]);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "polyak_sgd" PolyakSgd {
-        /// The largest step, >= 0.
-        max_lr: f64 = 1.0,
-        /// Scale of the step, > 0.
-        scaling: f64 = 1.0,
+    PolyakSgd = "polyak_sgd" {
+        /// Upper bound of the step size.
+        max_lr: f64 [>= 0] = 1.0;
+        /// Multiplies the gradient.
+        scaling: f64 [> 0] = 1.0;
         /// The optimal value of the objective.
-        f_min: f64 = 0.0,
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 0.0,
+        f_min: f64 [finite] = 0.0;
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 0.0;
     }
 }
 
+/// Gradient descent at the Polyak step size.
 #[derive(Clone, Copy, Debug)]
-pub struct Polyak<A> {
+pub struct PolyakStep<A> {
     scaling: A,
+    /// The step size times `scaling`.
     rate: A,
 }
 
-impl<A: Element> Rule for Polyak<A> {
+impl<A: Element> Rule for PolyakStep<A> {
     type Elem = A;
     type State = [A; 0];
     const STATE: &'static [&'static str] = &[];
@@ -54,33 +80,36 @@ impl<A: Element> Rule for Polyak<A> {
     }
     const TERMS: usize = 1;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, _state: [A; 0]) -> [f64; MAX_TERMS] {
+    fn terms(&self, _p: A, g: A, _state: [A; 0]) -> Sums {
         let g = (self.scaling * g).f64();
-        [g * g, 0.0, 0.0, 0.0]
+        Sums::new([g * g])
     }
 }
 
 impl Algorithm for PolyakSgd {
-    type Kernel<A: Element> = Polyak<A>;
-    const GLOBAL: bool = true;
-    const LOSS: bool = true;
+    type Kernel<A: Element> = PolyakStep<A>;
+    const DEMANDS: Demands = Demands::NONE.global_sums().loss();
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("max_lr", self.max_lr)?;
-        check::that(self.scaling > 0.0 && self.scaling.is_finite(), "scaling", self.scaling, "a finite number > 0")?;
-        check::that(self.f_min.is_finite(), "f_min", self.f_min, "a finite number")?;
-        check::non_negative("eps", self.eps)
+    fn lr(&self) -> f64 {
+        self.max_lr
     }
 
-    /// The step.
-    fn absorb(&self, now: &Now, sums: &[f64; MAX_TERMS]) -> Scalars {
+    fn set_lr(&mut self, lr: f64) {
+        self.max_lr = lr;
+    }
+
+    /// The step size.
+    fn update_scalars(&self, step: &StepContext, sums: &Sums) -> Scalars {
         let square = sums[0] + self.eps;
-        let step = ((now.loss - self.f_min) / square).min(self.max_lr);
-        [if square <= f64::EPSILON { 0.0 } else { step }, 0.0, 0.0, 0.0]
+        let size = ((step.loss - self.f_min) / square).min(self.max_lr);
+        Scalars::new([if square <= f64::EPSILON { 0.0 } else { size }])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        Polyak { scaling: A::of(self.scaling), rate: A::of(now.scalars[0] * self.scaling) }
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        PolyakStep {
+            scaling: A::from_f64(self.scaling),
+            rate: A::from_f64(step.scalars[0] * self.scaling),
+        }
     }
 }

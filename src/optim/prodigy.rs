@@ -1,20 +1,40 @@
 use super::*;
 
-hyper_parameters! {
-    /// AdamW with an estimate d of the distance to the solution as its learning rate: leave lr at 1, or drive it by a
-    /// schedule whose peak is 1.
+algorithm! {
+    /// Prodigy: AdamW with an estimate d of the distance to the solution as its learning rate.
+    ///
+    /// # Update rule
+    ///
+    /// With L the learning rate of a step, sums over all arrays of a group, x0 the initial p, and d
+    /// from `d0`:
     ///
     /// ```text
-    /// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2); sums over all arrays of a group
+    /// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2)
     /// m <- beta1 m + (1 - beta1) d g,  v <- beta2 v + (1 - beta2) d^2 g^2
     /// r <- beta3 r + d / d0 L <g, x0 - p>,  s <- beta3 s + d / d0 L g
     /// d_new = max(d, d_coef r / sum |s|)
-    /// p <- p - L m / (sqrt(v) + d_new eps) - weight_decay L p,  d <- d_new         x0 the initial p, d from d0
+    /// p <- p - L m / (sqrt(v) + d_new eps) - weight_decay L p,  d <- d_new
     /// ```
     ///
-    /// This is `optax.contrib.prodigy`, with x0 - p kept as the sum of all steps, which is exact where the difference
-    /// cancels. Source: K. Mishchenko, A. Defazio, arXiv:2306.06101. State: `exp_avg`, `exp_avg_sq`, `s`, `displacement`,
-    /// and d, r.
+    /// This is `optax.contrib.prodigy`, with x0 - p accumulated as the sum of all steps, which is
+    /// exact where the difference cancels.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Leave `lr` at 1, or drive it by a schedule whose peak is 1. `d0` is a lower bound of the
+    /// estimate, which never decreases; `d_coef` scales it.
+    ///
+    /// # State
+    ///
+    /// `exp_avg`, `exp_avg_sq`, `s` and `displacement`, in the shape of the parameter, and the
+    /// scalars d and r.
+    ///
+    /// # Reference
+    ///
+    /// K. Mishchenko, A. Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner",
+    /// [arXiv:2306.06101](https://arxiv.org/abs/2306.06101).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -26,100 +46,95 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.999999).abs() < 1e-8 && (theta[1] + 1.999999).abs() < 1e-8);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "prodigy" Prodigy {
-        /// Learning rate, >= 0.
-        lr: f64 = 1.0,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-8,
-        /// The initial estimate of d, > 0.
-        d0: f64 = 1e-6,
-        /// Scale of the estimate, > 0.
-        d_coef: f64 = 1.0,
-        /// Decoupled weight decay, >= 0.
-        weight_decay: f64 = 0.0,
+    Prodigy = "prodigy" {
+        /// Factor on the estimated learning rate.
+        lr: f64 [>= 0] = 1.0;
+        /// Decay rates of the first and second moments.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Initial estimate d.
+        d0: f64 [> 0] = 1e-6;
+        /// Factor on the estimate.
+        d_coef: f64 [> 0] = 1.0;
+        /// Decoupled weight decay: each step subtracts `weight_decay L p`.
+        weight_decay: f64 [>= 0] = 0.0;
     }
 }
 
+/// Adam's rule on gradients scaled by the estimate d, with the sums for the next estimate.
 #[derive(Clone, Copy, Debug)]
-pub struct Estimated<A> {
+pub struct DistanceScaledMoments<A> {
     beta1: A,
-    of_g: A,
+    g_scale: A,
     beta2: A,
-    of_square: A,
+    square_scale: A,
     beta3: A,
-    of_s: A,
+    s_scale: A,
     l: A,
     eps: A,
     decay: A,
 }
 
-impl<A: Element> Rule for Estimated<A> {
+impl<A: Element> Rule for DistanceScaledMoments<A> {
     type Elem = A;
     type State = [A; 4];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "s", "displacement"];
     const COST: u64 = 7;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m, v, s, displacement]: [A; 4]) -> (A, [A; 4]) {
-        let m = (self.beta1 * m + self.of_g * g).flush();
-        let v = (self.beta2 * v + self.of_square * (g * g)).flush();
-        let s = (self.beta3 * s + self.of_s * g).flush();
+        let m = (self.beta1 * m + self.g_scale * g).flush();
+        let v = (self.beta2 * v + self.square_scale * (g * g)).flush();
+        let s = (self.beta3 * s + self.s_scale * g).flush();
         let delta = self.l * m.over(v.sqrt() + self.eps) + self.decay * p;
         (delta, [m, v, s, displacement + delta])
     }
     const TERMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, [_, _, s, displacement]: [A; 4]) -> [f64; MAX_TERMS] {
-        let s = (self.beta3 * s + self.of_s * g).flush();
-        [g.f64() * displacement.f64(), s.abs().f64(), 0.0, 0.0]
+    fn terms(&self, _p: A, g: A, [_, _, s, displacement]: [A; 4]) -> Sums {
+        let s = (self.beta3 * s + self.s_scale * g).flush();
+        Sums::new([g.f64() * displacement.f64(), s.abs().f64()])
     }
 }
 
-/// L, which [`DAdaptAdamW`] has too.
-pub(super) fn rate(lr: f64, now: &Now, d: f64) -> f64 {
-    d * lr * now.correction(1).sqrt() / now.correction(0)
+/// The learning rate L of a step, shared with [`DAdaptAdamW`].
+pub(super) fn rate(lr: f64, step: &StepContext, d: f64) -> f64 {
+    d * lr * step.correction(1).sqrt() / step.correction(0)
 }
 
 impl Algorithm for Prodigy {
-    type Kernel<A: Element> = Estimated<A>;
-    const GLOBAL: bool = true;
+    type Kernel<A: Element> = DistanceScaledMoments<A>;
+    const DEMANDS: Demands = Demands::NONE.global_sums();
 
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::that(self.d0 > 0.0 && self.d0.is_finite(), "d0", self.d0, "a finite number > 0")?;
-        check::that(self.d_coef > 0.0 && self.d_coef.is_finite(), "d_coef", self.d_coef, "a finite number > 0")?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
-
-    fn scalars(&self) -> Scalars {
-        [self.d0, 0.0, self.d0, 0.0]
+    fn initial_scalars(&self) -> Scalars {
+        Scalars::new([self.d0, 0.0, self.d0])
     }
 
     /// The new d, r, and the d of this step.
-    fn absorb(&self, now: &Now, &[gx, s, ..]: &[f64; MAX_TERMS]) -> Scalars {
-        let [d, r, ..] = now.scalars;
-        let r = self.betas.1.sqrt() * r + d / self.d0 * rate(self.lr, now, d) * gx;
-        [if s > 0.0 { d.max(self.d_coef * r / s) } else { d }, r, d, 0.0]
+    fn update_scalars(&self, step: &StepContext, &Sums([gx, s, ..]): &Sums) -> Scalars {
+        let Scalars([d, r, ..]) = step.scalars;
+        let r = self.betas.1.sqrt() * r + d / self.d0 * rate(self.lr, step, d) * gx;
+        let new = if s > 0.0 {
+            d.max(self.d_coef * r / s)
+        } else {
+            d
+        };
+        Scalars::new([new, r, d])
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let [new, _, old, _] = now.scalars;
-        let old = if now.measuring { new } else { old };
-        let l = rate(self.lr, now, old);
-        Estimated {
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let Scalars([new, _, old, _]) = step.scalars;
+        let old = if step.sums_pending { new } else { old };
+        let l = rate(self.lr, step, old);
+        DistanceScaledMoments {
             beta1: f(self.betas.0),
-            of_g: f((1.0 - self.betas.0) * old),
+            g_scale: f((1.0 - self.betas.0) * old),
             beta2: f(self.betas.1),
-            of_square: f((1.0 - self.betas.1) * old * old),
+            square_scale: f((1.0 - self.betas.1) * old * old),
             beta3: f(self.betas.1.sqrt()),
-            of_s: f(old / self.d0 * l),
+            s_scale: f(old / self.d0 * l),
             l: f(l),
             eps: f(new * self.eps),
             decay: f(self.weight_decay * l),

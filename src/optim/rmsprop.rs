@@ -1,101 +1,112 @@
 use super::*;
 
-/// The gradient divided by the root of a running average of its square.
-///
-/// With `g` the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
-///
-/// ```text
-/// v <- alpha v + (1 - alpha) g^2                            from v = initial_scale
-/// centered:  a <- alpha a + (1 - alpha) g,  w = v - a^2     otherwise w = v
-///
-/// u = g / (sqrt(w) + eps)                                   torch
-/// momentum = 0:  p <- p - lr u
-/// else:          buf <- momentum buf + u,  p <- p - lr buf            nesterov: p <- p - lr (u + momentum buf)
-///
-/// u = lr g / sqrt(w + eps)                                  eps_inside_sqrt: optax, keras
-/// momentum = 0:  p <- p - u
-/// else:          buf <- momentum buf + u,  p <- p - buf               nesterov: p <- p - (u + momentum buf)
-/// ```
-///
-/// As `torch.optim.RMSprop` and, with `eps_inside_sqrt`, as `optax.rmsprop` and `keras.optimizers.RMSprop`; the forms differ
-/// where gradients are small and where `lr` changes under momentum. Source: T. Tieleman, G. Hinton, "Lecture 6.5: rmsprop",
-/// Coursera 2012; centered: A. Graves, arXiv:1308.0850. State: `square_avg`, then `grad_avg` if centered, then
-/// `momentum_buffer` with momentum.
-///
-/// ```
-/// use ndarray::array;
-/// use ndarray_optim::{Optimizer, RmsProp};
-///
-/// let mut rmsprop = Optimizer::new(RmsProp::new(0.01));
-/// let mut theta = array![1.0, -2.0];
-/// rmsprop.update(&mut theta, &array![1e-3, 1e3])?;
-/// // Gradients a million times apart make the same first step: lr / sqrt(1 - alpha).
-/// assert!((theta[0] - 0.9_f64).abs() < 1e-5 && (theta[1] + 2.1).abs() < 1e-5);
-/// # Ok::<(), ndarray_optim::Error>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Keys"))]
-pub struct RmsProp {
-    /// Learning rate, >= 0. Default 1e-2.
-    pub lr: f64,
-    /// Decay rate of the running averages, in [0, 1). Default 0.99; 0.9 with [`RmsProp::optax`],
-    /// [`RmsProp::keras`] and in files that set `eps_inside_sqrt` and no `alpha`.
-    pub alpha: f64,
-    /// Added to the denominator for numerical stability, >= 0. Default 1e-8.
-    pub eps: f64,
-    /// Adds eps under the root and lr inside the momentum buffer, as optax and keras do. Default false.
-    pub eps_inside_sqrt: bool,
-    /// Initial value of v, >= 0. Default 0.
-    pub initial_scale: f64,
-    /// Normalises by the variance: subtracts the square of the running average of the gradient. Default false.
-    pub centered: bool,
-    /// Momentum factor, in [0, 1]. Default 0, without a buffer.
-    pub momentum: f64,
-    /// Nesterov momentum; needs momentum > 0. Default false.
-    pub nesterov: bool,
-    /// Weight decay (L2 penalty), >= 0: weight_decay p is added to the gradient. Default 0.
-    pub weight_decay: f64,
-    /// Maximize the objective instead of minimizing it. Default false.
-    pub maximize: bool,
-}
-
-impl Default for RmsProp {
-    fn default() -> Self {
-        RmsProp {
-            lr: 1e-2,
-            alpha: 0.99,
-            eps: 1e-8,
-            eps_inside_sqrt: false,
-            initial_scale: 0.0,
-            centered: false,
-            momentum: 0.0,
-            nesterov: false,
-            weight_decay: 0.0,
-            maximize: false,
+in_catalogue! {
+    /// RMSprop: the gradient divided by the root of a running average of its square.
+    ///
+    /// # Update rule
+    ///
+    /// With g the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
+    ///
+    /// ```text
+    /// v <- alpha v + (1 - alpha) g^2                            from v = initial_scale
+    /// centered:  a <- alpha a + (1 - alpha) g,  w = v - a^2     otherwise w = v
+    ///
+    /// u = g / (sqrt(w) + eps)                                   torch
+    /// momentum = 0:  p <- p - lr u
+    /// else:          buf <- momentum buf + u,  p <- p - lr buf
+    ///     nesterov:  p <- p - lr (u + momentum buf)
+    ///
+    /// u = lr g / sqrt(w + eps)                                  eps_inside_sqrt: optax, keras
+    /// momentum = 0:  p <- p - u
+    /// else:          buf <- momentum buf + u,  p <- p - buf
+    ///     nesterov:  p <- p - (u + momentum buf)
+    /// ```
+    ///
+    /// This is `torch.optim.RMSprop` and, with `eps_inside_sqrt`, `optax.rmsprop` and
+    /// `keras.optimizers.RMSprop`. The forms differ where gradients are small and where `lr`
+    /// changes under momentum.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Without momentum a step is about `lr` in the parameter's own unit, but from `initial_scale`
+    /// = 0 the first is `lr / sqrt(1 - alpha)`: there is no bias correction. `alpha` is 0.99 in
+    /// torch and 0.9 in optax and keras. The presets also differ in `lr` and in the value and place
+    /// of `eps`.
+    ///
+    /// # State
+    ///
+    /// `square_avg`, then `grad_avg` if centered, then `momentum_buffer` with momentum, in the
+    /// shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// T. Tieleman, G. Hinton, "Lecture 6.5: rmsprop", Coursera 2012. Centered: A. Graves,
+    /// "Generating Sequences With Recurrent Neural Networks",
+    /// [arXiv:1308.0850](https://arxiv.org/abs/1308.0850).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, RmsProp};
+    ///
+    /// let mut optimizer = Optimizer::new(RmsProp::new(0.01));
+    /// let mut theta = array![1.0, -2.0];
+    /// optimizer.update(&mut theta, &array![1e-3, 1e3])?;
+    /// // Gradients a million times apart make the same first step: lr / sqrt(1 - alpha).
+    /// assert!((theta[0] - 0.9_f64).abs() < 1e-5 && (theta[1] + 2.1).abs() < 1e-5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    #[derive(Copy)]
+    #[cfg_attr(
+        feature = "serde",
+        derive(serde::Serialize, serde::Deserialize),
+        serde(from = "Keys")
+    )]
+    RmsProp = "rmsprop" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-2;
+        /// Decay rate of the running averages. In files that set `eps_inside_sqrt`, it is 0.9 by
+        /// default.
+        alpha: f64 [in 0..1] = 0.99;
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Adds `eps` under the root and `lr` inside the momentum buffer, as optax and keras do.
+        eps_inside_sqrt: bool = false;
+        /// Initial value of v.
+        initial_scale: f64 [>= 0] = 0.0;
+        /// Normalizes by the variance: subtracts the square of the running average of the gradient.
+        centered: bool = false;
+        /// Momentum factor; at 0 there is no momentum buffer.
+        momentum: f64 [in 0..=1] = 0.0;
+        /// Nesterov momentum; requires `momentum > 0`.
+        nesterov: bool = false;
+        /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
+        weight_decay: f64 [>= 0] = 0.0;
+        /// Maximize the objective instead of minimizing it.
+        maximize: bool = false;
+    }
+    presets {
+        /// `torch.optim.RMSprop`: the defaults.
+        torch {}
+        /// `optax.rmsprop`.
+        optax { alpha: 0.9, eps_inside_sqrt: true }
+        /// `keras.optimizers.RMSprop`.
+        keras { lr: 1e-3, alpha: 0.9, eps: 1e-7, eps_inside_sqrt: true }
+    }
+    check(self) {
+        if self.nesterov && self.momentum == 0.0 {
+            let expected = "false, or momentum > 0";
+            return Err(self.wrong("nesterov", self.nesterov, expected));
         }
+        Ok(())
     }
 }
 
-impl RmsProp {
-    /// `torch.optim.RMSprop`: the defaults.
-    pub fn torch() -> Self {
-        Self::default()
-    }
-
-    /// `optax.rmsprop`.
-    pub fn optax() -> Self {
-        RmsProp { alpha: 0.9, eps_inside_sqrt: true, ..Self::default() }
-    }
-
-    /// `keras.optimizers.RMSprop`.
-    pub fn keras() -> Self {
-        RmsProp { lr: 1e-3, eps: 1e-7, ..Self::optax() }
-    }
-}
-
+/// The rule without centering.
 #[derive(Clone, Copy, Debug)]
 pub struct Rms<A> {
-    average: Average<A>,
+    average: RunningAverage<A>,
     initial_scale: A,
     /// One of the two is 0.
     eps_inside: A,
@@ -117,7 +128,7 @@ impl<A: Element> Rule for Rms<A> {
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v]: [A; 1]) -> (A, [A; 1]) {
-        let v = self.average.step(v, g * g);
+        let v = self.average.update(v, g * g);
         (self.update(g, v), [v])
     }
     #[inline(always)]
@@ -126,7 +137,7 @@ impl<A: Element> Rule for Rms<A> {
     }
 }
 
-/// [`Rms`] with the average gradient.
+/// [`Rms`] with the running average of the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct Centered<A>(Rms<A>);
 
@@ -137,7 +148,7 @@ impl<A: Element> Rule for Centered<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, a]: [A; 2]) -> (A, [A; 2]) {
-        let (v, a) = (self.0.average.step(v, g * g), self.0.average.step(a, g));
+        let (v, a) = (self.0.average.update(v, g * g), self.0.average.update(a, g));
         (self.0.update(g, v - a * a), [v, a])
     }
     #[inline(always)]
@@ -153,85 +164,81 @@ impl RmsProp {
     #[inline(always)]
     fn with_momentum<R: Rule>(&self, rule: R) -> WithMomentum<R> {
         let decay = self.weight_decay;
-        let lr = R::Elem::of(if self.eps_inside_sqrt { 1.0 } else { self.lr });
-        let momentum = R::Elem::of(self.momentum);
+        let lr = R::Elem::from_f64(if self.eps_inside_sqrt { 1.0 } else { self.lr });
+        let momentum = R::Elem::from_f64(self.momentum);
         match (self.momentum == 0.0, self.nesterov) {
-            (true, _) => Either::X(coupled(rule, decay)),
-            (_, false) => Either::Y(Either::X(coupled(rule.with(Trace { momentum, lr }), decay))),
-            (_, true) => Either::Y(Either::Y(coupled(rule.with(Trace { momentum, lr }), decay))),
+            (true, _) => Either::Left(coupled(rule, decay)),
+            (_, false) => Either::Right(Either::Left(coupled(
+                rule.with(Trace { momentum, lr }),
+                decay,
+            ))),
+            (_, true) => Either::Right(Either::Right(coupled(
+                rule.with(Trace { momentum, lr }),
+                decay,
+            ))),
         }
     }
 }
 
-catalogued!("rmsprop" RmsProp, lr alpha eps initial_scale momentum weight_decay);
-
 impl Algorithm for RmsProp {
     type Kernel<A: Element> = Either<WithMomentum<Rms<A>>, WithMomentum<Centered<A>>>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("alpha", self.alpha)?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("initial_scale", self.initial_scale)?;
-        check::unit("momentum", self.momentum)?;
-        check::nesterov(self.nesterov, self.momentum, 0.0)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
-
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let (inside, outside) = if self.eps_inside_sqrt { (self.eps, 0.0) } else { (0.0, self.eps) };
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let (inside, outside) = if self.eps_inside_sqrt {
+            (self.eps, 0.0)
+        } else {
+            (0.0, self.eps)
+        };
         let lr_here = self.eps_inside_sqrt || self.momentum == 0.0;
         let rule = Rms {
-            average: Average::new(self.alpha),
+            average: RunningAverage::new(self.alpha),
             initial_scale: f(self.initial_scale),
             eps_inside: f(inside),
             eps_outside: f(outside),
             scale: f(if lr_here { self.lr } else { 1.0 }),
         };
-        if self.centered { Either::Y(self.with_momentum(Centered(rule))) } else { Either::X(self.with_momentum(rule)) }
+        if self.centered {
+            Either::Right(self.with_momentum(Centered(rule)))
+        } else {
+            Either::Left(self.with_momentum(rule))
+        }
     }
 }
 
-/// The keys of a file: only here does the default of `alpha` depend on another key.
+/// Declares the keys of a file, from `lr` and `alpha` to the others: only here does the default of
+/// `alpha` depend on another key.
 #[cfg(feature = "serde")]
-#[derive(serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Keys {
-    lr: f64,
-    alpha: Option<f64>,
-    eps: f64,
-    eps_inside_sqrt: bool,
-    initial_scale: f64,
-    centered: bool,
-    momentum: f64,
-    nesterov: bool,
-    weight_decay: f64,
-    maximize: bool,
+macro_rules! keys {
+    ($($other:ident: $type:ty),*) => {
+        #[derive(serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Keys {
+            lr: f64,
+            alpha: Option<f64>,
+            $($other: $type,)*
+        }
+
+        impl Default for Keys {
+            fn default() -> Self {
+                let RmsProp { lr, $($other,)* .. } = RmsProp::default();
+                Keys { lr, alpha: None, $($other,)* }
+            }
+        }
+
+        impl From<Keys> for RmsProp {
+            fn from(keys: Keys) -> Self {
+                let default = if keys.eps_inside_sqrt { Self::optax() } else { Self::default() };
+                let alpha = keys.alpha.unwrap_or(default.alpha);
+                RmsProp { lr: keys.lr, alpha, $($other: keys.$other,)* }
+            }
+        }
+    };
 }
 
 #[cfg(feature = "serde")]
-impl Default for Keys {
-    fn default() -> Self {
-        let RmsProp {
-            lr, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize, ..
-        } = RmsProp::default();
-        Keys { lr, alpha: None, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize }
-    }
-}
-
-#[cfg(feature = "serde")]
-impl From<Keys> for RmsProp {
-    fn from(keys: Keys) -> Self {
-        let Keys { lr, alpha, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize } =
-            keys;
-        let form = if eps_inside_sqrt { RmsProp::optax() } else { RmsProp::default() };
-        let alpha = alpha.unwrap_or(form.alpha);
-        RmsProp { lr, alpha, eps, eps_inside_sqrt, initial_scale, centered, momentum, nesterov, weight_decay, maximize }
-    }
+keys! {
+    eps: f64, eps_inside_sqrt: bool, initial_scale: f64, centered: bool, momentum: f64,
+    nesterov: bool, weight_decay: f64, maximize: bool
 }

@@ -1,20 +1,42 @@
 use super::*;
 
-hyper_parameters! {
-    /// Resilient backpropagation: each element has its own step size, which grows while the sign of its gradient stays and
-    /// shrinks when it changes. Only for full-batch gradients: noisy signs defeat it.
+algorithm! {
+    /// Rprop, resilient backpropagation: each parameter has its own step size.
+    ///
+    /// The step size grows while the sign of the gradient stays the same and shrinks when it
+    /// changes. It is only for full-batch gradients: noise in the signs defeats it.
+    ///
+    /// # Update rule
+    ///
+    /// With `g` the gradient, negated if `maximize`, `h` the step size, from `lr`, and `q` the last
+    /// gradient, from 0:
     ///
     /// ```text
-    /// With g the gradient, negated if `maximize`; h from lr, q (the last gradient) from 0:
     /// s = sign(g q)
-    /// h <- h etas.1 if s > 0,  h etas.0 if s < 0;  then h <- clamp(h, step_sizes.0, step_sizes.1)
+    /// h <- h etas.1 if s > 0,  h etas.0 if s < 0
+    /// h <- clamp(h, step_sizes.0, step_sizes.1)
     /// g <- 0 where s < 0
     /// p <- p - sign(g) h,  q <- g
     /// ```
     ///
-    /// This is `torch.optim.Rprop`; `optax.rprop` makes each step one call later, which is not offered here. Source: M.
-    /// Riedmiller, H. Braun, "A direct adaptive method for faster backpropagation learning", ICNN 1993. State: `step_size`,
-    /// `prev`.
+    /// This is `torch.optim.Rprop`. `optax.rprop` makes each step one call later, which is not
+    /// offered here.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// `lr` is the length of the first step in the parameter's own unit, whatever the size of the
+    /// gradient. `step_sizes` bounds every step. Changing `lr` after the first step has no effect.
+    ///
+    /// # State
+    ///
+    /// `step_size` and `prev`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// M. Riedmiller, H. Braun, "A direct adaptive method for faster backpropagation learning: The
+    /// RPROP algorithm", ICNN 1993.
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -26,27 +48,33 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "rprop" Rprop {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-2,
-        /// Factors of the step size where the sign changed, in (0, 1), and where it stayed, > 1.
-        etas: (f64, f64) = (0.5, 1.2),
-        /// Smallest and largest step size, 0 <= smallest <= largest.
-        step_sizes: (f64, f64) = (1e-6, 50.0),
-        /// Maximize the objective instead of minimizing it.
-        maximize: bool = false,
+    Rprop = "rprop" {
+        /// Learning rate: the initial step size.
+        lr: f64 [>= 0] = 1e-2;
+        /// Factors of the step size after a change of sign and without one.
+        etas: (f64, f64) [> 0, < 1; > 1] = (0.5, 1.2);
+        /// Smallest and largest step size.
+        step_sizes: (f64, f64) [>= 0] = (1e-6, 50.0);
+        /// Maximizes the objective instead of minimizing it.
+        maximize: bool = false;
+    }
+    presets {
+        /// `torch.optim.Rprop`: the defaults.
+        torch {}
+    }
+    check(self) {
+        let (smallest, largest) = self.step_sizes;
+        if smallest > largest {
+            let value = format!("{:?}", self.step_sizes);
+            return Err(self.wrong("step_sizes", value, "smallest <= largest"));
+        }
+        Ok(())
     }
 }
 
-impl Rprop {
-    /// `torch.optim.Rprop`: the defaults.
-    pub fn torch() -> Self {
-        Self::default()
-    }
-}
-
+/// The rule of Rprop.
 #[derive(Clone, Copy, Debug)]
-pub struct Resilient<A> {
+pub struct AdaptiveSteps<A> {
     lr: A,
     minus: A,
     plus: A,
@@ -54,7 +82,7 @@ pub struct Resilient<A> {
     high: A,
 }
 
-impl<A: Element> Rule for Resilient<A> {
+impl<A: Element> Rule for AdaptiveSteps<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["step_size", "prev"];
@@ -77,25 +105,18 @@ impl<A: Element> Rule for Resilient<A> {
 }
 
 impl Algorithm for Rprop {
-    type Kernel<A: Element> = Resilient<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::that(self.etas.0 > 0.0 && self.etas.0 < 1.0, "etas[0]", self.etas.0, "a number in (0, 1)")?;
-        check::that(self.etas.1 > 1.0 && self.etas.1.is_finite(), "etas[1]", self.etas.1, "a finite number > 1")?;
-        check::non_negative("step_sizes[0]", self.step_sizes.0)?;
-        check::non_negative("step_sizes[1]", self.step_sizes.1)?;
-        check::that(self.step_sizes.0 <= self.step_sizes.1, "step_sizes", self.step_sizes.1, "smallest <= largest")
-    }
-
-    fn maximize(&self) -> bool {
-        self.maximize
-    }
+    type Kernel<A: Element> = AdaptiveSteps<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
         let ((minus, plus), (low, high)) = (self.etas, self.step_sizes);
-        Resilient { lr: f(self.lr), minus: f(minus), plus: f(plus), low: f(low), high: f(high) }
+        AdaptiveSteps {
+            lr: f(self.lr),
+            minus: f(minus),
+            plus: f(plus),
+            low: f(low),
+            high: f(high),
+        }
     }
 }

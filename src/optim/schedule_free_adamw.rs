@@ -1,12 +1,17 @@
 use super::{
-    schedule_free_sgd::{Interpolated, average, evaluation_point, validate},
+    schedule_free_sgd::{Interpolated, average, evaluation_point},
     *,
 };
 
-hyper_parameters! {
-    /// AdamW with averaging in place of a learning-rate schedule: gradients are taken at y, between the iterate z and the
-    /// average x of all z. Train at y (the array you lend); evaluate at x, from
-    /// [`Optimizer::evaluation`](crate::Optimizer::evaluation).
+algorithm! {
+    /// Schedule-Free AdamW: AdamW with iterate averaging in place of a learning-rate schedule.
+    ///
+    /// Gradients are taken at `y`, a point between the iterate `z` and the average `x` of all `z`.
+    /// The array passed to [`Optimizer::update`](crate::Optimizer::update) is `y`: train at `y`,
+    /// and evaluate the model at `x`, which [`Optimizer::evaluate`](crate::Optimizer::evaluate)
+    /// returns.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// h, w, c as in `ScheduleFreeSgd`
@@ -15,8 +20,25 @@ hyper_parameters! {
     /// x = z + (y - z) / beta1
     /// ```
     ///
-    /// This is `schedulefree.AdamWScheduleFree` of the authors.
-    /// Source: A. Defazio et al., arXiv:2405.15682. State: `z`, `exp_avg_sq`.
+    /// [`ScheduleFreeSgd`](crate::ScheduleFreeSgd) defines `h`, `w` and `c`. This is the authors'
+    /// `schedulefree.AdamWScheduleFree`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// As in AdamW, each element of `z` moves by about `lr` per step in the parameter's own unit.
+    /// `lr` needs no decay: set `warmup_steps` if a warm-up is wanted.
+    ///
+    /// # State
+    ///
+    /// `z` and `exp_avg_sq`, in the shape of the parameter; the sum of all `w` and the largest `h`
+    /// so far as scalars.
+    ///
+    /// # Reference
+    ///
+    /// A. Defazio et al., "The Road Less Scheduled",
+    /// [arXiv:2405.15682](https://arxiv.org/abs/2405.15682).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -28,42 +50,41 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-6 && (theta[1] + 1.9).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "schedule_free_adamw" ScheduleFreeAdamW {
-        /// Learning rate, >= 0.
-        lr: f64 = 2.5e-3,
-        /// Interpolation between z and x at which gradients are taken, in (0, 1), and decay rate of the second moment, in
-        /// [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-8,
-        /// Weight decay at the point y where gradients are taken, >= 0.
-        weight_decay: f64 = 0.0,
-        /// Warm-up steps over which the learning rate grows linearly to lr, >= 0.
-        warmup_steps: f64 = 0.0,
-        /// Power of t in the weights of the average, >= 0.
-        r: f64 = 0.0,
-        /// Power of the largest learning rate so far in these weights, >= 0.
-        weight_lr_power: f64 = 2.0,
+    ScheduleFreeAdamW = "schedule_free_adamw" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 2.5e-3;
+        /// Interpolation factor between `z` and `x`, and decay rate of the second moment.
+        betas: (f64, f64) [> 0, < 1; in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-8;
+        /// Weight decay at `y`, the point where gradients are taken.
+        weight_decay: f64 [>= 0] = 0.0;
+        /// Number of warm-up steps over which the learning rate grows linearly to `lr`.
+        warmup_steps: f64 [>= 0] = 0.0;
+        /// Power of `t` in the weights of the average.
+        r: f64 [>= 0] = 0.0;
+        /// Power of the largest learning rate so far in the weights of the average.
+        weight_lr_power: f64 [>= 0] = 2.0;
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Adaptive<A> {
+pub struct AdaptiveInterpolated<A> {
     point: Interpolated<A>,
-    v: Average<A>,
+    v: RunningAverage<A>,
     root: A,
     eps: A,
     weight_decay: A,
 }
 
-impl<A: Element> Rule for Adaptive<A> {
+impl<A: Element> Rule for AdaptiveInterpolated<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["z", "exp_avg_sq"];
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [z, v]: [A; 2]) -> (A, [A; 2]) {
-        let v = self.v.step(v, g * g);
+        let v = self.v.update(v, g * g);
         let e = (self.root * g).over(v.sqrt() + self.eps) + self.weight_decay * p;
         let (delta, z) = self.point.step(p, e, z);
         (delta, [z, v])
@@ -75,43 +96,36 @@ impl<A: Element> Rule for Adaptive<A> {
 }
 
 impl Algorithm for ScheduleFreeAdamW {
-    type Kernel<A: Element> = Adaptive<A>;
+    type Kernel<A: Element> = AdaptiveInterpolated<A>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::share("betas[1]", self.betas.1)?;
-        check::non_negative("eps", self.eps)?;
-        let rest = [
-            ("weight_decay", self.weight_decay),
-            ("warmup_steps", self.warmup_steps),
-            ("r", self.r),
-            ("weight_lr_power", self.weight_lr_power),
-        ];
-        validate(self.lr, self.betas.0, rest)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
-
-    /// The sum of weights so far, the largest rate so far, the weight of z in y, the rate.
-    fn absorb(&self, now: &Now, _sums: &[f64; MAX_TERMS]) -> Scalars {
-        average(now, self.lr, self.warmup_steps, self.r, self.weight_lr_power)
+    /// The sum of weights so far, the largest learning rate so far, the weight of `z` in `y`, and
+    /// the learning rate of this step.
+    fn update_scalars(&self, step: &StepContext, _sums: &Sums) -> Scalars {
+        average(
+            step,
+            self.lr,
+            self.warmup_steps,
+            self.r,
+            self.weight_lr_power,
+        )
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let root = now.correction(1).sqrt();
-        Adaptive {
-            point: Interpolated::new(now.scalars, self.betas.0),
-            v: Average::new(self.betas.1),
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let root = step.correction(1).sqrt();
+        AdaptiveInterpolated {
+            point: Interpolated::new(step.scalars, self.betas.0),
+            v: RunningAverage::new(self.betas.1),
             root: f(root),
             eps: f(self.eps * root),
             weight_decay: f(self.weight_decay),
         }
     }
 
-    fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
-        state.get("z").map_or(p, |z| evaluation_point(p, z, self.betas.0))
+    fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {
+        state
+            .get("z")
+            .map_or(p, |z| evaluation_point(p, z, self.betas.0))
     }
 }

@@ -1,14 +1,31 @@
 use super::*;
 
-hyper_parameters! {
-    /// Steps of size lr along the sign of the gradient; sign(0) = 0.
+algorithm! {
+    /// SignSGD: steps of size `lr` along the sign of the gradient.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// p <- p - lr sign(g)
     /// ```
     ///
-    /// This is `optax.sign_sgd`.
-    /// Source: J. Bernstein et al., arXiv:1802.04434. State: none.
+    /// Here `sign(0)` is 0. This is `optax.sign_sgd`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Each element with a nonzero gradient moves by exactly `lr` per step, in the parameter's own
+    /// unit.
+    ///
+    /// # State
+    ///
+    /// None.
+    ///
+    /// # Reference
+    ///
+    /// J. Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems",
+    /// [arXiv:1802.04434](https://arxiv.org/abs/1802.04434).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -20,18 +37,18 @@ hyper_parameters! {
     /// assert_eq!(theta, array![0.9, -1.9]);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "sign_sgd" SignSgd {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
+    SignSgd = "sign_sgd" {
+        /// Learning rate: the size of a step in each element.
+        lr: f64 [>= 0] = 1e-3;
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Sign<A> {
+pub struct SignDescent<A> {
     lr: A,
 }
 
-impl<A: Element> Rule for Sign<A> {
+impl<A: Element> Rule for SignDescent<A> {
     type Elem = A;
     type State = [A; 0];
     const STATE: &'static [&'static str] = &[];
@@ -43,14 +60,12 @@ impl<A: Element> Rule for Sign<A> {
 }
 
 impl Algorithm for SignSgd {
-    type Kernel<A: Element> = Sign<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)
-    }
+    type Kernel<A: Element> = SignDescent<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        Sign { lr: A::of(self.lr) }
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        SignDescent {
+            lr: A::from_f64(self.lr),
+        }
     }
 }

@@ -1,20 +1,40 @@
 use super::{momentum::AlongAverage, *};
 use ndarray::ArrayD;
 
-hyper_parameters! {
-    /// Memory-efficient Adagrad: one accumulator for each slice along every axis; the smallest of those that cover an
-    /// element stands for its sum of squares.
+algorithm! {
+    /// SM3: memory-efficient Adagrad with one accumulator per slice along every axis.
+    ///
+    /// The smallest of the accumulators that cover an element stands for its sum of squares.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// a_k: a vector for each axis k, from 0; a number is a vector of length 1
+    /// a_k: a vector for each axis k, from 0; a scalar parameter is a vector of length 1
     /// s[i, j, ..] = min(a_0[i], a_1[j], ..) + g[i, j, ..]^2
-    /// a_k <- the largest s over all other axes
+    /// a_k <- the maximum of s over all other axes
     /// u = g / sqrt(s + 1e-8),  0 where s = 0
-    /// m <- momentum m + (1 - momentum) u                        from 0
+    /// m <- momentum m + (1 - momentum) u                        from m = 0
     /// p <- p - lr m
     /// ```
     ///
-    /// This is `optax.sm3`. Source: R. Anil et al., arXiv:1901.11150. State: `exp_avg`, and `accumulator_0`, ...
+    /// This is `optax.sm3`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// No step exceeds `lr` in the parameter's own unit. As in [`Adagrad`](crate::Adagrad), the
+    /// accumulators only grow, so the effective learning rate decays.
+    ///
+    /// # State
+    ///
+    /// `exp_avg`, in the shape of the parameter, and the vectors `accumulator_0`, `accumulator_1`,
+    /// ..., one per axis.
+    ///
+    /// # Reference
+    ///
+    /// R. Anil et al., "Memory-Efficient Adaptive Optimization",
+    /// [arXiv:1901.11150](https://arxiv.org/abs/1901.11150).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -26,60 +46,71 @@ hyper_parameters! {
     /// assert!((theta[[0, 0]] - 0.99).abs() < 1e-6 && theta[[1, 1]] == 0.0);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "sm3" Sm3 {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rate of the running average of updates, in [0, 1).
-        momentum: f64 = 0.9,
+    Sm3 = "sm3" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rate of the running average of updates.
+        momentum: f64 [in 0..1] = 0.9;
     }
 }
 
-const NAMES: [&str; 6] =
-    ["accumulator_0", "accumulator_1", "accumulator_2", "accumulator_3", "accumulator_4", "accumulator_5"];
+const NAMES: [&str; 6] = [
+    "accumulator_0",
+    "accumulator_1",
+    "accumulator_2",
+    "accumulator_3",
+    "accumulator_4",
+    "accumulator_5",
+];
 const EPS: f64 = 1e-8;
 
 impl Algorithm for Sm3 {
-    type Kernel<A: Element> = AlongAverage<A>;
+    type Kernel<A: Element> = Preconditioned<AlongAverage<A>>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("momentum", self.momentum)
-    }
-
-    fn is_directed(&self) -> bool {
-        true
-    }
-
-    fn factors(&self, shape: &[usize]) -> Result<Vec<Factor>, &'static str> {
+    fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let shape = if shape.is_empty() { &[1] } else { shape };
-        Ok(NAMES.into_iter().zip(shape).map(|(name, &n)| (name, vec![n])).collect())
+        let axes = NAMES.into_iter().zip(shape);
+        Ok(axes.map(|(name, &n)| ExtraArray::new(name, [n])).collect())
     }
 
-    fn direct<A: Element>(&self, now: &Now, Whole { mut g, factors, .. }: Whole<'_, A>) -> Scalars {
-        if let Some((last, slower)) = factors.split_last_mut() {
-            let mut new: Vec<_> = slower.iter().map(|a| ArrayD::from_elem(a.raw_dim(), A::ZERO)).collect();
+    fn transform<A: Element>(&self, step: &StepContext, array: WholeArray<'_, A>) -> Scalars {
+        let WholeArray {
+            mut grad, extra, ..
+        } = array;
+        if let Some((last, slower)) = extra.split_last_mut() {
+            let mut new: Vec<_> = slower
+                .iter()
+                .map(|a| ArrayD::from_elem(a.raw_dim(), A::ZERO))
+                .collect();
             let mut new_last = vec![A::ZERO; last.len()];
             let mut index = vec![0; slower.len()];
-            let rows = g.as_slice_mut().unwrap_or_default().chunks_mut(last.len().max(1));
-            for (g, last) in rows.zip(std::iter::repeat(last.as_slice().unwrap_or_default())) {
+            let rows = grad
+                .as_slice_mut()
+                .unwrap_or_default()
+                .chunks_mut(last.len().max(1));
+            let old_last = last.as_slice().unwrap_or_default();
+            for g in rows {
                 let covers = slower.iter().zip(&index).map(|(a, &i)| a[i]);
-                let top = row(g, covers.reduce(A::min).unwrap_or(A::infinity()), last, &mut new_last, A::of(EPS));
-                new.iter_mut().zip(&index).for_each(|(new, &i)| new[i] = new[i].max(top));
+                let cover = covers.reduce(A::min).unwrap_or(A::infinity());
+                let top = row(g, cover, old_last, &mut new_last, A::from_f64(EPS));
+                new.iter_mut()
+                    .zip(&index)
+                    .for_each(|(new, &i)| new[i] = new[i].max(top));
                 advance(&mut index, slower);
             }
             slower.iter_mut().zip(new).for_each(|(a, new)| *a = new);
             last.iter_mut().zip(new_last).for_each(|(a, new)| *a = new);
         }
-        now.scalars
+        step.scalars
     }
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        AlongAverage::new(self.momentum, self.lr)
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        preconditioned(AlongAverage::new(self.momentum, self.lr))
     }
 }
 
-/// The next index, the last axis fastest.
+/// Advances to the next index, the last axis fastest.
 fn advance<A>(index: &mut [usize], axes: &[ArrayD<A>]) {
     for (i, axis) in index.iter_mut().zip(axes).rev() {
         *i += 1;
@@ -91,7 +122,8 @@ fn advance<A>(index: &mut [usize], axes: &[ArrayD<A>]) {
 }
 
 crate::kernel::for_each_instruction_set! {
-    /// One row: replaces its gradient by the update, raises the accumulators of the last axis, and returns the largest sum.
+    /// Replaces the gradient of one row by the update, raises the accumulators of the last axis,
+    /// and returns the largest sum of squares.
     fn row<A: Element>(g: &mut [A], cover: A, last: &[A], new_last: &mut [A], eps: A) -> A {
         let n = g.len();
         let (last, new_last) = (&last[..n], &mut new_last[..n]);

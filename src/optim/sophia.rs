@@ -1,9 +1,15 @@
 use super::*;
-use crate::kernel::{At, Untouched};
+use crate::kernel::{IdleState, KernelArgs};
 
-hyper_parameters! {
-    /// A running average of gradients divided element-wise by a running average of estimates of the Hessian's diagonal, and
-    /// clipped: a Newton step where the curvature is known and positive, sign descent with steps of lr elsewhere.
+algorithm! {
+    /// Sophia: a running average of gradients, preconditioned by the Hessian's diagonal and clipped
+    /// element-wise.
+    ///
+    /// The denominator is a running average of estimates of the Hessian's diagonal. The update is a
+    /// Newton step where the curvature is known and positive, and sign descent with steps of `lr`
+    /// elsewhere.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// m <- beta1 m + (1 - beta1) g                                           from m = 0
@@ -11,20 +17,42 @@ hyper_parameters! {
     /// update_hessian:  h <- beta2 h + (1 - beta2) estimate                   from h = 0
     /// ```
     ///
-    /// [`update_hessian`](crate::Optimizer::update_hessian) takes the estimates: every ten steps in the paper, the first one
-    /// before the first step, each made at the parameters of the step that follows it. [`hutchinson`](crate::hutchinson)
-    /// makes them from products of the Hessian with vectors. Where there has been no estimate, or only negative ones, `h <=
-    /// 0` and the step is `lr sign(m)`, that of [`Signum`](crate::Signum), unless `|m| < eps`. Nothing is corrected for the
-    /// zeros that `m` and `h` begin with: that is so in the paper too, where the small `h` of the first estimates makes for
-    /// clipped steps. `lr` bounds each step, and 3 to 5 times a good one of [`Lion`](crate::Lion) is the authors' advice.
+    /// [`update_hessian`](crate::Optimizer::update_hessian) takes the estimates. The paper makes
+    /// one every ten steps, the first before the first step, each at the parameters of the step
+    /// that follows it. [`hutchinson`](crate::hutchinson) computes them from Hessian-vector
+    /// products.
     ///
-    /// `gamma` multiplies `h`, as in Algorithm 3 of the paper: 0.01 is for estimates by Hutchinson's method, 0.05 for those
-    /// by Gauss, Newton and Bartlett. The authors' code calls it `rho`, has the size of the batch as a factor of `h` there
-    /// instead of in the estimate, and eps = 1e-15 added; its beta1 and decay are the defaults here (the paper has beta1 =
-    /// 0.96). `optax.contrib.sophia` corrects the bias of `m`, has eps = 1e-8 and makes each step with the `h` from before
-    /// the estimate of that step, so that its first one is without any.
+    /// Where there has been no estimate, or only negative ones, `h <= 0` and the step is
+    /// `lr sign(m)`, that of [`Signum`](crate::Signum), unless `|m| < eps`. As in the paper, `m`
+    /// and `h` have no bias correction: the small `h` after the first estimates leads to clipped
+    /// steps.
     ///
-    /// Source: H. Liu et al., arXiv:2305.14342. State: `exp_avg`, `hessian`.
+    /// This is Algorithm 3 of the paper. Other implementations differ:
+    ///
+    /// - The authors' code calls `gamma` `rho`, multiplies `h` by the batch size instead of
+    ///   including that factor in the estimate, and adds an `eps` of 1e-15 to the denominator.
+    /// - `optax.contrib.sophia` corrects the bias of `m`, has an `eps` of 1e-8 and makes each step
+    ///   with the `h` from before the estimate of that step, so its first step has no estimate.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// - `lr` bounds each step, in the parameter's own unit. The authors recommend 3 to 5 times a
+    ///   good learning rate of [`Lion`](crate::Lion).
+    /// - `gamma` multiplies `h`: 0.01 for estimates by Hutchinson's method, 0.05 for those by
+    ///   Gauss-Newton-Bartlett.
+    /// - The defaults of `betas` and `weight_decay` are those of the authors' code; the paper has a
+    ///   `beta1` of 0.96.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `hessian`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// H. Liu et al., "Sophia: A Scalable Stochastic Second-order Optimizer for Language Model
+    /// Pre-training", [arXiv:2305.14342](https://arxiv.org/abs/2305.14342).
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -32,8 +60,13 @@ hyper_parameters! {
     ///
     /// // (theta - 3)^T H (theta - 3) / 2
     /// let h = array![[100.0, 1.0], [1.0, 2.0]];
-    /// let config = Sophia { lr: 0.1, betas: (0.9, 0.9), gamma: 1.0, weight_decay: 0.0, ..Default::default() };
-    /// let mut sophia = Optimizer::new(config);
+    /// let mut sophia = Optimizer::new(Sophia {
+    ///     lr: 0.1,
+    ///     betas: (0.9, 0.9),
+    ///     gamma: 1.0,
+    ///     weight_decay: 0.0,
+    ///     ..Default::default()
+    /// });
     /// let mut theta = array![1.0, -2.0];
     /// for step in 0..300 {
     ///     if step % 10 == 0 {
@@ -48,24 +81,23 @@ hyper_parameters! {
     /// assert!(theta.iter().all(|x: &f64| (x - 3.0).abs() < 1e-3), "{theta}");
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "sophia" Sophia {
-        /// Learning rate, >= 0: no element moves by more in a step, weight decay aside.
-        lr: f64 = 1e-4,
-        /// Decay rates of the running averages of g and of the estimates, each in [0, 1).
-        betas: (f64, f64) = (0.965, 0.99),
-        /// Scale of h, > 0: the larger, the fewer elements are clipped.
-        gamma: f64 = 0.01,
-        /// Lower bound of the denominator, >= 0.
-        eps: f64 = 1e-12,
-        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
-        weight_decay: f64 = 0.1,
+    Sophia = "sophia" {
+        /// Learning rate: the largest change of an element in a step, weight decay aside.
+        lr: f64 [>= 0] = 1e-4;
+        /// Decay rates of the running averages of `g` and of the Hessian estimates.
+        betas: (f64, f64) [in 0..1] = (0.965, 0.99);
+        /// Scale of `h`: the larger, the fewer elements are clipped.
+        gamma: f64 [> 0] = 0.01;
+        /// Lower bound of the denominator.
+        eps: f64 [>= 0] = 1e-12;
+        /// Decoupled weight decay: each step subtracts `lr weight_decay p`.
+        weight_decay: f64 [>= 0] = 0.1;
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct ClippedNewton<A> {
-    beta1: A,
-    one_minus_beta1: A,
+    m: RunningAverage<A>,
     gamma: A,
     eps: A,
     lr: A,
@@ -78,56 +110,50 @@ impl<A: Element> Rule for ClippedNewton<A> {
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, h]: [A; 2]) -> (A, [A; 2]) {
-        let m = (self.beta1 * m + self.one_minus_beta1 * g).flush();
+        let m = self.m.update(m, g);
         let curvature = self.gamma * h;
-        let by = if curvature < self.eps { self.eps } else { curvature };
-        // In this order NaN shows, and 0 / 0 is 0.
-        let u = if m.abs() >= by { m.sign() } else { m / by };
+        let denominator = if curvature < self.eps {
+            self.eps
+        } else {
+            curvature
+        };
+        // In this order NaN propagates, and 0 / 0 is 0.
+        let u = if m.abs() >= denominator {
+            m.sign()
+        } else {
+            m / denominator
+        };
         (self.lr * u, [m, h])
     }
 }
 
-/// Takes an estimate into the average; the parameter and the other average stay as they are.
+/// The running average of the Hessian estimates, which come in place of gradients. The parameter
+/// and `exp_avg` are unchanged.
 #[derive(Clone, Copy, Debug)]
-struct Estimate<A> {
-    beta2: A,
-    one_minus_beta2: A,
+struct HessianAverage<A> {
+    average: RunningAverage<A>,
 }
 
-impl<A: Element> Rule for Estimate<A> {
+impl<A: Element> Rule for HessianAverage<A> {
     type Elem = A;
-    type State = (Untouched, [A; 1]);
+    type State = (IdleState, [A; 1]);
     const STATE: &'static [&'static str] = ClippedNewton::<A>::STATE;
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, estimate: A, (m, [h]): Self::State) -> (A, Self::State) {
-        (A::ZERO, (m, [(self.beta2 * h + self.one_minus_beta2 * estimate).flush()]))
-    }
-    #[inline(always)]
-    fn land(&self, p: A, _delta: A, state: Self::State) -> (A, Self::State) {
-        (p, state)
+        (A::ZERO, (m, [self.average.update(h, estimate)]))
     }
 }
 
 impl Algorithm for Sophia {
     type Kernel<A: Element> = WithDecoupled<ClippedNewton<A>>;
-    const CURVATURE: bool = true;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("betas[0]", self.betas.0)?;
-        check::share("betas[1]", self.betas.1)?;
-        check::that(self.gamma > 0.0 && self.gamma.is_finite(), "gamma", self.gamma, "a finite number > 0")?;
-        check::non_negative("eps", self.eps)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
+    const DEMANDS: Demands = Demands::NONE.hessian();
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
         let rule = ClippedNewton {
-            beta1: f(self.betas.0),
-            one_minus_beta1: f(1.0 - self.betas.0),
+            m: RunningAverage::new(self.betas.0),
             gamma: f(self.gamma),
             eps: f(self.eps),
             lr: f(self.lr),
@@ -135,10 +161,12 @@ impl Algorithm for Sophia {
         decoupled(rule, self.lr, self.weight_decay)
     }
 
-    fn estimate<A: Element>(&self, estimate: &[A], state: Arrays<'_, A>) {
-        let rule = Estimate { beta2: A::of(self.betas.1), one_minus_beta2: A::of(1.0 - self.betas.1) };
-        // The rule does not look at parameters and leaves them alone.
+    fn update_hessian<A: Element>(&self, estimate: &[A], state: Arrays<'_, A>) {
+        let rule = HessianAverage {
+            average: RunningAverage::new(self.betas.1),
+        };
+        // The rule reads no parameters, and its update is 0: any slice of this length will do.
         let mut p = estimate.to_vec();
-        rule.run(&At { first: false, scale: A::one() }, &mut p, estimate, state);
+        rule.run(&KernelArgs::next(A::one()), &mut p, estimate, state);
     }
 }

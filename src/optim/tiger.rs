@@ -1,15 +1,33 @@
 use super::*;
 
-hyper_parameters! {
-    /// Steps of size lr along the sign of a running average of gradients: Lion with a single beta.
+algorithm! {
+    /// Steps of size `lr` along the sign of a running average of the gradient:
+    /// [`Lion`](crate::Lion) with a single beta.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// m <- beta m + (1 - beta) g              from 0
     /// p <- p - lr (sign(m) + weight_decay p)    with the new m
     /// ```
     ///
-    /// This is pytorch_optimizer's Tiger.
-    /// Source: J. Su, "Tiger: A Tight-fisted Optimizer", 2023. State: `exp_avg`.
+    /// This is pytorch_optimizer's `Tiger`.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// Apart from weight decay, a step is `lr` in the parameter's own unit, or 0 where m is 0: the
+    /// scale of the gradient does not matter. [`Signum`](crate::Signum) is the same algorithm with
+    /// other names and defaults.
+    ///
+    /// # State
+    ///
+    /// `exp_avg`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// J. Su, "Tiger: A Tight-fisted Optimizer", 2023.
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -21,26 +39,30 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-2 && (theta[1] + 1.9).abs() < 1e-2);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "tiger" Tiger {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-3,
-        /// Decay rate of the running average, in [0, 1).
-        beta: f64 = 0.965,
-        /// Decoupled weight decay, >= 0: each step subtracts lr weight_decay p.
-        weight_decay: f64 = 0.01,
+    Tiger = "tiger" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-3;
+        /// Decay rate of the running average.
+        beta: f64 [in 0..1] = 0.965;
+        /// Decoupled weight decay: each step subtracts lr weight_decay p.
+        weight_decay: f64 [>= 0] = 0.01;
     }
 }
 
+/// A step along the sign of a running average of the gradient.
 #[derive(Clone, Copy, Debug)]
 pub struct SignOfAverage<A> {
-    m: Average<A>,
+    m: RunningAverage<A>,
     lr: A,
 }
 
 impl<A: Element> SignOfAverage<A> {
     #[inline(always)]
-    pub fn new(lr: f64, keep: f64) -> Self {
-        SignOfAverage { m: Average::new(keep), lr: A::of(lr) }
+    pub fn new(lr: f64, beta: f64) -> Self {
+        SignOfAverage {
+            m: RunningAverage::new(beta),
+            lr: A::from_f64(lr),
+        }
     }
 }
 
@@ -51,7 +73,7 @@ impl<A: Element> Rule for SignOfAverage<A> {
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let m = self.m.step(m, g);
+        let m = self.m.update(m, g);
         (self.lr * m.sign(), [m])
     }
 }
@@ -59,14 +81,8 @@ impl<A: Element> Rule for SignOfAverage<A> {
 impl Algorithm for Tiger {
     type Kernel<A: Element> = WithDecoupled<SignOfAverage<A>>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("beta", self.beta)?;
-        check::non_negative("weight_decay", self.weight_decay)
-    }
-
     #[inline(always)]
-    fn kernel<A: Element>(&self, _now: &Now) -> Self::Kernel<A> {
+    fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
         let rule = SignOfAverage::new(self.lr, self.beta);
         decoupled(rule, self.lr, self.weight_decay)
     }

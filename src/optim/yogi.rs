@@ -1,18 +1,37 @@
 use super::*;
 
-hyper_parameters! {
-    /// Adam with additive updates of the second moment: its change depends on g^2 alone, so that a run of small gradients
-    /// cannot make the denominator collapse.
+algorithm! {
+    /// Yogi: Adam with additive updates of the second moment.
+    ///
+    /// The size of each change of the second moment depends on g^2 alone, so a run of small
+    /// gradients cannot make the denominator collapse.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// m <- beta1 m + (1 - beta1) g                               from m = initial_accumulator_value
-    /// v <- v - (1 - beta2) sign(v - g^2) g^2                     from v = initial_accumulator_value
-    /// p <- p - lr m' / (sqrt(v') + eps)                          with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
-    ///                                                            without bias_correction m' = m, v' = v
+    /// m <- beta1 m + (1 - beta1) g                     from m = initial_accumulator_value
+    /// v <- v - (1 - beta2) sign(v - g^2) g^2           from v = initial_accumulator_value
+    /// p <- p - lr m' / (sqrt(v') + eps)    m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+    ///                                      without bias_correction m' = m, v' = v
     /// ```
     ///
-    /// This is `optax.yogi`; the paper starts at 0, without bias correction. Source: M. Zaheer et al., "Adaptive Methods for
-    /// Nonconvex Optimization", NeurIPS 2018. State: `exp_avg`, `exp_avg_sq`.
+    /// This is `optax.yogi`; the paper starts at 0, without bias correction.
+    ///
+    /// # Hyper-parameters
+    ///
+    /// A step is about `lr` in the parameter's own unit, and smaller where gradients are small
+    /// compared to `eps`, whose default is large. The presets differ in the initial value and in
+    /// bias correction.
+    ///
+    /// # State
+    ///
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// M. Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018.
+    ///
+    /// # Example
     ///
     /// ```
     /// use ndarray::array;
@@ -24,42 +43,37 @@ hyper_parameters! {
     /// assert!((theta[0] - 0.9).abs() < 1e-2 && (theta[1] + 1.9).abs() < 1e-2);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
-    "yogi" Yogi {
-        /// Learning rate, >= 0.
-        lr: f64 = 1e-2,
-        /// Decay rates of the running averages of g and g^2, each in [0, 1).
-        betas: (f64, f64) = (0.9, 0.999),
-        /// Added to the denominator for numerical stability, >= 0.
-        eps: f64 = 1e-3,
-        /// Initial value of both running averages, >= 0.
-        initial_accumulator_value: f64 = 1e-6,
-        /// Corrects the bias of the averages: divides them by 1 - beta^t.
-        bias_correction: bool = true,
+    Yogi = "yogi" {
+        /// Learning rate.
+        lr: f64 [>= 0] = 1e-2;
+        /// Decay rates of the first and second moments.
+        betas: (f64, f64) [in 0..1] = (0.9, 0.999);
+        /// Added to the denominator for numerical stability.
+        eps: f64 [>= 0] = 1e-3;
+        /// Initial value of both moments.
+        initial_accumulator_value: f64 [>= 0] = 1e-6;
+        /// Bias correction: divides the moments by 1 - beta^t.
+        bias_correction: bool = true;
+    }
+    presets {
+        /// `optax.yogi`: the defaults.
+        optax {}
+        /// Algorithm 2 of the paper.
+        paper { initial_accumulator_value: 0.0, bias_correction: false }
     }
 }
 
-impl Yogi {
-    /// `optax.yogi`: the defaults.
-    pub fn optax() -> Self {
-        Self::default()
-    }
-
-    /// Algorithm 2 of the paper.
-    pub fn paper() -> Self {
-        Yogi { initial_accumulator_value: 0.0, bias_correction: false, ..Self::default() }
-    }
-}
-
+/// Adam's rule with an additive second moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Additive<A> {
-    m: Average<A>,
+pub struct AdditiveMoments<A> {
+    m: RunningAverage<A>,
     one_minus_beta2: A,
     eps: A,
     step_size: A,
     initial: A,
 }
 
-impl<A: Element> Rule for Additive<A> {
+impl<A: Element> Rule for AdditiveMoments<A> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
@@ -67,7 +81,7 @@ impl<A: Element> Rule for Additive<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let square = g * g;
-        let m = self.m.step(m, g);
+        let m = self.m.update(m, g);
         let v = (v - self.one_minus_beta2 * ((v - square).sign() * square)).flush();
         (self.step_size * m.over(v.sqrt() + self.eps), [m, v])
     }
@@ -78,24 +92,21 @@ impl<A: Element> Rule for Additive<A> {
 }
 
 impl Algorithm for Yogi {
-    type Kernel<A: Element> = Additive<A>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::averages(self.lr, self.betas, self.eps)?;
-        check::non_negative("initial_accumulator_value", self.initial_accumulator_value)
-    }
-
-    fn betas(&self) -> [f64; 3] {
-        [self.betas.0, self.betas.1, 0.0]
-    }
+    type Kernel<A: Element> = AdditiveMoments<A>;
 
     #[inline(always)]
-    fn kernel<A: Element>(&self, now: &Now) -> Self::Kernel<A> {
-        let f = A::of;
-        let correction = |k| if self.bias_correction { now.correction(k) } else { 1.0 };
+    fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
+        let f = A::from_f64;
+        let correction = |k| {
+            if self.bias_correction {
+                step.correction(k)
+            } else {
+                1.0
+            }
+        };
         let root = correction(1).sqrt();
-        Additive {
-            m: Average::new(self.betas.0),
+        AdditiveMoments {
+            m: RunningAverage::new(self.betas.0),
             one_minus_beta2: f(1.0 - self.betas.1),
             eps: f(self.eps * root),
             step_size: f(self.lr * root / correction(0)),

@@ -1,47 +1,115 @@
-//! What stands for a parameter when a model is evaluated: averages that wrappers and schedule-free algorithms keep.
-use super::Optimizer;
+//! Evaluation points: the averages of wrappers and of schedule-free algorithms.
+use super::{Optimizer, UNNAMED};
 use crate::{
-    algorithm::Lane,
-    array::{Element, layout::trimmed},
+    algorithm::ElementState,
+    array::{Element, layout::trimmed, monomorphize},
     error::Error,
 };
-use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Zip};
+use ndarray::{Array, ArrayD, ArrayRef, ArrayViewD, ArrayViewMutD, Dimension, Zip};
 use std::mem;
 
-/// The state arrays that can stand for the parameter.
+/// Names of the state arrays that can be swapped with the parameter.
 const AVERAGES: [&str; 2] = ["ema", "swa"];
 
 impl<A: Element> Optimizer<A> {
-    pub(super) fn evaluate(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
+    /// Returns the point at which to evaluate the model, for the array of
+    /// [`update`](Optimizer::update).
+    ///
+    /// This is a copy of the parameter, or its average if a wrapper ([`Ema`](crate::wrap::Ema),
+    /// [`Swa`](crate::wrap::Swa)) or a schedule-free algorithm keeps one.
+    pub fn evaluate<D: Dimension>(&self, param: &ArrayRef<A, D>) -> Array<A, D> {
+        self.evaluate_param(UNNAMED, param)
+    }
+
+    /// As [`evaluate`](Optimizer::evaluate), for the parameter with this name.
+    pub fn evaluate_param<D: Dimension>(&self, name: &str, param: &ArrayRef<A, D>) -> Array<A, D> {
+        let (optimizer, view) = (self, param.view().into_dyn());
+        let point = monomorphize!(
+            A, <'o, 'a>,
+            (optimizer: &'o Optimizer<A>, name: &'o str, view: ArrayViewD<'a, A>) -> ArrayD<A> {
+                optimizer.evaluate_dyn(name, view)
+            }
+        );
+        // Never fails: the point has the dimension of the parameter.
+        point
+            .into_dimensionality()
+            .unwrap_or_else(|_| param.to_owned())
+    }
+
+    /// Swaps the array of [`update`](Optimizer::update) with its average, without a copy.
+    ///
+    /// Use it to evaluate or save the model if a wrapper ([`Ema`](crate::wrap::Ema),
+    /// [`Swa`](crate::wrap::Swa)) keeps an average. Swap back before the next step; a step in
+    /// between fails with [`Error::Swapped`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoAverage`], or [`Error::ShapeChanged`].
+    pub fn swap_average<D: Dimension>(&mut self, param: &mut ArrayRef<A, D>) -> Result<(), Error> {
+        self.swap_average_param(UNNAMED, param)
+    }
+
+    /// As [`swap_average`](Optimizer::swap_average), for the parameter with this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`swap_average`](Optimizer::swap_average).
+    pub fn swap_average_param<D: Dimension>(
+        &mut self,
+        name: &str,
+        param: &mut ArrayRef<A, D>,
+    ) -> Result<(), Error> {
+        let (optimizer, param) = (self, param.view_mut().into_dyn());
+        monomorphize!(
+            A, <'o, 'a>,
+            (optimizer: &'o mut Optimizer<A>, name: &'o str, param: ArrayViewMutD<'a, A>)
+                -> Result<(), Error> { optimizer.swap_dyn(name, param) }
+        )
+    }
+
+    fn evaluate_dyn(&self, name: &str, param: ArrayViewD<'_, A>) -> ArrayD<A> {
         let mut point = param.to_owned();
-        let Some(entry) =
-            self.ledger.get(name).filter(|entry| entry.allocated && !entry.swapped && entry.shape.is(point.shape()))
+        let entry = self.table.get(name);
+        let Some(entry) = entry
+            .filter(|entry| entry.allocated && !entry.swapped && entry.shape.is(point.shape()))
         else {
             return point;
         };
         let slot = &self.groups.list[entry.group];
-        let names = &slot.demands.arrays[..];
-        let state = entry.named(names);
+        let names = &slot.requirements.arrays[..];
+        let state = entry.named_arrays(names);
+        // Without the extra arrays, which have other shapes.
         let arrays = &state[..names.len()];
         let mut values = vec![A::ZERO; arrays.len()];
         for (index, p) in point.indexed_iter_mut() {
-            values.iter_mut().zip(arrays).for_each(|(value, (_, array))| *value = array[&index]);
-            *p = slot.engine.evaluate(*p, &Lane { names, values: &values });
+            for (value, (_, array)) in values.iter_mut().zip(arrays) {
+                *value = array[&index];
+            }
+            let state = ElementState {
+                names,
+                values: &values,
+            };
+            *p = slot.engine.evaluate(*p, &state);
         }
         point
     }
 
-    pub(super) fn swap(&mut self, name: &str, mut param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
-        let none = || Error::NoAverage { name: name.into() };
-        let at = self.ledger.find(name).ok_or_else(none)?;
-        let entry = &mut self.ledger.entries[at];
-        let names = &self.groups.list[entry.group].demands.arrays;
-        let average = names.iter().rposition(|name| AVERAGES.contains(name)).filter(|_| entry.allocated);
-        let average = average.ok_or_else(none)?;
+    fn swap_dyn(&mut self, name: &str, mut param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
+        let no_average = || Error::NoAverage { name: name.into() };
+        let index = self.table.find(name).ok_or_else(no_average)?;
+        let entry = &mut self.table.entries[index];
+        let names = &self.groups.list[entry.group].requirements.arrays;
+        let average = names
+            .iter()
+            .rposition(|name| AVERAGES.contains(name))
+            .filter(|_| entry.allocated);
+        let average = average.ok_or_else(no_average)?;
         if !entry.shape.is(param.shape()) {
-            return Err(entry.reshaped(param.shape()));
+            return Err(entry.shape_changed(param.shape()));
         }
-        let average = entry.order.view_mut(&entry.shape, &mut entry.state[average]);
+        let average = entry
+            .order
+            .view_mut(&entry.shape, &mut entry.state[average]);
         let mut average = trimmed(average, param.ndim());
         Zip::from(&mut param).and(&mut average).for_each(mem::swap);
         entry.swapped = !entry.swapped;

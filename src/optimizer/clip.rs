@@ -1,96 +1,113 @@
-//! Clipping by norms: one read of the gradients before the step.
-use super::Optimizer;
+//! Gradient clipping by norms, which reads the gradients once before the step.
+use super::{Optimizer, group::GroupSlot};
 use crate::{
-    algorithm::Clipping,
     array::Element,
     kernel::{
         Parallel,
-        plan::Strided,
+        param_views::Strided,
         reduce::{Norm, NormSum},
     },
-    params::{Lending, Param},
+    params::{Param, StepInput},
+    wrap::Wrap,
 };
+use ndarray::ArrayView6;
+use std::slice;
 
 impl<A: Element> Optimizer<A> {
-    /// Takes the norms that clipping asks for and sets what gradients are multiplied with.
+    /// Computes the norms for the clipping of unmodified gradients, and sets the factors by which
+    /// the step multiplies the gradients. Groups that work on copies clip these later.
     #[inline]
-    pub(super) fn clip(&mut self, lending: &mut Lending<'_, '_, A>) {
+    pub(super) fn set_clip_factors(&mut self, input: &mut StepInput<'_, '_, A>) {
         self.grad_norm = None;
-        if self.clip.is_some() || self.groups.list.iter().any(|slot| slot.demands.clipping.is_some()) {
-            self.take_norms(lending);
+        let clips = |slot: &GroupSlot<A>| !slot.requirements.clippings.is_empty();
+        if self.clip.is_some() || self.groups.list.iter().any(clips) {
+            self.clip_by_norms(input);
         } else {
-            self.groups.list.iter_mut().for_each(|slot| slot.scale = slot.sign);
+            for slot in &mut self.groups.list {
+                slot.scale = slot.sign;
+            }
         }
     }
 
-    /// The optimizer's own clipping comes before that of any wrapper: these see gradients that have been multiplied, which
-    /// multiplies their norms.
+    /// Each clipping sees the gradients that the ones before it have scaled. The gradients are not
+    /// changed here: their norm is multiplied by the factors so far.
     #[cold]
-    fn take_norms(&mut self, Lending { params, strided, .. }: &mut Lending<'_, '_, A>) {
-        let mut global = GlobalNorms { taken: Vec::new(), parallel: self.parallel };
-        let mut first = 1.0;
-        if let Some(clip) = &self.clip {
-            let norm = global.take(params, strided, clip.norm);
+    fn clip_by_norms(&mut self, input: &mut StepInput<'_, '_, A>) {
+        let StepInput {
+            params, strided, ..
+        } = input;
+        let (parallel, entries) = (self.parallel, &self.table.entries);
+        let strided = &**strided;
+        let mut global_factor = 1.0;
+        if let Some(clipping) = self.clip.as_ref().and_then(Wrap::clipping) {
+            let norm = norm_of(params, strided, |_| true, clipping.norm, &parallel);
             self.grad_norm = Some(norm);
-            first = clip.factor(norm);
+            global_factor = clipping.factor_of(norm, 1);
         }
-        for slot in &mut self.groups.list {
-            let mut factor = first;
-            if let Some(clipping) = slot.demands.clipping.filter(|clipping| clipping.global) {
-                let norm = first * global.take(params, strided, clipping.norm);
+        for (group, slot) in self.groups.list.iter_mut().enumerate() {
+            let mut factor = global_factor;
+            let clippings = &slot.requirements.clippings;
+            for clipping in clippings.iter().filter(|clip| clip.global) {
+                let is_member = |param: &Param<'_, A>| entries[param.entry].group == group;
+                let norm = factor * norm_of(params, strided, is_member, clipping.norm, &parallel);
                 self.grad_norm.get_or_insert(norm);
-                factor *= clipping.factor(norm);
+                factor *= clipping.factor_of(norm, 1);
             }
-            slot.scale = slot.sign * A::of(factor);
-        }
-        for param in params.iter_mut() {
-            let clipping = self.groups.list[self.ledger.entries[param.entry].group].demands.clipping;
-            if let Some(clipping) = clipping.filter(|clipping: &Clipping| !clipping.global) {
-                let norm = first * norm(std::slice::from_ref(param), strided, clipping.norm, &self.parallel);
-                let n = if clipping.mean { (param.lent.size() as f64).sqrt() } else { 1.0 };
-                param.factor = A::of(clipping.factor(norm / n));
+            slot.scale = slot.sign * A::from_f64(factor);
+            // Clipping by the norm of each array comes after global clipping: see `split_stages`.
+            for clipping in clippings.iter().filter(|clip| !clip.global) {
+                let is_member = |param: &&mut Param<'_, A>| {
+                    entries[param.entry].group == group && param.views.has_grad()
+                };
+                for param in params.iter_mut().filter(is_member) {
+                    let own = slice::from_ref(&*param);
+                    let own_norm = norm_of(own, strided, |_| true, clipping.norm, &parallel);
+                    let norm = factor * param.clip_factor.f64() * own_norm;
+                    let factor = clipping.factor_of(norm, param.views.size());
+                    param.clip_factor = param.clip_factor * A::from_f64(factor);
+                }
             }
         }
     }
 }
 
-/// The norms of all gradients together, each kind taken once.
-struct GlobalNorms {
-    taken: Vec<(Norm, f64)>,
-    parallel: Parallel,
-}
-
-impl GlobalNorms {
-    fn take<A: Element>(&mut self, params: &[Param<'_, A>], strided: &[Option<Strided<'_, A>>], kind: Norm) -> f64 {
-        if let Some(&(_, known)) = self.taken.iter().find(|(taken, _)| *taken == kind) {
-            return known;
-        }
-        let norm = norm(params, strided, kind, &self.parallel);
-        self.taken.push((kind, norm));
-        norm
-    }
-}
-
-/// The norm of all gradients together.
-pub(super) fn norm<A: Element>(
+/// The global norm of the gradients of those parameters that are `wanted`.
+pub(super) fn norm_of<A: Element>(
     params: &[Param<'_, A>],
     strided: &[Option<Strided<'_, A>>],
-    norm: Norm,
+    wanted: impl Fn(&Param<'_, A>) -> bool + Copy + Send,
+    kind: Norm,
     parallel: &Parallel,
 ) -> f64 {
-    let take = |scale| {
+    let all = || params.iter().filter(move |param| wanted(param));
+    let slices = || all().filter_map(|param| param.views.grad_slice());
+    let views = || all().filter_map(|param| param.views.grad_view(strided));
+    norm(slices, views, kind, parallel)
+}
+
+/// The global norm of several arrays: those that are slices, and the others as views.
+pub(super) fn norm<'a, A: Element, S, V>(
+    slices: impl Fn() -> S,
+    views: impl Fn() -> V,
+    norm: Norm,
+    parallel: &Parallel,
+) -> f64
+where
+    S: Iterator<Item = &'a [A]> + Clone + Send,
+    V: Iterator<Item = ArrayView6<'a, A>>,
+{
+    let sum_of = |scale| {
         let mut sum = NormSum::new(norm, scale);
-        let slices = params.iter().filter_map(|param| param.lent.grad_slice());
-        sum.add_slices(slices, parallel);
-        for view in params.iter().filter_map(|param| param.lent.grad_view(strided)) {
+        sum.add_slices(slices(), parallel);
+        for view in views() {
             sum.add_elements(view.iter().copied());
         }
         sum
     };
-    let sum = take(1.0);
+    let sum = sum_of(1.0);
     match sum.rescale() {
-        // Squares of f64 that overflow or lose digits: once more, near 1.
-        Some(scale) => take(scale).value(),
+        // The squares overflow or lose digits: repeat with values scaled to about 1.
+        Some(scale) => sum_of(scale).value(),
         None => sum.value(),
     }
 }

@@ -1,53 +1,102 @@
-//! Estimates of curvature between steps.
+//! Hessian estimates between steps.
 use super::{Optimizer, Outcome, group::Groups};
-use crate::{algorithm::StepInfo, array::Element, error::Error, kernel::At, params::Lending};
+use crate::{
+    algorithm::StepInfo,
+    array::{Element, monomorphize},
+    error::Error,
+    kernel::{Arrays, KernelArgs},
+    params::{Param, Params, StepInput},
+};
+
+const HESSIAN: &str = "use estimates of the Hessian's diagonal, as `sophia` does";
 
 impl<A: Element> Optimizer<A> {
-    /// Takes estimates into the state, with the checks of a step. No step is counted. State begins here if it has not yet.
-    pub(super) fn run_estimates(&mut self, mut lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
-        self.check()?;
-        if let Some(slot) = self.groups.list.iter().find(|slot| !slot.demands.curvature).filter(|_| self.groups.is_single())
-        {
-            return Err(Error::Unsupported { optimizer: slot.kind(), what: WHAT });
+    /// Updates the state of algorithms that use estimates of the Hessian's diagonal
+    /// ([`Sophia`](crate::Sophia)).
+    ///
+    /// `params` contains each parameter with an estimate of its diagonal in place of the gradient,
+    /// such as that of [`hutchinson`](crate::hutchinson()); parameters without an estimate may be
+    /// omitted. Parameters, other state and step counts do not change. The call may come before the
+    /// first step.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`], else as [`step`](Optimizer::step), where [`NonFinite`] applies to
+    /// the estimates. Nothing is changed then.
+    ///
+    /// [`NonFinite`]: crate::NonFinite
+    pub fn update_hessian(&mut self, mut params: Params<'_, A>) -> Result<Outcome, Error> {
+        let (optimizer, input) = (self, params.input());
+        monomorphize!(
+            A, <'o, 'a: 'o>,
+            (optimizer: &'o mut Optimizer<A>, input: StepInput<'o, 'a, A>)
+                -> Result<Outcome, Error> { optimizer.update_hessian_here(input) }
+        )
+    }
+
+    /// Runs the checks of a step, initializes the state where necessary and updates it. No step is
+    /// counted.
+    fn update_hessian_here(&mut self, mut input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
+        self.check_settings()?;
+        // With one group it is an error of the call, whichever parameters are passed.
+        let slot = self.groups.default_slot();
+        if self.groups.is_single() && !slot.requirements.hessian {
+            return Err(Error::Unsupported {
+                optimizer: slot.kind(),
+                what: HESSIAN,
+            });
         }
-        let (known, skipped) = (self.ledger.entries.len(), self.skipped);
-        if self.admit(&mut lending)?.is_none() {
+        let (known, skipped) = (self.table.entries.len(), self.skipped);
+        if self.check_step(&mut input)?.is_none() {
             return Ok(Outcome::Skipped);
         }
-        let Optimizer { groups: Groups { list: slots, .. }, ledger, .. } = self;
-        let other = lending.params.iter().find_map(|param| {
-            let slot = &slots[ledger.entries[param.entry].group];
-            (param.lent.has_grad() && !slot.demands.curvature).then_some(slot)
+        let Optimizer {
+            groups: Groups { list: slots, .. },
+            table,
+            ..
+        } = self;
+        let unsupported = input.params.iter().find_map(|param| {
+            let slot = &slots[table.entries[param.entry].group];
+            (param.views.has_grad() && !slot.requirements.hessian).then_some(slot)
         });
-        if let Some(slot) = other {
+        if let Some(slot) = unsupported {
             let optimizer = slot.kind();
-            ledger.forget(known);
+            table.truncate(known);
             self.skipped = skipped;
-            return Err(Error::Unsupported { optimizer, what: WHAT });
+            return Err(Error::Unsupported {
+                optimizer,
+                what: HESSIAN,
+            });
         }
-        for param in lending.params.iter_mut().filter(|param| param.lent.has_grad()) {
-            let entry = &mut ledger.entries[param.entry];
+        let with_grad = |param: &&mut Param<'_, A>| param.views.has_grad();
+        for param in input.params.iter_mut().filter(with_grad) {
+            let entry = &mut table.entries[param.entry];
             let slot = &mut slots[entry.group];
             if !entry.allocated {
-                entry.allocate(param.lent.order, slot);
+                entry.allocate(param.views.order, slot);
             }
             slot.engine.begin_step();
-            let at = At { first: !entry.begun, scale: A::one() };
-            let kernel = slot.engine.prepare(&StepInfo::new(entry.t + 1, entry.scalars, f64::NAN));
+            let args = KernelArgs {
+                first: !entry.begun,
+                ..KernelArgs::next(A::one())
+            };
+            let step = StepInfo::new(entry.t + 1, entry.scalars, f64::NAN);
+            let kernel = slot.engine.prepare(&step);
             entry.begun = true;
-            let engine = &*slot.engine;
-            let order = entry.order;
+            let (engine, order) = (&*slot.engine, entry.order);
             let mut sums = Default::default();
-            param.lent.walk(order, lending.strided, entry.arrays(), &mut |p, g, mut state| {
-                if at.first {
-                    // Without sums, to take them is only to begin.
-                    engine.measure(kernel, &at, p, g, state.part(0..p.len()), &mut sums);
+            let mut update = |p: &mut [A], g: &[A], mut state: Arrays<'_, A>| {
+                if args.first {
+                    // The kernel has no sums, so that measuring only initializes the state.
+                    engine.measure(kernel, &args, p, g, state.part(0..p.len()), &mut sums);
                 }
-                engine.estimate(g, state);
-            });
+                engine.update_hessian(g, state);
+            };
+            let (views, arrays) = (&mut *input.strided, entry.arrays());
+            param
+                .views
+                .for_each_slice(order, views, arrays, &mut update);
         }
         Ok(Outcome::Applied)
     }
 }
-
-const WHAT: &str = "take estimates of curvature: that is for `Sophia`";

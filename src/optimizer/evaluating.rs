@@ -1,11 +1,13 @@
-use super::Optimizer;
+//! Evaluation as a scope, in which no step can be made.
+use super::{Optimizer, UNNAMED};
 use crate::{array::Element, error::Error};
-use ndarray::{ArrayD, ArrayViewMutD};
-use std::marker::PhantomData;
+use ndarray::{ArrayD, ArrayRef, Dimension};
 
-/// A model at the points to evaluate it at: the averages of [`Ema`](crate::wrap::Ema), [`Swa`](crate::wrap::Swa) and the schedule-free
-/// optimizers. While this value lives, the optimizer is borrowed and no step can be made by mistake;
-/// [`resume`](Evaluating::resume) puts the training parameters back, bit for bit.
+/// Replaces parameters by the points at which to evaluate the model: the averages of
+/// [`Ema`](crate::wrap::Ema), [`Swa`](crate::wrap::Swa) and the schedule-free algorithms.
+///
+/// While this value lives, the optimizer is borrowed, so no step can be made by mistake.
+/// [`restore`](Evaluating::restore) restores the training parameters, bit for bit.
 ///
 /// ```
 /// use ndarray::array;
@@ -17,10 +19,12 @@ use std::marker::PhantomData;
 /// optimizer.update(&mut theta, &array![0.5, 1.0])?;
 /// let training = theta.clone();
 ///
-/// let evaluating = Evaluating::new(&mut optimizer, [("variable", theta.view_mut().into_dyn())]);
+/// let mut evaluating = Evaluating::new(&mut optimizer);
+/// evaluating.enter(&mut theta);
 /// // optimizer.update(...) does not compile here.
 /// assert_ne!(theta, training);
-/// evaluating.resume([("variable", theta.view_mut().into_dyn())])?;
+/// evaluating.restore(&mut theta)?;
+/// evaluating.finish()?;
 /// assert_eq!(theta, training);
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
@@ -31,57 +35,86 @@ use std::marker::PhantomData;
 ///
 /// let mut optimizer = Optimizer::new(ScheduleFreeAdamW::new(0.1));
 /// let mut theta = array![1.0];
-/// let evaluating = Evaluating::new(&mut optimizer, [("variable", theta.view_mut().into_dyn())]);
+/// let mut evaluating = Evaluating::new(&mut optimizer);
+/// evaluating.enter(&mut theta);
 /// optimizer.update(&mut theta, &array![0.5]).unwrap(); // second mutable borrow
-/// evaluating.resume([("variable", theta.view_mut().into_dyn())]).unwrap();
+/// evaluating.restore(&mut theta).unwrap();
 /// ```
-#[must_use = "the parameters are those of evaluation until `resume`"]
+#[derive(Debug)]
+#[must_use = "the parameters keep their evaluation values until `restore`"]
 pub struct Evaluating<'o, A: Element> {
-    optimizer: PhantomData<&'o mut Optimizer<A>>,
+    optimizer: &'o mut Optimizer<A>,
+    /// The training values of the parameters that have been entered.
     training: Vec<(String, ArrayD<A>)>,
 }
 
 impl<'o, A: Element> Evaluating<'o, A> {
-    /// Puts the points to evaluate at into these parameters.
-    pub fn new<'a, S: Into<String>>(
-        optimizer: &'o mut Optimizer<A>,
-        params: impl IntoIterator<Item = (S, ArrayViewMutD<'a, A>)>,
-    ) -> Self {
-        let exchange = |(name, mut param): (S, ArrayViewMutD<'a, A>)| {
-            let name = name.into();
-            let training = param.to_owned();
-            param.assign(&optimizer.evaluation(&name, training.view()));
-            (name, training)
-        };
-        Evaluating { training: params.into_iter().map(exchange).collect(), optimizer: PhantomData }
+    /// Begins an evaluation; no parameter has been entered yet.
+    pub fn new(optimizer: &'o mut Optimizer<A>) -> Self {
+        Evaluating {
+            optimizer,
+            training: Vec::new(),
+        }
     }
 
-    /// Puts the training parameters back.
+    /// Replaces the array of [`update`](Optimizer::update) by the point of
+    /// [`evaluate`](Optimizer::evaluate).
+    pub fn enter<D: Dimension>(&mut self, param: &mut ArrayRef<A, D>) {
+        self.enter_param(UNNAMED, param);
+    }
+
+    /// As [`enter`](Evaluating::enter), for the parameter with this name. Entering a parameter a
+    /// second time has no effect.
+    pub fn enter_param<D: Dimension>(&mut self, name: &str, param: &mut ArrayRef<A, D>) {
+        if !self.training.iter().any(|(known, _)| known == name) {
+            self.training
+                .push((name.into(), param.to_owned().into_dyn()));
+            param.assign(&self.optimizer.evaluate_param(name, param));
+        }
+    }
+
+    /// Restores the training parameters in the array of [`update`](Optimizer::update).
     ///
     /// # Errors
     ///
-    /// [`Error::MissingParameter`] or [`Error::ShapeChanged`] if these are not the parameters there were, in any order; those
-    /// that fit are back then.
-    pub fn resume<'a, S: AsRef<str>>(
-        self,
-        params: impl IntoIterator<Item = (S, ArrayViewMutD<'a, A>)>,
+    /// [`Error::MissingParameter`] if the parameter has not been entered, [`Error::ShapeChanged`]
+    /// if its shape differs.
+    pub fn restore<D: Dimension>(&mut self, param: &mut ArrayRef<A, D>) -> Result<(), Error> {
+        self.restore_param(UNNAMED, param)
+    }
+
+    /// As [`restore`](Evaluating::restore), for the parameter with this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`restore`](Evaluating::restore).
+    pub fn restore_param<D: Dimension>(
+        &mut self,
+        name: &str,
+        param: &mut ArrayRef<A, D>,
     ) -> Result<(), Error> {
-        let mut training = self.training;
-        let mut wrong = None;
-        for (name, mut param) in params {
-            let Some(at) = training.iter().position(|(known, _)| known == name.as_ref()) else { continue };
-            let (name, before) = training.swap_remove(at);
-            if before.shape() == param.shape() {
-                param.assign(&before);
-            } else {
-                let (known, given) = (before.shape().to_vec(), param.shape().to_vec());
-                wrong = Some(Error::ShapeChanged { name, known, given });
-            }
+        let entered = self.training.iter().position(|(known, _)| known == name);
+        let index = entered.ok_or_else(|| Error::MissingParameter { name: name.into() })?;
+        let before = &self.training[index].1;
+        if before.shape() != param.shape() {
+            let (known, given) = (before.shape().to_vec(), param.shape().to_vec());
+            let name = name.into();
+            return Err(Error::ShapeChanged { name, known, given });
         }
-        match (wrong, training.pop()) {
-            (Some(error), _) => Err(error),
-            (None, Some((name, _))) => Err(Error::MissingParameter { name }),
-            (None, None) => Ok(()),
+        param.assign(before);
+        self.training.swap_remove(index);
+        Ok(())
+    }
+
+    /// Ends the evaluation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingParameter`] names a parameter that has not been restored.
+    pub fn finish(self) -> Result<(), Error> {
+        match self.training.into_iter().next() {
+            Some((name, _)) => Err(Error::MissingParameter { name }),
+            None => Ok(()),
         }
     }
 }

@@ -1,50 +1,142 @@
-//! A state in the place of what an optimizer remembers.
+//! Loading: an optimizer from a state, or a state into an optimizer.
 use super::{
     Optimizer,
     accumulate::Accumulation,
-    group::{Group, Slot},
-    ledger::{Entry, Ledger},
+    group::{Group, GroupSlot},
+    param_table::{ParamEntry, ParamTable},
 };
 use crate::{
-    array::{
-        Data, Element,
-        layout::{Order, Shape, six_axes},
-        row_major,
-    },
-    difference::{Difference, Differs, Report, in_group},
+    algorithm::HyperParameters,
+    array::{Element, monomorphize},
+    catalogue::AnyAlgorithm,
+    difference::{Difference, Differs, LoadReport, in_group},
     error::Error,
-    state::{GroupState, MAX_STEPS, Named, ParamState, StateView, VERSION},
-    wrap::Wrap,
+    state::{GroupState, MAX_STEPS, StateView, VERSION},
 };
-use ndarray::{Array6, ArrayD};
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Display,
     iter::zip,
 };
 
-/// The entry of a parameter and what is left over, or all that is wrong with it.
-type StagedEntry<A> = Result<(Entry<A>, Vec<Difference>), Vec<Difference>>;
-
-/// A state that fits, ready to take the place of what there is.
-pub(super) struct Staged<A: Element> {
-    slots: Vec<Slot<A>>,
-    entries: Vec<Entry<A>>,
+/// Everything that a load changes, after all checks of the state.
+struct LoadPlan<A: Element> {
+    slots: Vec<GroupSlot<A>>,
+    entries: Vec<ParamEntry<A>>,
     accumulation: Accumulation<A>,
 }
 
 impl<A: Element> Optimizer<A> {
-    /// The optimizer that a state is of.
-    pub(super) fn built(state: StateView<'_>) -> Result<Self, Error> {
+    /// Creates an optimizer, including its groups, from a state alone.
+    ///
+    /// The arrays of an owned state are moved; pass [`StateDict::view`](crate::StateDict::view) if
+    /// the state is used again.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Compose, Optimizer, RmsProp};
+    ///
+    /// let mut rmsprop = Optimizer::new(RmsProp::default().ema(0.9));
+    /// let mut theta = array![1.0_f32, 2.0];
+    /// rmsprop.update(&mut theta, &array![0.1, 0.2])?;
+    /// let mut same = Optimizer::<f32>::from_state(rmsprop.state_view())?;
+    /// same.update(&mut theta, &array![0.1, 0.2])?;
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] if an algorithm is not in the catalogue, if the element type is not `A`, or
+    /// if the state is inconsistent.
+    pub fn from_state(state: StateView<'_>) -> Result<Self, Error> {
+        monomorphize!(A, <'s>, (state: StateView<'s>) -> Result<Optimizer<A>, Error> {
+            Optimizer::build(state)
+        })
+    }
+
+    /// Returns everything that prevents a state from being loaded; empty if it can be loaded.
+    pub fn differences(&self, state: &StateView<'_>) -> Vec<Difference> {
+        let (optimizer, state) = (self, state.view());
+        monomorphize!(
+            A, <'o, 's>,
+            (optimizer: &'o Optimizer<A>, state: StateView<'s>) -> Vec<Difference> {
+                let mut state = state;
+                optimizer.plan_load(&mut state).err().unwrap_or_default()
+            }
+        )
+    }
+
+    /// Loads a state, including the hyper-parameters: the next step is bit for bit that of the
+    /// optimizer that the state was taken from.
+    ///
+    /// Both optimizers must have the same groups with the same algorithms;
+    /// [`from_state`](Optimizer::from_state) takes these from the state. If this optimizer has made
+    /// steps, the state must have exactly the same parameters. [`Parallel`](crate::Parallel), which
+    /// does not affect results, and hyper-parameters of an algorithm that is not in the catalogue
+    /// are not part of the state and are left unchanged.
+    ///
+    /// The arrays of an owned state are moved, without a copy if they are in the memory order that
+    /// the state records. Pass [`StateDict::view`](crate::StateDict::view) if the state is used
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] with all differences; nothing is changed then.
+    pub fn load_state_dict(&mut self, state: StateView<'_>) -> Result<(), Error> {
+        let optimizer = self;
+        monomorphize!(
+            A, <'o, 's>,
+            (optimizer: &'o mut Optimizer<A>, state: StateView<'s>) -> Result<(), Error> {
+                let mut state = state;
+                let plan = optimizer.plan_load(&mut state).map_err(Error::State)?;
+                optimizer.apply_load(&state, plan);
+                Ok(())
+            }
+        )
+    }
+
+    /// Loads the parameters of a state that match, by name, and reports what was loaded.
+    ///
+    /// They may come from another algorithm whose state arrays have the same names. Each parameter
+    /// is loaded as a whole, with its step count, or not at all. Hyper-parameters, settings, and
+    /// parameters that are missing in the state are left unchanged.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::State`] for another version of the format, [`Error::HyperParameter`] if those of
+    /// this optimizer are invalid.
+    pub fn load_matching(&mut self, state: StateView<'_>) -> Result<LoadReport, Error> {
+        let optimizer = self;
+        monomorphize!(
+            A, <'o, 's>,
+            (optimizer: &'o mut Optimizer<A>, state: StateView<'s>) -> Result<LoadReport, Error> {
+                optimizer.load_matching_here(state)
+            }
+        )
+    }
+
+    fn build(state: StateView<'_>) -> Result<Self, Error> {
         let algorithm = |group: &GroupState| {
             group.algorithm.clone().ok_or_else(|| {
                 let place = in_group(group.name.as_deref());
-                Error::State(vec![Difference::new(Differs::Optimizer, place, &group.optimizer, "one of the catalogue")])
+                let expected = "one of the catalogue";
+                Error::State(vec![Difference::new(
+                    Differs::Optimizer,
+                    place,
+                    &group.optimizer,
+                    expected,
+                )])
             })
         };
-        let Some((rest, groups)) = state.groups.split_first() else {
-            return Err(Error::State(vec![Difference::new(Differs::Group, "groups", "none", "at least one")]));
+        let Some((default, groups)) = state.groups.split_first() else {
+            return Err(Error::State(vec![Difference::new(
+                Differs::Group,
+                "groups",
+                "none",
+                "at least one",
+            )]));
         };
-        let mut optimizer = Optimizer::new(algorithm(rest)?);
+        let mut optimizer = Optimizer::new(algorithm(default)?);
         for group in groups {
             let name = group.name.clone().unwrap_or_default();
             optimizer.add_group(Group::new(name, group.params.clone(), algorithm(group)?))?;
@@ -53,146 +145,229 @@ impl<A: Element> Optimizer<A> {
         Ok(optimizer)
     }
 
-    /// Everything in its place, or all that keeps it from being so.
-    pub(super) fn stage(&self, state: &mut StateView<'_>) -> Result<Staged<A>, Vec<Difference>> {
-        let mut wrong = Vec::new();
-        let mut differs = |differs, place: &str, found: &dyn std::fmt::Display, expected: &dyn std::fmt::Display| {
-            wrong.push(Difference::new(differs, place, found, expected));
-        };
-        if state.version != VERSION {
-            differs(Differs::Version, "version of the format", &state.version, &VERSION);
-        }
-        if state.element != A::TYPE {
-            differs(Differs::Element, "element type", &state.element, &A::TYPE);
-        }
-        if state.skipped >= MAX_STEPS {
-            differs(Differs::Value, "steps skipped", &state.skipped, &"less than 2^53");
-        }
-        if let Some(Err(error)) = state.clip.as_ref().map(Wrap::validate) {
-            differs(Differs::Config, "clip", &error, &"a norm that can be clipped at");
-        }
-        let accumulation = Accumulation::stage(&mut state.accumulation).unwrap_or_else(|all| {
-            wrong.extend(all);
-            Accumulation::none()
+    /// Checks a state, and moves its arrays into a plan; on failure, returns all differences.
+    fn plan_load(&self, state: &mut StateView<'_>) -> Result<LoadPlan<A>, Vec<Difference>> {
+        let mut wrong = self.check_header(state);
+        let accumulation = Accumulation::from_state(&mut state.accumulation);
+        let accumulation = accumulation.unwrap_or_else(|differences| {
+            wrong.extend(differences);
+            Accumulation::off()
         });
-
-        let mut staged = Staged { slots: Vec::new(), entries: Vec::new(), accumulation };
-        let mut ready = Vec::new();
-        let (mut found_groups, mut strange) = (HashMap::new(), Vec::new());
-        for group in &state.groups {
-            let name = group.name.as_deref();
-            let is_second = found_groups.contains_key(&name);
-            if is_second || self.groups.known(name).is_none() {
-                let found = if is_second { "it twice".into() } else { format!("a group of {}", group.params) };
-                strange.push(Difference::new(Differs::Group, in_group(name), found, "no such group"));
-            }
-            found_groups.entry(name).or_insert(group);
-        }
-        for slot in &self.groups.list {
-            let mut slot = slot.clone();
-            let found = found_groups.get(&slot.name.as_deref()).copied();
-            let group_wrong = slot.restore(found);
-            ready.push(group_wrong.iter().all(|wrong| !matches!(wrong.differs, Differs::Config | Differs::Optimizer)));
-            wrong.extend(group_wrong);
-            staged.slots.push(slot);
-        }
-        wrong.extend(strange);
+        let mut plan = LoadPlan {
+            slots: Vec::new(),
+            entries: Vec::new(),
+            accumulation,
+        };
+        let has_arrays = self.plan_groups(&state.groups, &mut plan, &mut wrong);
 
         let mut seen = HashSet::new();
         for param in &mut state.params {
             let place = format!("parameter `{}`", param.name);
             if !seen.insert(param.name.clone()) {
-                wrong.push(Difference::new(Differs::Parameter, place, "it twice", "it once"));
+                wrong.push(Difference::new(
+                    Differs::Parameter,
+                    place,
+                    "two entries",
+                    "one entry",
+                ));
                 continue;
             }
-            let Some(group) = self.groups.known(param.group.as_deref()) else {
+            let Some(group) = self.groups.find(param.group.as_deref()) else {
                 let found = in_group(param.group.as_deref());
-                wrong.push(Difference::new(Differs::Group, place, found, "a group of the optimizer"));
+                let expected = "a group of the optimizer";
+                wrong.push(Difference::new(Differs::Group, place, found, expected));
                 continue;
             };
-            let known = self.ledger.get(&param.name);
-            if known.is_none() && !self.ledger.entries.is_empty() {
-                wrong.push(Difference::new(Differs::Parameter, place, "its state", "no such parameter"));
+            let current = self.table.get(&param.name);
+            if current.is_none() && !self.table.entries.is_empty() {
+                wrong.push(Difference::new(
+                    Differs::Parameter,
+                    place,
+                    "its state",
+                    "no such parameter",
+                ));
                 continue;
             }
-            // Without its hyper-parameters, nothing can be said about arrays.
-            let slot = Some(&mut staged.slots[group]).filter(|_| ready[group]);
-            match Entry::stage(param, group, known.map(|known| &known.shape), slot.as_deref()) {
-                Ok((entry, extra)) => {
-                    staged.slots[group].used |= entry.allocated;
-                    wrong.extend(extra);
-                    staged.entries.push(entry);
+            // Without valid hyper-parameters it is not known which arrays are expected.
+            let slot = Some(&plan.slots[group]).filter(|_| has_arrays[group]);
+            let shape = current.map(|current| &current.shape);
+            match ParamEntry::from_state(param, group, shape, slot) {
+                Ok((entry, left_over)) => {
+                    plan.slots[group].holds_state |= entry.allocated;
+                    wrong.extend(left_over);
+                    plan.entries.push(entry);
                 }
-                Err(all) => wrong.extend(all),
+                Err(differences) => wrong.extend(differences),
             }
         }
-        for entry in self.ledger.entries.iter().filter(|entry| !seen.contains(&*entry.name)) {
-            let place = format!("parameter `{}`", entry.name);
-            wrong.push(Difference::new(Differs::Parameter, place, "nothing", "its state"));
+        for entry in &self.table.entries {
+            if !seen.contains(&*entry.name) {
+                wrong.push(Difference::new(
+                    Differs::Parameter,
+                    format!("parameter `{}`", entry.name),
+                    "nothing",
+                    "its state",
+                ));
+            }
         }
-        if wrong.is_empty() { Ok(staged) } else { Err(wrong) }
+        if wrong.is_empty() {
+            Ok(plan)
+        } else {
+            Err(wrong)
+        }
     }
 
-    pub(super) fn put(&mut self, state: &StateView<'_>, staged: Staged<A>) {
-        for (slot, staged) in zip(&mut self.groups.list, staged.slots) {
-            *slot = staged;
+    /// The differences in what belongs to no group or parameter.
+    fn check_header(&self, state: &StateView<'_>) -> Vec<Difference> {
+        let mut wrong = Vec::new();
+        let mut differs = |differs, place: &str, found: &dyn Display, expected: &dyn Display| {
+            wrong.push(Difference::new(differs, place, found, expected));
+        };
+        if state.version != VERSION {
+            let place = "version of the format";
+            differs(Differs::Version, place, &state.version, &VERSION);
         }
-        (self.non_finite, self.limits, self.skipped) = (state.non_finite, state.limits, state.skipped);
+        if state.element != A::TYPE {
+            differs(Differs::Element, "element type", &state.element, &A::TYPE);
+        }
+        if state.skipped >= MAX_STEPS {
+            let expected = "less than 2^53";
+            differs(Differs::Value, "steps skipped", &state.skipped, &expected);
+        }
+        if let Some(Err(error)) = state.clip.as_ref().map(HyperParameters::validate) {
+            differs(Differs::Config, "clip", &error, &"valid hyper-parameters");
+        }
+        wrong
+    }
+
+    /// Adds the groups of a state to a plan and their differences to `wrong`. Returns for each
+    /// group whether its algorithm and hyper-parameters are valid, so that its arrays are known.
+    fn plan_groups(
+        &self,
+        groups: &[GroupState],
+        plan: &mut LoadPlan<A>,
+        wrong: &mut Vec<Difference>,
+    ) -> Vec<bool> {
+        let mut by_name = HashMap::new();
+        let mut unexpected = Vec::new();
+        for group in groups {
+            let name = group.name.as_deref();
+            let is_repeated = by_name.contains_key(&name);
+            if is_repeated || self.groups.find(name).is_none() {
+                let found = if is_repeated {
+                    "two entries".into()
+                } else {
+                    format!("a group of {}", group.params)
+                };
+                let expected = if is_repeated {
+                    "one entry"
+                } else {
+                    "no such group"
+                };
+                let place = in_group(name);
+                unexpected.push(Difference::new(Differs::Group, place, found, expected));
+            }
+            by_name.entry(name).or_insert(group);
+        }
+        let mut has_arrays = Vec::new();
+        for slot in &self.groups.list {
+            let mut slot = slot.clone();
+            let found = by_name.get(&slot.name.as_deref()).copied();
+            let differences = slot.restore(found);
+            let is_invalid = |difference: &Difference| {
+                matches!(difference.differs, Differs::Config | Differs::Optimizer)
+            };
+            has_arrays.push(!differences.iter().any(is_invalid));
+            wrong.extend(differences);
+            plan.slots.push(slot);
+        }
+        wrong.extend(unexpected);
+        has_arrays
+    }
+
+    fn apply_load(&mut self, state: &StateView<'_>, plan: LoadPlan<A>) {
+        for (slot, planned) in zip(&mut self.groups.list, plan.slots) {
+            *slot = planned;
+        }
+        self.non_finite = state.non_finite;
+        self.limits = state.limits;
+        self.skipped = state.skipped;
         self.clip.clone_from(&state.clip);
-        self.accumulation = staged.accumulation;
-        self.ledger = Ledger::of(staged.entries);
+        self.accumulation = plan.accumulation;
+        self.table = ParamTable::from_entries(plan.entries);
         self.grad_norm = None;
     }
 
-    pub(super) fn take_matching(&mut self, mut state: StateView<'_>) -> Result<Report, Error> {
+    fn load_matching_here(&mut self, mut state: StateView<'_>) -> Result<LoadReport, Error> {
         if state.version != VERSION {
-            let version = Difference::new(Differs::Version, "version of the format", state.version, VERSION);
-            return Err(Error::State(vec![version]));
+            return Err(Error::State(vec![Difference::new(
+                Differs::Version,
+                "version of the format",
+                state.version,
+                VERSION,
+            )]));
         }
-        self.check()?;
-        let kinds: HashMap<_, _> = state.groups.iter().map(|group| (group.name.clone(), group.optimizer.clone())).collect();
-        let mut report = Report::default();
-        let (mut taken, mut seen) = (Vec::new(), HashSet::new());
+        self.check_settings()?;
+        let kinds: HashMap<_, _> = state
+            .groups
+            .iter()
+            .map(|group| (group.name.clone(), group.optimizer.clone()))
+            .collect();
+        let mut report = LoadReport::default();
+        let (mut entries, mut seen) = (Vec::new(), HashSet::new());
         for param in &mut state.params {
             let place = format!("parameter `{}`", param.name);
             if !seen.insert(param.name.clone()) {
-                report.left_over.push(Difference::new(Differs::Parameter, place, "it twice", "it once"));
+                report.left_over.push(Difference::new(
+                    Differs::Parameter,
+                    place,
+                    "two entries",
+                    "one entry",
+                ));
                 continue;
             }
-            let known = self.ledger.get(&param.name);
-            let group = match known {
-                Some(entry) => entry.group,
-                None => match self.groups.place(&param.name, param.shape.len()) {
-                    Ok(group) => group,
-                    Err(error) => {
-                        report.left_over.push(Difference::new(Differs::Group, place, error, "one group"));
-                        continue;
-                    }
-                },
+            let current = self.table.get(&param.name);
+            let group = match current {
+                Some(entry) => Ok(entry.group),
+                None => self.groups.group_for(&param.name, param.shape.len()),
+            };
+            let group = match group {
+                Ok(group) => group,
+                Err(error) => {
+                    let difference = Difference::new(Differs::Group, place, error, "one group");
+                    report.left_over.push(difference);
+                    continue;
+                }
             };
             let slot = &self.groups.list[group];
-            match Entry::stage(param, group, known.map(|known| &known.shape), Some(slot)) {
-                Ok((mut entry, extra)) => {
-                    // The numbers beside the arrays mean something to one algorithm only.
+            let shape = current.map(|current| &current.shape);
+            match ParamEntry::from_state(param, group, shape, Some(slot)) {
+                Ok((mut entry, left_over)) => {
+                    // Scalars have a meaning for one algorithm only.
                     if kinds.get(&param.group) != Some(&slot.kind()) {
-                        entry.scalars = slot.engine.scalars();
+                        entry.scalars = slot.engine.initial_scalars();
                     }
                     report.taken.push(param.name.clone());
-                    report.left_over.extend(extra);
-                    taken.push(entry);
+                    report.left_over.extend(left_over);
+                    entries.push(entry);
                 }
-                Err(wrong) => report.left_over.extend(wrong),
+                Err(differences) => report.left_over.extend(differences),
             }
         }
-        let missing = self.ledger.entries.iter().filter(|entry| !seen.contains(&*entry.name));
-        report.missing.extend(missing.map(|entry| entry.name.to_string()));
-        for entry in taken {
-            self.ledger.put(entry);
+        for entry in &self.table.entries {
+            if !seen.contains(&*entry.name) {
+                report.missing.push(entry.name.to_string());
+            }
         }
-        self.release();
+        for entry in entries {
+            self.table.insert(entry);
+        }
+        self.refresh_holds_state();
         for slot in &mut self.groups.list {
             let found = state.groups.iter().find(|group| group.name == slot.name);
-            if let Some(group) = found.filter(|group| slot.demands.global && (1..=MAX_STEPS).contains(&group.steps))
+            if let Some(group) = found
+                && slot.requirements.global_sums
+                && (1..=MAX_STEPS).contains(&group.steps)
                 && group.scalars.is_some()
                 && group.optimizer == slot.kind()
             {
@@ -203,8 +378,8 @@ impl<A: Element> Optimizer<A> {
     }
 }
 
-impl<A: Element> Slot<A> {
-    /// Takes what a state has of this group; all that does not fit.
+impl<A: Element> GroupSlot<A> {
+    /// Restores the slot from the state of its group; returns all differences.
     fn restore(&mut self, found: Option<&GroupState>) -> Vec<Difference> {
         let place = in_group(self.name.as_deref());
         let Some(found) = found else {
@@ -212,173 +387,67 @@ impl<A: Element> Slot<A> {
             return vec![Difference::new(Differs::Group, place, "nothing", expected)];
         };
         let mut wrong = Vec::new();
-        let mut differs = |differs, what: &str, found: &dyn std::fmt::Display, expected: &dyn std::fmt::Display| {
-            wrong.push(Difference::new(differs, format!("{place}{what}"), found, expected));
+        let mut differs = |differs, what: &str, found: &dyn Display, expected: &dyn Display| {
+            let place = format!("{place}{what}");
+            wrong.push(Difference::new(differs, place, found, expected));
         };
         if found.params != self.select {
-            differs(Differs::Group, ", its parameters", &found.params, &self.select);
+            let (found, expected) = (&found.params, &self.select);
+            differs(Differs::Group, ", its parameters", found, expected);
         }
         let kind = self.kind();
         let mut same = found.optimizer == kind;
         if same {
             match &found.algorithm {
                 Some(known) => same = known.with_parts(|parts| self.engine.restore(parts)),
-                None if self.is_catalogued() => differs(Differs::Config, ", hyper-parameters", &"nothing", &kind),
+                None if self.is_in_catalogue() => {
+                    differs(Differs::Config, ", hyper-parameters", &"nothing", &kind)
+                }
                 None => {}
             }
         }
         if !same {
-            differs(Differs::Optimizer, ", optimizer", &format!("`{}`", found.optimizer), &format!("`{kind}`"));
+            let other_type = if found.optimizer == kind {
+                "hyper-parameters of another type named "
+            } else {
+                ""
+            };
+            let found = format!("{other_type}`{}`", found.optimizer);
+            let expected = format!("`{kind}`");
+            differs(Differs::Optimizer, ", optimizer", &found, &expected);
             return wrong;
         }
-        // What the old hyper-parameters kept does not bind the new ones: all arrays are in the state.
-        self.used = false;
+        // The previous state does not restrict the new hyper-parameters: the load replaces all
+        // arrays.
+        self.holds_state = false;
         self.t = 0;
         if let Err(error) = self.check() {
+            let error = match error {
+                Error::InGroup { source, .. } => *source,
+                error => error,
+            };
             differs(Differs::Config, ", hyper-parameters", &error, &"valid ones");
         }
         if found.steps > MAX_STEPS {
             differs(Differs::Value, ", steps", &found.steps, &"at most 2^53");
         }
-        if found.scalars.is_some() && !self.demands.global {
+        if found.scalars.is_some() && !self.requirements.global_sums {
             differs(Differs::Value, ", scalars", &"some", &"none");
         }
         if found.frozen && self.name.is_none() {
-            differs(Differs::Value, "", &"frozen", &"not frozen: only a group can be");
+            let expected = "not frozen: only a group can be";
+            differs(Differs::Value, "", &"frozen", &expected);
         }
-        // Before the first step they are those of the hyper-parameters.
-        self.scalars =
-            self.demands.global.then(|| found.scalars.filter(|_| found.steps > 0).unwrap_or_else(|| self.engine.scalars()));
+        // Before the first step, the hyper-parameters determine the scalars.
+        let scalars = found.scalars.filter(|_| found.steps > 0);
+        let initial = || self.engine.initial_scalars();
+        let global_sums = self.requirements.global_sums;
+        self.scalars = global_sums.then(|| scalars.unwrap_or_else(initial));
         (self.t, self.frozen) = (found.steps, found.frozen);
         wrong
     }
 
-    fn is_catalogued(&self) -> bool {
-        crate::catalogue::AnyAlgorithm::of_parts(&self.engine.parts()).is_some()
+    fn is_in_catalogue(&self) -> bool {
+        AnyAlgorithm::of_parts(&self.engine.parts()).is_some()
     }
-}
-
-impl<A: Element> Entry<A> {
-    /// The entry of a parameter, and which of its arrays are left over; without a group, arrays are not looked at.
-    fn stage(
-        param: &mut ParamState<Data<'_>>,
-        group: usize,
-        known: Option<&Shape>,
-        slot: Option<&Slot<A>>,
-    ) -> StagedEntry<A> {
-        // Without its group nothing can be said about arrays.
-        let names = slot.map(|slot| &slot.demands.arrays[..]);
-        let factors = |shape: &[usize]| match slot.filter(|slot| slot.demands.directed) {
-            Some(slot) => slot.engine.factors(shape),
-            None => Ok(Vec::new()),
-        };
-        let mut wrong = Vec::new();
-        let of = |what: &str| format!("parameter `{}`{what}", param.name);
-        if let Some(known) = known.filter(|known| !known.is(&param.shape)) {
-            let (found, expected) = (format!("{:?}", param.shape), format!("{:?}", known.as_slice()));
-            wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
-        }
-        let lengths = param.shape.iter().filter(|&&n| n > 0);
-        let fits =
-            lengths.clone().try_fold(8_usize, |size, &n| size.checked_mul(n)).is_some_and(|n| n < isize::MAX as usize);
-        let Some(shape) = Shape::new(&param.shape).filter(|_| fits) else {
-            let found = format!("{:?}", param.shape);
-            wrong.push(Difference::new(
-                Differs::Shape,
-                of(", shape"),
-                found,
-                "at most six axes and a size that memory can hold",
-            ));
-            return Err(wrong);
-        };
-        let order = Order::from_axes(&shape, &param.order, &param.reversed);
-        if order.is_none() {
-            let found = format!("{:?}, reversed {:?}", param.order, param.reversed);
-            wrong.push(Difference::new(Differs::Value, of(", memory order"), found, "each axis once"));
-        }
-        if param.steps > MAX_STEPS {
-            wrong.push(Difference::new(Differs::Value, of(", steps"), param.steps, "at most 2^53"));
-        }
-        if !param.allocated {
-            let empty = param.arrays.is_empty() && param.factors.is_empty();
-            if !empty || param.steps > 0 || param.begun || param.swapped {
-                wrong.push(Difference::new(Differs::Value, of(""), "steps or state", "none, as it is not allocated"));
-            }
-        }
-
-        let order = order.unwrap_or(Order::C);
-        let mut entry = Entry::new((*param.name).into(), group, shape);
-        (entry.order, entry.scalars, entry.t) = (order, param.scalars, param.steps);
-        (entry.allocated, entry.begun, entry.swapped) = (param.allocated, param.begun, param.swapped);
-        let mut extra = Vec::new();
-        if let (Some(names), true) = (names, param.allocated) {
-            let mut take = |list: &mut [Named<Data<'_>>], name: &str, shape: &[usize]| -> Option<ArrayD<A>> {
-                let place = of(&format!(", array `{name}`"));
-                let mut named = list.iter_mut().filter(|array| array.name == name);
-                let first = named.next();
-                let found = if first.is_some() { "it twice" } else { "nothing" };
-                let (Some(array), None) = (first, named.next()) else {
-                    wrong.push(Difference::new(Differs::Array, place, found, format!("an array of shape {shape:?}")));
-                    return None;
-                };
-                if array.data.shape() != shape {
-                    let (found, expected) = (format!("{:?}", array.data.shape()), format!("{shape:?}"));
-                    wrong.push(Difference::new(Differs::Shape, format!("{place}, shape"), found, expected));
-                    return None;
-                }
-                let found = array.data.element();
-                let taken = array.data.take().into_array::<A>();
-                if taken.is_none() {
-                    wrong.push(Difference::new(Differs::Element, format!("{place}, element type"), found, A::TYPE));
-                }
-                Some(taken?.into_owned())
-            };
-            for (&name, memory) in zip(names, &mut entry.state) {
-                if let Some(array) = take(&mut param.arrays, name, shape.as_slice()).and_then(six_axes) {
-                    *memory = into_memory(order.arrange(array));
-                }
-            }
-            match factors(shape.as_slice()) {
-                Ok(needed) => {
-                    for (name, shape) in &needed {
-                        entry.factors.extend(take(&mut param.factors, name, shape).map(in_row_major));
-                        entry.factor_names.push(name);
-                    }
-                    let is_needed = |name: &str| needed.iter().any(|(needed, _)| *needed == name);
-                    let arrays = param.arrays.iter().filter(|array| !names.contains(&&*array.name));
-                    for array in arrays.chain(param.factors.iter().filter(|array| !is_needed(&array.name))) {
-                        let (place, found) = (of(&format!(", array `{}`", array.name)), format!("{:?}", array.data.shape()));
-                        extra.push(Difference::new(Differs::Array, place, format!("it, of shape {found}"), "no such array"));
-                    }
-                }
-                Err(expected) => {
-                    let found = format!("{:?}", param.shape);
-                    wrong.push(Difference::new(Differs::Shape, of(", shape"), found, expected));
-                }
-            }
-        }
-        if wrong.is_empty() {
-            Ok((entry, extra))
-        } else {
-            wrong.extend(extra);
-            Err(wrong)
-        }
-    }
-}
-
-/// The same array, its elements in row-major order.
-fn in_row_major<A: Element>(array: ArrayD<A>) -> ArrayD<A> {
-    if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() }
-}
-
-/// The elements of an array in row-major order: the memory that it has, if it is that.
-fn into_memory<A: Element>(array: Array6<A>) -> Vec<A> {
-    if !array.is_standard_layout() {
-        return row_major(array.view().into_dyn());
-    }
-    let size = array.len();
-    let (mut memory, first) = array.into_raw_vec_and_offset();
-    memory.truncate(first.unwrap_or(0) + size);
-    memory.drain(..first.unwrap_or(0));
-    memory
 }

@@ -1,8 +1,8 @@
-//! Hyper-parameters, groups and their members while a run goes on.
+//! Hyper-parameters, groups and their members during a run.
 use super::{Group, Optimizer};
 use crate::{
     algorithm::{Engine, Recipe},
-    array::{Element, compiled_here},
+    array::{Element, monomorphize},
     error::Error,
     select::Select,
 };
@@ -10,17 +10,20 @@ use ndarray::ArrayViewD;
 use std::any::TypeId;
 
 impl<A: Element> Optimizer<A> {
-    /// The hyper-parameters of parameters in no group, if their algorithm, or a wrapper around it, is a `T`.
+    /// Returns the hyper-parameters of the algorithm or wrapper `T` that is used for the parameters
+    /// in no group; `None` if there is no such algorithm or wrapper.
     pub fn algorithm<T: 'static>(&self) -> Option<&T> {
-        part(&*self.groups.rest().engine)
+        part(&*self.groups.default_slot().engine)
     }
 
-    /// As [`algorithm`](Optimizer::algorithm), to change them; the next step checks and uses them.
+    /// As [`algorithm`](Optimizer::algorithm), mutable. Changes are checked by the next step and
+    /// apply from then on.
     pub fn algorithm_mut<T: 'static>(&mut self) -> Option<&mut T> {
-        part_mut(&mut *self.groups.rest_mut().engine)
+        part_mut(&mut *self.groups.default_slot_mut().engine)
     }
 
-    /// The hyper-parameters of a group, if its algorithm, or a wrapper around it, is a `T`.
+    /// Returns the hyper-parameters of the algorithm or wrapper `T` that is used for a group;
+    /// `None` if there is no such algorithm or wrapper.
     ///
     /// # Errors
     ///
@@ -29,31 +32,36 @@ impl<A: Element> Optimizer<A> {
         Ok(part(self.engine(Some(group))?))
     }
 
-    /// As [`group_algorithm`](Optimizer::group_algorithm), to change them; the next step checks and uses them.
+    /// As [`group_algorithm`](Optimizer::group_algorithm), mutable. Changes are checked by the next
+    /// step and apply from then on.
     ///
     /// # Errors
     ///
     /// [`Error::UnknownGroup`].
-    pub fn group_algorithm_mut<T: 'static>(&mut self, group: &str) -> Result<Option<&mut T>, Error> {
+    pub fn group_algorithm_mut<T: 'static>(
+        &mut self,
+        group: &str,
+    ) -> Result<Option<&mut T>, Error> {
         Ok(part_mut(self.engine_mut(Some(group))?))
     }
 
-    /// The name of the algorithm of parameters in no group, with those of its wrappers: `adamw + ema`.
+    /// Returns the name of the algorithm for the parameters in no group, with those of its
+    /// wrappers: `adamw + ema`.
     pub fn name(&self) -> String {
-        self.groups.rest().kind()
+        self.groups.default_slot().kind()
     }
 
-    /// The learning rate of parameters in no group.
+    /// Returns the learning rate of the parameters in no group.
     pub fn lr(&self) -> f64 {
-        self.groups.rest().engine.lr()
+        self.groups.default_slot().engine.lr()
     }
 
-    /// Changes the learning rate of parameters in no group, from the next step on.
+    /// Sets the learning rate of the parameters in no group, from the next step on.
     pub fn set_lr(&mut self, lr: f64) {
-        self.groups.rest_mut().engine.set_lr(lr);
+        self.groups.default_slot_mut().engine.set_lr(lr);
     }
 
-    /// The learning rate of a group.
+    /// Returns the learning rate of a group.
     ///
     /// # Errors
     ///
@@ -62,7 +70,7 @@ impl<A: Element> Optimizer<A> {
         Ok(self.engine(Some(group))?.lr())
     }
 
-    /// Changes the learning rate of a group.
+    /// Sets the learning rate of a group, from the next step on.
     ///
     /// # Errors
     ///
@@ -72,85 +80,135 @@ impl<A: Element> Optimizer<A> {
         Ok(())
     }
 
-    /// A hyper-parameter by name, of a group or of the parameters in none: `lr`, `weight_decay`, `betas[0]`, or one of a
-    /// wrapper's. The next step checks what is put there. See [`Schedules`](crate::schedule::Schedules).
+    /// Returns a numeric hyper-parameter by name, such as `lr`, `weight_decay` or `betas[0]`.
+    ///
+    /// It belongs to the algorithm or a wrapper of a group, or of the parameters in no group
+    /// (`None`). A new value is checked by the next step. To drive hyper-parameters by schedules,
+    /// see [`Schedules`](crate::schedule::Schedules).
     ///
     /// # Errors
     ///
     /// [`Error::UnknownField`], [`Error::UnknownGroup`].
-    pub fn field_mut(&mut self, group: Option<&str>, name: &str) -> Result<&mut f64, Error> {
-        let at = self.groups.find(group)?;
-        let optimizer = self.groups.list[at].kind();
-        let field = self.groups.list[at].engine.field_mut(name);
-        field.ok_or_else(|| Error::UnknownField { field: name.into(), optimizer })
-    }
-
-    /// Gives some parameters an algorithm of their own. Parameters already under way keep their state, if it is of the same
-    /// arrays; [`reset`](Optimizer::reset) forgets it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::DuplicateGroup`], [`Error::GroupedTwice`], [`Error::InGroup`] with what is wrong about the hyper-parameters, or
-    /// [`Error::StateChanged`] if a parameter of the group already holds other state; the optimizer is unchanged then.
-    pub fn add_group<T: Into<Recipe<A>>>(&mut self, group: Group<T>) -> Result<(), Error> {
-        let (optimizer, group) = (self, Group { name: group.name, params: group.params, algorithm: group.algorithm.into() });
-        compiled_here!(A, <'o>, (optimizer: &'o mut Optimizer<A>, group: Group<Recipe<A>>) -> Result<(), Error> {
-            optimizer.insert(group)
+    pub fn number_mut(&mut self, group: Option<&str>, name: &str) -> Result<&mut f64, Error> {
+        let index = self.groups.require(group)?;
+        let slot = &mut self.groups.list[index];
+        let optimizer = slot.kind();
+        let number = slot.engine.number_mut(name);
+        number.ok_or_else(|| Error::UnknownField {
+            field: name.into(),
+            optimizer,
         })
     }
 
-    fn insert(&mut self, group: Group<Recipe<A>>) -> Result<(), Error> {
-        let slot = self.groups.prepare(group.name, group.params, group.algorithm)?;
+    /// Adds a parameter group, which has its own algorithm.
+    ///
+    /// Parameters that have been updated before keep their state if both algorithms have the same
+    /// state arrays; otherwise [`reset`](Optimizer::reset) them first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DuplicateGroup`], [`Error::GroupedTwice`], or [`Error::InGroup`] around the actual
+    /// error: invalid hyper-parameters, or [`Error::StateChanged`] if a parameter of the group
+    /// already holds other state. Nothing is changed then.
+    pub fn add_group<T: Into<Recipe<A>>>(&mut self, group: Group<T>) -> Result<(), Error> {
+        let optimizer = self;
+        let group = Group {
+            name: group.name,
+            params: group.params,
+            algorithm: group.algorithm.into(),
+        };
+        monomorphize!(
+            A, <'o>,
+            (optimizer: &'o mut Optimizer<A>, group: Group<Recipe<A>>) -> Result<(), Error> {
+                optimizer.insert_group(group)
+            }
+        )
+    }
+
+    fn insert_group(&mut self, group: Group<Recipe<A>>) -> Result<(), Error> {
+        let slot = self
+            .groups
+            .new_slot(group.name, group.params, group.algorithm)?;
         let name = slot.name.clone().unwrap_or_default();
-        let entries = &self.ledger.entries;
+        let entries = &self.table.entries;
         let members: Vec<usize> = match &slot.select {
-            Select::Names(names) => names.iter().filter_map(|name| self.ledger.find(name)).collect(),
-            pattern => (0..entries.len()).filter(|&i| entries[i].is_in(pattern)).collect(),
+            Select::Names(names) => names
+                .iter()
+                .filter_map(|name| self.table.find(name))
+                .collect(),
+            pattern => (0..entries.len())
+                .filter(|&i| entries[i].is_selected_by(pattern))
+                .collect(),
         };
         for entry in members.iter().map(|&i| &entries[i]) {
             let held = &self.groups.list[entry.group];
             if let Some(first) = &held.name {
-                let (first, second) = (first.clone(), name);
-                return Err(Error::GroupedTwice { name: entry.name.to_string(), first, second });
+                return Err(Error::GroupedTwice {
+                    name: entry.name.to_string(),
+                    first: first.clone(),
+                    second: name,
+                });
             }
-            entry.check_move(held, &slot).map_err(|error| error.in_group(&name))?;
+            entry
+                .check_move(held, &slot)
+                .map_err(|error| error.in_group(&name))?;
         }
         for &i in &members {
-            let entry = &mut self.ledger.entries[i];
-            entry.adopt(&self.groups.list[entry.group], &slot);
+            let entry = &mut self.table.entries[i];
+            entry.reset_foreign_scalars(&self.groups.list[entry.group], &slot);
         }
         let index = self.groups.list.len();
         self.groups.push(slot);
-        members.into_iter().for_each(|i| self.ledger.entries[i].group = index);
-        self.release();
+        for i in members {
+            self.table.entries[i].group = index;
+        }
+        self.refresh_holds_state();
         Ok(())
     }
 
-    /// The names of all groups.
+    /// Returns the names of all groups.
     pub fn group_names(&self) -> Vec<String> {
-        self.groups.list.iter().filter_map(|slot| slot.name.clone()).collect()
+        self.groups
+            .list
+            .iter()
+            .filter_map(|slot| slot.name.clone())
+            .collect()
     }
 
-    /// The group of a parameter that has been lent; `None`: it is in none, or not known.
+    /// Returns the group of a parameter; `None` if it is in no group, or has not been passed to a
+    /// step yet.
     pub fn group_of(&self, param: &str) -> Option<&str> {
-        self.groups.list[self.ledger.get(param)?.group].name.as_deref()
+        self.groups.list[self.table.get(param)?.group]
+            .name
+            .as_deref()
     }
 
-    /// What groups select and no step has lent, by group: the names that never turned up, or the prefix or number of axes that
-    /// no parameter had. A misspelt name shows here.
+    /// Returns what groups select but no step has contained, by group: the names that have not
+    /// appeared yet, or the prefix or number of axes that no parameter has. Use it to find
+    /// misspelled names.
     pub fn missing(&self) -> Vec<(&str, Select)> {
         let mut all = Vec::new();
         for slot in &self.groups.list {
-            let Some(group) = slot.name.as_deref() else { continue };
+            let Some(group) = slot.name.as_deref() else {
+                continue;
+            };
             match &slot.select {
                 Select::Names(names) => {
-                    let missing: Vec<_> = names.iter().filter(|name| self.ledger.find(name).is_none()).collect();
+                    let missing: Vec<_> = names
+                        .iter()
+                        .filter(|name| self.table.find(name).is_none())
+                        .collect();
                     if !missing.is_empty() {
                         all.push((group, Select::names(missing)));
                     }
                 }
                 pattern => {
-                    if !self.ledger.entries.iter().any(|entry| entry.is_in(pattern)) {
+                    if !self
+                        .table
+                        .entries
+                        .iter()
+                        .any(|entry| entry.is_selected_by(pattern))
+                    {
                         all.push((group, pattern.clone()));
                     }
                 }
@@ -159,90 +217,104 @@ impl<A: Element> Optimizer<A> {
         all
     }
 
-    /// Puts a parameter into another group, `None` for no group, whatever the groups select. It keeps its state, if both
-    /// algorithms keep the same arrays; [`reset`](Optimizer::reset) forgets it before.
+    /// Moves a parameter to another group, or to no group (`None`), whatever the groups select.
+    ///
+    /// The parameter keeps its state if both algorithms have the same state arrays; otherwise
+    /// [`reset`](Optimizer::reset) it first.
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownParameter`], [`Error::UnknownGroup`], [`Error::StateChanged`], [`Error::InGroup`].
+    /// [`Error::UnknownParameter`], [`Error::UnknownGroup`], [`Error::StateChanged`],
+    /// [`Error::InGroup`].
     pub fn move_to_group(&mut self, param: &str, group: Option<&str>) -> Result<(), Error> {
-        let (entry, to) = (self.ledger.known(param)?, self.groups.find(group)?);
-        self.check()?;
-        let entry = &mut self.ledger.entries[entry];
+        let (entry, to) = (self.table.require(param)?, self.groups.require(group)?);
+        self.check_settings()?;
+        let entry = &mut self.table.entries[entry];
         let (held, slot) = (&self.groups.list[entry.group], &self.groups.list[to]);
         if entry.group != to {
             entry.check_move(held, slot)?;
-            entry.adopt(held, slot);
+            entry.reset_foreign_scalars(held, slot);
         }
         entry.group = to;
-        self.release();
+        self.refresh_holds_state();
         Ok(())
     }
 
-    /// Forgets the state and the step count of a parameter: its next step is its first. It stays in its group.
+    /// Discards the state and the step count of a parameter, so that its next step is its first. It
+    /// stays in its group.
     ///
     /// # Errors
     ///
     /// [`Error::UnknownParameter`].
     pub fn reset(&mut self, param: &str) -> Result<(), Error> {
-        let entry = self.ledger.known(param)?;
-        self.ledger.entries[entry].reset();
+        let entry = self.table.require(param)?;
+        self.table.entries[entry].reset();
         self.accumulation.remove(param);
-        self.release();
+        self.refresh_holds_state();
         Ok(())
     }
 
-    /// Forgets a parameter altogether.
+    /// Removes a parameter with its state, step count and group membership.
     ///
     /// # Errors
     ///
     /// [`Error::UnknownParameter`].
     pub fn remove(&mut self, param: &str) -> Result<(), Error> {
-        self.ledger.remove(param)?;
+        self.table.remove(param)?;
         self.accumulation.remove(param);
-        self.release();
+        self.refresh_holds_state();
         Ok(())
     }
 
-    /// Groups whose parameters hold no state may change which arrays they keep.
-    pub(super) fn release(&mut self) {
-        self.groups.list.iter_mut().for_each(|slot| slot.used = false);
-        for entry in self.ledger.entries.iter().filter(|entry| entry.allocated) {
-            self.groups.list[entry.group].used = true;
+    /// Updates which groups have parameters that hold state: the others may still change their
+    /// state arrays.
+    pub(super) fn refresh_holds_state(&mut self) {
+        self.groups
+            .list
+            .iter_mut()
+            .for_each(|slot| slot.holds_state = false);
+        for entry in self.table.entries.iter().filter(|entry| entry.allocated) {
+            self.groups.list[entry.group].holds_state = true;
         }
     }
 
-    /// Leaves the parameters of a group, their state and their step counts as they are from now on, or goes on with them.
-    /// Their gradients are not looked at, also not for norms.
+    /// Freezes a group, or unfreezes it if `frozen` is false. The parameters of a frozen group,
+    /// their state and their step counts do not change. Their gradients are ignored, including in
+    /// norms.
     ///
     /// # Errors
     ///
     /// [`Error::UnknownGroup`].
     pub fn freeze(&mut self, group: &str, frozen: bool) -> Result<(), Error> {
-        let at = self.groups.find(Some(group))?;
-        self.groups.list[at].frozen = frozen;
+        let index = self.groups.require(Some(group))?;
+        self.groups.list[index].frozen = frozen;
         Ok(())
     }
 
-    /// How many steps a parameter has made; 0 for one that is not known.
+    /// Returns the step count of a parameter; 0 if it is unknown.
     pub fn steps(&self, param: &str) -> u64 {
-        self.ledger.get(param).map_or(0, |entry| entry.t)
+        self.table.get(param).map_or(0, |entry| entry.t)
     }
 
-    /// The state arrays of a parameter by name (`exp_avg`, `exp_avg_sq`, ...: torch's names where torch has them): first those
-    /// in the shape of the parameter, then the factors. Empty before its first step.
+    /// Returns the state arrays of a parameter with their names, which are torch's (`exp_avg`,
+    /// `exp_avg_sq`, ...) where torch has them.
+    ///
+    /// Arrays in the shape of the parameter come first, then those of other shapes. Empty before
+    /// the first step of the parameter.
     pub fn state(&self, param: &str) -> Vec<(&'static str, ArrayViewD<'_, A>)> {
-        let entry = self.ledger.get(param);
-        entry.map_or_else(Vec::new, |entry| entry.named(&self.groups.list[entry.group].demands.arrays))
+        let entry = self.table.get(param);
+        entry.map_or_else(Vec::new, |entry| {
+            entry.named_arrays(&self.groups.list[entry.group].requirements.arrays)
+        })
     }
 
     fn engine(&self, group: Option<&str>) -> Result<&dyn Engine<A>, Error> {
-        Ok(&*self.groups.list[self.groups.find(group)?].engine)
+        Ok(&*self.groups.list[self.groups.require(group)?].engine)
     }
 
     fn engine_mut(&mut self, group: Option<&str>) -> Result<&mut dyn Engine<A>, Error> {
-        let at = self.groups.find(group)?;
-        Ok(&mut *self.groups.list[at].engine)
+        let index = self.groups.require(group)?;
+        Ok(&mut *self.groups.list[index].engine)
     }
 }
 

@@ -1,7 +1,7 @@
-//! The state as a value.
-use super::{Optimizer, ledger::Entry};
+//! Saving: the state of an optimizer as a value.
+use super::{Optimizer, param_table::ParamEntry};
 use crate::{
-    array::{Data, Element},
+    array::{Data, Element, monomorphize},
     catalogue::AnyAlgorithm,
     state::{GroupState, Named, ParamState, StateDict, StateView, VERSION},
 };
@@ -9,9 +9,24 @@ use ndarray::ArrayViewD;
 use std::iter::zip;
 
 impl<A: Element> Optimizer<A> {
-    pub(super) fn save<'a>(&'a self) -> StateView<'a> {
+    /// Returns the state, including the hyper-parameters, without copying arrays, to be saved: see
+    /// [`state`](crate::state).
+    pub fn state_view(&self) -> StateView<'_> {
+        let optimizer = self;
+        monomorphize!(A, <'o>, (optimizer: &'o Optimizer<A>) -> StateView<'o> { optimizer.save() })
+    }
+
+    /// Returns a copy of the state: [`state_view`](Optimizer::state_view) with arrays of its own.
+    pub fn state_dict(&self) -> StateDict {
+        self.state_view().to_owned()
+    }
+
+    fn save<'a>(&'a self) -> StateView<'a> {
         fn named<'a, A: Element>(name: &'static str, array: ArrayViewD<'a, A>) -> Named<Data<'a>> {
-            Named { name: name.into(), data: array.into() }
+            Named {
+                name: name.into(),
+                data: array.into(),
+            }
         }
         let groups = self.groups.list.iter().map(|slot| GroupState {
             name: slot.name.clone(),
@@ -22,10 +37,14 @@ impl<A: Element> Optimizer<A> {
             scalars: slot.scalars.filter(|_| slot.t > 0),
             steps: slot.t,
         });
-        let param = |entry: &'a Entry<A>| {
+        let param = |entry: &'a ParamEntry<A>| {
             let (order, reversed) = entry.order.axes(&entry.shape);
             let slot = &self.groups.list[entry.group];
-            let names = if entry.allocated { &slot.demands.arrays[..] } else { &[] };
+            let names = if entry.allocated {
+                &slot.requirements.arrays[..]
+            } else {
+                &[]
+            };
             ParamState {
                 name: entry.name.to_string(),
                 group: slot.name.clone(),
@@ -37,9 +56,11 @@ impl<A: Element> Optimizer<A> {
                 swapped: entry.swapped,
                 order,
                 reversed,
-                arrays: zip(names, &entry.state).map(|(&name, memory)| named(name, entry.view(memory))).collect(),
-                factors: zip(&entry.factor_names, &entry.factors)
-                    .map(|(&name, factor)| named(name, factor.view()))
+                arrays: zip(names, &entry.state)
+                    .map(|(&name, memory)| named(name, entry.view(memory)))
+                    .collect(),
+                factors: zip(&entry.extra_names, &entry.extra)
+                    .map(|(&name, array)| named(name, array.view()))
                     .collect(),
             }
         };
@@ -51,7 +72,7 @@ impl<A: Element> Optimizer<A> {
             clip: self.clip.clone(),
             skipped: self.skipped,
             groups: groups.collect(),
-            params: self.ledger.entries.iter().map(param).collect(),
+            params: self.table.entries.iter().map(param).collect(),
             accumulation: self.accumulation.save(),
         }
     }

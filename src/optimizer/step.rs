@@ -1,127 +1,163 @@
-//! One step: check everything, measure, sweep. The only way in.
+//! A step: all checks, then sums over whole arrays, then the sweep that updates them.
 use super::{
     Optimizer, Outcome,
-    clip::norm,
-    group::{Groups, Slot},
-    ledger::Entry,
+    clip::norm_of,
+    group::{GroupSlot, Groups},
+    param_table::ParamEntry,
 };
 use crate::{
-    algorithm::{Engine, StepInfo},
+    algorithm::{Engine, HyperParameters, StepInfo},
     array::Element,
     error::Error,
     kernel::{
-        Arrays, At, MAX_TERMS, Parallel, Totals,
-        plan::{Task, pieces},
+        Arrays, KernelArgs, Parallel, Sums, Totals,
+        param_views::{ParamViews, Strided, Task, pieces},
         pool::{drain, lock},
-        reduce::{Norm, Sum},
+        reduce::{Norm, RunningSums, Sum},
         watch::{PAGE, compare},
     },
-    params::{Lending, Param},
+    params::{Param, StepInput},
     policy::NonFinite,
 };
 use std::sync::{Mutex, PoisonError};
 
-/// Where the group of each place adds up what a step does; empty if nobody asks.
+/// The totals of each group, by index; empty if no statistics are gathered.
 pub(super) type Watches = Vec<Mutex<Totals>>;
 
-/// What a piece of an array is run with: its group, the place of its kernel there, and where it stands.
-type HowTo<A> = (usize, usize, At<A>);
+/// Arguments for a piece of an array: the index of its group, the index of the kernel in that
+/// group, and the arguments of the kernel.
+type PieceArgs<A> = (usize, usize, KernelArgs<A>);
 
 impl<A: Element> Optimizer<A> {
-    /// One step over lent parameters, or one call of an accumulation.
+    /// Performs a step, or one call of a round of gradient accumulation.
     #[inline]
-    pub(super) fn run(&mut self, lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
-        if self.accumulation.every > 1 { self.accumulate(lending) } else { self.advance(lending) }
+    pub(super) fn run(&mut self, input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
+        if self.accumulation.every > 1 {
+            self.accumulate(input)
+        } else {
+            self.make_step(input)
+        }
     }
 
-    /// One step.
+    /// Performs a step.
     #[inline]
-    pub(super) fn advance(&mut self, mut lending: Lending<'_, '_, A>) -> Result<Outcome, Error> {
-        self.check()?;
-        let Some(work) = self.admit(&mut lending)? else { return Ok(Outcome::Skipped) };
-        self.clip(&mut lending);
-        if self.groups.list.iter().any(|slot| slot.demands.terms > 0) {
-            self.measure(&mut lending);
-        }
+    pub(super) fn make_step(&mut self, mut input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
+        self.check_settings()?;
+        let Some(work) = self.check_step(&mut input)? else {
+            return Ok(Outcome::Skipped);
+        };
+        self.set_clip_factors(&mut input);
         let watches = self.begin_watch();
-        self.groups.list.iter_mut().for_each(|slot| slot.engine.begin_step());
-        if self.groups.list.iter().any(|slot| slot.demands.directed) {
-            self.sweep_directed(&mut lending, &watches);
+        let (mut any_staged, mut any_sums) = (false, false);
+        for slot in &mut self.groups.list {
+            slot.engine.begin_step();
+            any_staged |= slot.requirements.is_staged();
+            any_sums |= slot.requirements.terms > 0;
+        }
+        if any_staged {
+            self.sweep_staged(&mut input, &watches);
+        }
+        if any_sums {
+            self.measure(&mut input);
         }
         if self.parallel.pays(work) {
-            self.sweep_parallel(lending, &watches);
+            self.sweep_parallel(input, &watches);
         } else {
-            self.sweep(lending, &watches);
+            self.sweep(input, &watches);
         }
         self.end_watch(watches);
         Ok(Outcome::Applied)
     }
 
-    /// Checks all settings that have changed.
+    /// Checks all hyper-parameters and settings that have changed.
     #[inline]
-    pub(super) fn check(&mut self) -> Result<(), Error> {
+    pub(super) fn check_settings(&mut self) -> Result<(), Error> {
         self.groups.check()?;
         if let Some(clip) = &self.clip {
-            crate::wrap::Wrap::validate(clip)?;
+            clip.validate()?;
         }
         Ok(())
     }
 
-    /// Finds the entry of every parameter and makes all checks of a step; returns the work there is, `None` if it shall be
-    /// skipped. Parameters that are new in a refused step are forgotten again.
+    /// Looks up every parameter and runs all checks of a step. Returns the work of the step, or
+    /// `None` to skip it. Unless the step goes on, parameters that are new in it are removed again.
     #[inline]
-    pub(super) fn admit(&mut self, lending: &mut Lending<'_, '_, A>) -> Result<Option<u64>, Error> {
-        let known = self.ledger.entries.len();
-        let work = self.ledger.place(lending.params, &self.groups).and_then(|work| {
-            self.leave_frozen(lending.params);
-            self.check_loss(lending)?;
-            Ok(self.accept(lending)?.then_some(work))
+    pub(super) fn check_step(
+        &mut self,
+        input: &mut StepInput<'_, '_, A>,
+    ) -> Result<Option<u64>, Error> {
+        let known = self.table.entries.len();
+        let looked_up = self.table.look_up(input.params, &self.groups);
+        let work = looked_up.and_then(|work| {
+            self.drop_frozen_gradients(input.params);
+            self.check_loss(input)?;
+            Ok(self.accept_gradients(input)?.then_some(work))
         });
         if !matches!(work, Ok(Some(_))) {
-            self.ledger.forget(known);
+            self.table.truncate(known);
         }
         work
     }
 
-    /// Takes the gradients of frozen groups out of the step.
+    /// Removes the gradients of frozen groups from the step.
     #[inline]
-    fn leave_frozen(&self, params: &mut [Param<'_, A>]) {
+    fn drop_frozen_gradients(&self, params: &mut [Param<'_, A>]) {
         if self.groups.list.iter().any(|slot| slot.frozen) {
-            let frozen = |param: &Param<'_, A>| self.groups.list[self.ledger.entries[param.entry].group].frozen;
-            params.iter_mut().filter(|param| frozen(param)).for_each(|param| param.lent.freeze());
+            let frozen = |param: &Param<'_, A>| {
+                self.groups.list[self.table.entries[param.entry].group].frozen
+            };
+            params
+                .iter_mut()
+                .filter(|param| frozen(param))
+                .for_each(|param| param.views.freeze());
         }
     }
 
-    /// Whether the value of the objective is there if it is needed.
+    /// Checks that the loss is given and finite if an algorithm needs it.
     #[inline]
-    fn check_loss(&self, lending: &Lending<'_, '_, A>) -> Result<(), Error> {
-        if lending.loss.is_some_and(f64::is_finite) || !self.groups.list.iter().any(|slot| slot.demands.loss) {
+    fn check_loss(&self, input: &StepInput<'_, '_, A>) -> Result<(), Error> {
+        if input.loss.is_some_and(f64::is_finite)
+            || !self.groups.list.iter().any(|slot| slot.requirements.loss)
+        {
             return Ok(());
         }
         let needs = |param: &Param<'_, A>| {
-            let slot = &self.groups.list[self.ledger.entries[param.entry].group];
-            slot.demands.loss && !slot.frozen
+            let slot = &self.groups.list[self.table.entries[param.entry].group];
+            slot.requirements.loss && !slot.frozen
         };
-        // With one group it is an error of the call, whatever is lent.
-        let needed = self.groups.is_single() || lending.params.iter().any(needs);
-        if needed { Err(Error::Loss { given: lending.loss }) } else { Ok(()) }
+        // With one group it is an error of the call, whichever parameters are passed.
+        let needed = self.groups.is_single() || input.params.iter().any(needs);
+        if needed {
+            Err(Error::Loss { given: input.loss })
+        } else {
+            Ok(())
+        }
     }
 
-    /// Whether to go on, by what the gradients contain; counts the steps that are skipped.
+    /// Returns whether to go on with these gradients, and counts skipped steps.
     #[inline]
-    pub(super) fn accept(&mut self, lending: &Lending<'_, '_, A>) -> Result<bool, Error> {
-        let accepted = self.non_finite == NonFinite::Propagate || self.inspect(lending)?;
+    pub(super) fn accept_gradients(&mut self, input: &StepInput<'_, '_, A>) -> Result<bool, Error> {
+        let accepted = self.non_finite == NonFinite::Propagate || self.inspect_gradients(input)?;
         self.skipped = if accepted { 0 } else { self.skipped + 1 };
         Ok(accepted)
     }
 
+    /// Returns whether all gradients are finite and within the limits, or the error if the policy
+    /// asks for one.
     #[cold]
-    fn inspect(&self, lending: &Lending<'_, '_, A>) -> Result<bool, Error> {
-        let bad = lending.params.iter().find_map(|param| Some((&param.name, param.lent.non_finite(lending.strided)?)));
-        let error = match (bad, self.limits.norm) {
-            (Some((name, value)), _) => Some(Error::NonFiniteGradient { name: name.to_string(), value: value.f64() }),
+    fn inspect_gradients(&self, input: &StepInput<'_, '_, A>) -> Result<bool, Error> {
+        let params = &*input.params;
+        let strided = &*input.strided;
+        let non_finite = params
+            .iter()
+            .find_map(|param| Some((&param.name, param.views.non_finite(strided)?)));
+        let error = match (non_finite, self.limits.norm) {
+            (Some((name, value)), _) => Some(Error::NonFiniteGradient {
+                name: name.to_string(),
+                value: value.f64(),
+            }),
             (None, Some(limit)) => {
-                let norm = norm(lending.params, lending.strided, Norm::L2, &self.parallel);
+                let norm = norm_of(params, strided, |_| true, Norm::L2, &self.parallel);
                 (norm > limit).then_some(Error::ExplodingGradient { norm, limit })
             }
             (None, None) => None,
@@ -130,131 +166,217 @@ impl<A: Element> Optimizer<A> {
         match (error, self.limits.skipped) {
             (None, _) => Ok(true),
             (Some(error), _) if self.non_finite == NonFinite::Error => Err(error),
-            (Some(_), Some(limit)) if skipped > limit => Err(Error::TooManySkipped { skipped, limit }),
+            (Some(_), Some(limit)) if skipped > limit => {
+                Err(Error::TooManySkipped { skipped, limit })
+            }
             (Some(_), _) => Ok(false),
         }
     }
 
-    /// Takes the sums that the kernels ask for, before anything but the beginning of state changes.
+    /// Computes the sums over whole arrays that kernels need. Groups that work on copies already
+    /// have theirs.
     #[cold]
-    fn measure(&mut self, lending: &mut Lending<'_, '_, A>) {
-        let loss = lending.loss.unwrap_or(f64::NAN);
-        let Optimizer { groups: Groups { list: slots, .. }, ledger, parallel, .. } = self;
-        for slot in slots.iter_mut().filter(|slot| slot.demands.terms > 0) {
-            slot.engine.begin_step();
-            *slot.sums = Default::default();
-        }
-        for param in lending.params.iter_mut().filter(|param| param.lent.has_grad()) {
-            let entry = &mut ledger.entries[param.entry];
+    fn measure(&mut self, input: &mut StepInput<'_, '_, A>) {
+        let loss = input.loss.unwrap_or(f64::NAN);
+        let Optimizer {
+            groups: Groups { list: slots, .. },
+            table,
+            parallel,
+            ..
+        } = self;
+        let with_grad = |param: &&mut Param<'_, A>| param.views.has_grad();
+        for param in input.params.iter_mut().filter(with_grad) {
+            let entry = &mut table.entries[param.entry];
             let slot = &mut slots[entry.group];
-            if slot.demands.terms == 0 {
+            if slot.requirements.terms == 0 {
                 continue;
             }
             if !entry.allocated {
-                entry.allocate(param.lent.order, slot);
+                entry.allocate(param.views.order, slot);
             }
-            let at = StepInfo::new(entry.t + 1, slot.scalars.unwrap_or(entry.scalars), loss);
-            let kernel = slot.engine.prepare(&StepInfo { measuring: true, ..at });
-            let place = At { first: !entry.begun, scale: slot.scale * param.factor };
+            let step = StepInfo::new(entry.t + 1, slot.scalars.unwrap_or(entry.scalars), loss);
+            let args = KernelArgs {
+                first: !entry.begun,
+                staged: false,
+                scale: slot.scale * param.clip_factor,
+            };
             entry.begun = true;
-            let engine = &*slot.engine;
-            let (size, order) = (param.lent.size(), entry.order);
-            let mut sums = <[Sum; MAX_TERMS]>::default();
-            if parallel.pays(size as u64 * slot.demands.cost) {
-                let task = Task::borrow(&mut param.lent, order, lending.strided, entry.arrays());
-                let all = Mutex::new(sums);
-                let chunk = parallel.chunk.max(1);
-                let measure = |(task, ()): (Task<'_, A>, ())| {
-                    let mut part = <[Sum; MAX_TERMS]>::default();
-                    task.run(&mut |p, g, state| engine.measure(kernel, &place, p, g, state, &mut part));
-                    lock(&all).iter_mut().zip(&part).for_each(|(sum, part)| sum.merge(part));
-                };
-                drain(pieces([(task, ())].into_iter(), chunk), size / chunk, |(task, ())| task.len(), chunk, measure);
-                sums = all.into_inner().unwrap_or_else(PoisonError::into_inner);
-            } else {
-                let mut measure = |p: &mut [A], g: &[A], state: Arrays<'_, A>| {
-                    engine.measure(kernel, &place, p, g, state, &mut sums);
-                };
-                param.lent.walk(order, lending.strided, entry.arrays(), &mut measure);
-            }
-            if slot.demands.global {
-                slot.sums.iter_mut().zip(&sums).for_each(|(all, sum)| all.merge(sum));
-                slot.due = true;
-            } else {
-                entry.scalars = slot.engine.absorb(&at, &sums.map(|sum| sum.value()));
-            }
+            let views = (&mut param.views, &mut *input.strided);
+            let sums = measure_array(views, entry, slot, &step, &args, parallel);
+            slot.add_sums(entry, &step, sums);
         }
-        for slot in slots.iter_mut().filter(|slot| slot.due) {
-            (slot.t, slot.due) = (slot.t + 1, false);
-            let sums = slot.sums.each_ref().map(Sum::value);
-            let at = StepInfo::new(slot.t, slot.scalars.unwrap_or_else(|| slot.engine.scalars()), loss);
-            slot.scalars = Some(slot.engine.absorb(&at, &sums));
-        }
+        slots.iter_mut().for_each(|slot| slot.finish_sums(loss));
     }
 
     #[inline]
-    fn sweep(&mut self, Lending { params, strided, loss }: Lending<'_, '_, A>, watches: &Watches) {
+    fn sweep(
+        &mut self,
+        StepInput {
+            params,
+            strided,
+            loss,
+        }: StepInput<'_, '_, A>,
+        watches: &Watches,
+    ) {
         let loss = loss.unwrap_or(f64::NAN);
-        for param in params.iter_mut().filter(|param| param.lent.has_grad()) {
-            let entry = &mut self.ledger.entries[param.entry];
+        for param in params.iter_mut().filter(|param| param.views.has_grad()) {
+            let entry = &mut self.table.entries[param.entry];
             let watch = watches.get(entry.group);
             let slot = &mut self.groups.list[entry.group];
-            let (kernel, at) = entry.advance(param, slot, loss);
-            let (lent, engine, order) = (&mut param.lent, &*slot.engine, entry.order);
+            let (kernel, args) = entry.prepare_step(param, slot, loss);
+            let (views, engine, order) = (&mut param.views, &*slot.engine, entry.order);
             match watch {
-                None => lent.walk(order, strided, entry.arrays(), &mut |p, g, state| engine.run(kernel, &at, p, g, state)),
-                Some(seen) => {
-                    watched(engine, kernel, &at, seen, |mut work| lent.walk(order, strided, entry.arrays(), &mut work))
-                }
+                None => views.for_each_slice(order, strided, entry.arrays(), &mut |p, g, state| {
+                    engine.run(kernel, &args, p, g, state)
+                }),
+                Some(watch) => run_watched(engine, kernel, &args, watch, |mut work| {
+                    views.for_each_slice(order, strided, entry.arrays(), &mut work)
+                }),
             }
         }
     }
 
     #[cold]
-    fn sweep_parallel(&mut self, Lending { params, strided, loss }: Lending<'_, '_, A>, watches: &Watches) {
+    fn sweep_parallel(
+        &mut self,
+        StepInput {
+            params,
+            strided,
+            loss,
+        }: StepInput<'_, '_, A>,
+        watches: &Watches,
+    ) {
         let loss = loss.unwrap_or(f64::NAN);
-        // In the order of the entries, so that the state of all of them can be lent at once.
+        // In the order of the entries, so that the state of all of them can be borrowed at once.
         params.sort_unstable_by_key(|param| param.entry);
-        let Optimizer { groups: Groups { list: slots, .. }, ledger, parallel, .. } = self;
+        let Optimizer {
+            groups: Groups { list: slots, .. },
+            table,
+            parallel,
+            ..
+        } = self;
         let chunk = parallel.chunk.max(1);
-        let elements: usize = params.iter().map(|param| param.lent.size()).sum();
-        // All kernels first: from then on engines are only read.
-        let mut tasks: Vec<(Task<'_, A>, HowTo<A>)> = Vec::with_capacity(params.len());
-        let mut entries = ledger.entries.iter_mut().enumerate();
-        for param in params.iter_mut().filter(|param| param.lent.has_grad()) {
-            let at = param.entry;
-            // Each entry once, in rising order.
-            let Some((_, entry)) = entries.find(|&(i, _)| i == at) else {
+        let elements: usize = params.iter().map(|param| param.views.size()).sum();
+        // Prepares all kernels first: from then on engines are only read.
+        let mut tasks: Vec<(Task<'_, A>, PieceArgs<A>)> = Vec::with_capacity(params.len());
+        let mut entries = table.entries.iter_mut().enumerate();
+        for param in params.iter_mut().filter(|param| param.views.has_grad()) {
+            let index = param.entry;
+            // Entries are visited once, in ascending order.
+            let Some((_, entry)) = entries.find(|&(i, _)| i == index) else {
                 debug_assert!(false, "parameter `{}` has no entry", param.name);
                 continue;
             };
             let group = entry.group;
-            let (kernel, at) = entry.advance(param, &mut slots[group], loss);
+            let (kernel, args) = entry.prepare_step(param, &mut slots[group], loss);
             let order = entry.order;
-            tasks.push((Task::new(&mut param.lent, order, strided, entry.arrays()), (group, kernel, at)));
+            let task = Task::new(&mut param.views, order, strided, entry.arrays());
+            tasks.push((task, (group, kernel, args)));
         }
         let slots = &*slots;
-        let work = |(task, (group, kernel, at)): (Task<'_, A>, HowTo<A>)| {
-            run_piece(task, &*slots[group].engine, kernel, &at, watches.get(group));
+        let work = |(task, (group, kernel, args)): (Task<'_, A>, PieceArgs<A>)| {
+            let engine = &*slots[group].engine;
+            run_piece(task, engine, kernel, &args, watches.get(group));
         };
-        drain(pieces(tasks.into_iter(), chunk), elements / chunk, |(task, _)| task.len(), chunk, work);
+        drain(
+            pieces(tasks.into_iter(), chunk),
+            elements / chunk,
+            |(task, _)| task.len(),
+            chunk,
+            work,
+        );
     }
 }
 
-/// Runs a kernel over one array, on threads if that pays.
+/// Computes the sums over one array, in parallel if it is large enough.
+pub(super) fn measure_array<'a, A: Element>(
+    (views, strided): (&mut ParamViews<'a, A>, &mut [Option<Strided<'a, A>>]),
+    entry: &mut ParamEntry<A>,
+    slot: &mut GroupSlot<A>,
+    step: &StepInfo,
+    args: &KernelArgs<A>,
+    parallel: &Parallel,
+) -> RunningSums {
+    let kernel = slot.engine.prepare(&StepInfo {
+        sums_pending: true,
+        ..*step
+    });
+    let (engine, size, order) = (&*slot.engine, views.size(), entry.order);
+    if !parallel.pays(size as u64 * slot.requirements.cost) {
+        let mut sums = RunningSums::default();
+        views.for_each_slice(order, strided, entry.arrays(), &mut |p, g, state| {
+            engine.measure(kernel, args, p, g, state, &mut sums);
+        });
+        return sums;
+    }
+    let task = Task::borrow(views, order, strided, entry.arrays());
+    let chunk = parallel.chunk.max(1);
+    let all = Mutex::new(RunningSums::default());
+    let work = |(task, ()): (Task<'_, A>, ())| {
+        let mut part = RunningSums::default();
+        task.run(&mut |p, g, state| engine.measure(kernel, args, p, g, state, &mut part));
+        lock(&all)
+            .iter_mut()
+            .zip(&part)
+            .for_each(|(sum, part)| sum.merge(part));
+    };
+    let tasks = pieces([(task, ())].into_iter(), chunk);
+    drain(tasks, size / chunk, |(task, ())| task.len(), chunk, work);
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<A: Element> GroupSlot<A> {
+    /// Adds the sums over one array to those of the group, or updates the scalars of the array if
+    /// its sums are its own.
+    pub(super) fn add_sums(
+        &mut self,
+        entry: &mut ParamEntry<A>,
+        step: &StepInfo,
+        sums: RunningSums,
+    ) {
+        if self.requirements.global_sums {
+            self.sums
+                .iter_mut()
+                .zip(&sums)
+                .for_each(|(all, sum)| all.merge(sum));
+            self.sums_ready = true;
+        } else {
+            let sums = Sums(sums.map(|sum| sum.value()));
+            entry.scalars = self.engine.update_scalars(step, &sums);
+        }
+    }
+
+    /// Updates the scalars of the group if the current step has added to its sums.
+    pub(super) fn finish_sums(&mut self, loss: f64) {
+        if !self.sums_ready {
+            return;
+        }
+        (self.t, self.sums_ready) = (self.t + 1, false);
+        let sums = Sums(self.sums.each_ref().map(Sum::value));
+        *self.sums = RunningSums::default();
+        let scalars = self
+            .scalars
+            .unwrap_or_else(|| self.engine.initial_scalars());
+        let step = StepInfo::new(self.t, scalars, loss);
+        self.scalars = Some(self.engine.update_scalars(&step, &sums));
+    }
+}
+
+/// Runs a kernel over one array, in parallel if it is large enough.
 pub(super) fn run_one<A: Element>(
     task: Task<'_, A>,
-    slot: &Slot<A>,
+    slot: &GroupSlot<A>,
     kernel: usize,
-    at: &At<A>,
+    args: &KernelArgs<A>,
     watch: Option<&Mutex<Totals>>,
     parallel: &Parallel,
 ) {
     let size = task.len();
-    let work = |(task, ()): (Task<'_, A>, ())| run_piece(task, &*slot.engine, kernel, at, watch);
-    if parallel.pays(size as u64 * slot.demands.cost) {
+    let work = |(task, ()): (Task<'_, A>, ())| run_piece(task, &*slot.engine, kernel, args, watch);
+    if parallel.pays(size as u64 * slot.requirements.cost) {
         let chunk = parallel.chunk.max(1);
-        drain(pieces([(task, ())].into_iter(), chunk), size / chunk, |(task, ())| task.len(), chunk, work);
+        let tasks = pieces([(task, ())].into_iter(), chunk);
+        drain(tasks, size / chunk, |(task, ())| task.len(), chunk, work);
     } else {
         work((task, ()));
     }
@@ -264,21 +386,21 @@ fn run_piece<A: Element>(
     task: Task<'_, A>,
     engine: &dyn Engine<A>,
     kernel: usize,
-    at: &At<A>,
-    seen: Option<&Mutex<Totals>>,
+    args: &KernelArgs<A>,
+    watch: Option<&Mutex<Totals>>,
 ) {
-    match seen {
-        None => task.run(&mut |p, g, state| engine.run(kernel, at, p, g, state)),
-        Some(seen) => watched(engine, kernel, at, seen, |mut work| task.run(&mut work)),
+    match watch {
+        None => task.run(&mut |p, g, state| engine.run(kernel, args, p, g, state)),
+        Some(watch) => run_watched(engine, kernel, args, watch, |mut work| task.run(&mut work)),
     }
 }
 
-/// Runs a kernel page by page, and adds what it does.
-fn watched<A: Element>(
+/// Runs a kernel page by page, and adds the statistics of the step to `watch`.
+fn run_watched<A: Element>(
     engine: &dyn Engine<A>,
     kernel: usize,
-    at: &At<A>,
-    seen: &Mutex<Totals>,
+    args: &KernelArgs<A>,
+    watch: &Mutex<Totals>,
     run: impl FnOnce(&mut dyn FnMut(&mut [A], &[A], Arrays<'_, A>)),
 ) {
     let (mut totals, mut old) = (Totals::default(), [A::ZERO; PAGE]);
@@ -288,34 +410,50 @@ fn watched<A: Element>(
             let (p, g, state) = (&mut p[range.clone()], &g[range.clone()], state.part(range));
             let old = &mut old[..p.len()];
             old.copy_from_slice(p);
-            engine.run(kernel, at, p, g, state);
+            engine.run(kernel, args, p, g, state);
             compare(old, p, g, &mut totals);
         }
     });
-    *lock(seen) += totals;
+    *lock(watch) += totals;
 }
 
-impl<A: Element> Entry<A> {
-    /// Counts the step: the place of its kernel, and how to run it.
+impl<A: Element> ParamEntry<A> {
+    /// Counts a step, for which state is allocated where necessary. Returns the index of the kernel
+    /// and its arguments.
     #[inline]
-    pub(super) fn advance(&mut self, param: &Param<'_, A>, slot: &mut Slot<A>, loss: f64) -> (usize, At<A>) {
+    fn prepare_step(
+        &mut self,
+        param: &Param<'_, A>,
+        slot: &mut GroupSlot<A>,
+        loss: f64,
+    ) -> (usize, KernelArgs<A>) {
         if !self.allocated {
-            self.allocate(param.lent.order, slot);
+            self.allocate(param.views.order, slot);
         }
-        self.count(param.factor, slot, loss)
+        self.count_step(param.clip_factor, slot, loss)
     }
 
-    /// Counts a step of an array whose state is allocated.
+    /// As `prepare_step`, for an array whose state is allocated.
     #[inline]
-    pub(super) fn count(&mut self, factor: A, slot: &mut Slot<A>, loss: f64) -> (usize, At<A>) {
+    pub(super) fn count_step(
+        &mut self,
+        clip_factor: A,
+        slot: &mut GroupSlot<A>,
+        loss: f64,
+    ) -> (usize, KernelArgs<A>) {
         self.t += 1;
-        if slot.demands.terms == 0 {
-            let at = StepInfo::new(self.t, slot.scalars.unwrap_or(self.scalars), loss);
-            self.scalars = slot.engine.absorb(&at, &[0.0; MAX_TERMS]);
+        if slot.requirements.terms == 0 {
+            let step = StepInfo::new(self.t, slot.scalars.unwrap_or(self.scalars), loss);
+            self.scalars = slot.engine.update_scalars(&step, &Sums::default());
         }
-        let at = At { first: !self.begun, scale: slot.scale * factor };
+        let args = KernelArgs {
+            first: !self.begun,
+            staged: false,
+            scale: slot.scale * clip_factor,
+        };
         self.begun = true;
         let scalars = slot.scalars.unwrap_or(self.scalars);
-        (slot.engine.prepare(&StepInfo::new(self.t, scalars, f64::NAN)), at)
+        let step = StepInfo::new(self.t, scalars, f64::NAN);
+        (slot.engine.prepare(&step), args)
     }
 }

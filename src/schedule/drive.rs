@@ -1,10 +1,13 @@
-//! Which hyper-parameters follow which schedules.
-use super::Schedule;
+//! Schedules assigned to hyper-parameters.
+use super::AnySchedule;
 
-/// Which hyper-parameters follow which schedules, for all groups or for one.
+/// Assigns schedules to hyper-parameters, in all groups or in one.
 ///
 /// ```
-/// use ndarray_optim::{AdamW, Optimizer, schedule::{Schedules, WarmupCosine}};
+/// use ndarray_optim::{
+///     AdamW, Optimizer,
+///     schedule::{Schedules, WarmupCosine},
+/// };
 ///
 /// let schedules = Schedules::new()
 ///     .drive("lr", WarmupCosine::new(0.0, 1e-3, 10, 100))
@@ -17,42 +20,65 @@ use super::Schedule;
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
 ///
-/// There is nothing to save: `apply` sets what belongs to the step, whatever came before.
+/// There is no state to save: [`apply`](Schedules::apply) sets the values of its step, whatever the
+/// hyper-parameters were before.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(transparent)
+)]
 pub struct Schedules {
-    /// In this order; a later one wins over an earlier.
+    /// Applied in this order: of two entries for the same hyper-parameter, the later one wins.
     pub driven: Vec<Driven>,
 }
 
-/// One hyper-parameter and its schedule.
+/// A hyper-parameter and its schedule.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Driven {
-    /// The name of the hyper-parameter: `lr`, `weight_decay`, `betas[0]`, or one of a wrapper's.
+    /// The name of the hyper-parameter, of the algorithm or of a wrapper: `lr`, `weight_decay`,
+    /// `betas[0]`.
     pub field: String,
-    /// The group; `None` for all groups and the parameters in no group.
+    /// The group; `None` for all groups and for the parameters in no group.
     #[cfg_attr(feature = "serde", serde(default))]
     pub group: Option<String>,
     /// Its value at each step.
-    pub schedule: Schedule,
+    pub schedule: AnySchedule,
 }
 
 impl Schedules {
-    /// None yet.
+    /// Returns an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Drives a hyper-parameter in all groups.
-    pub fn drive(mut self, field: impl Into<String>, schedule: impl Into<Schedule>) -> Self {
-        self.driven.push(Driven { field: field.into(), group: None, schedule: schedule.into() });
+    /// Adds a schedule for a hyper-parameter of all groups.
+    pub fn drive(mut self, field: impl Into<String>, schedule: impl Into<AnySchedule>) -> Self {
+        self.driven.push(Driven {
+            field: field.into(),
+            group: None,
+            schedule: schedule.into(),
+        });
         self
     }
 
-    /// Drives a hyper-parameter of one group.
-    pub fn drive_group(mut self, group: impl Into<String>, field: impl Into<String>, schedule: impl Into<Schedule>) -> Self {
-        self.driven.push(Driven { field: field.into(), group: Some(group.into()), schedule: schedule.into() });
+    /// Adds a schedule for a hyper-parameter of one group.
+    pub fn drive_group(
+        mut self,
+        group: impl Into<String>,
+        field: impl Into<String>,
+        schedule: impl Into<AnySchedule>,
+    ) -> Self {
+        self.driven.push(Driven {
+            field: field.into(),
+            group: Some(group.into()),
+            schedule: schedule.into(),
+        });
         self
     }
 }

@@ -1,14 +1,18 @@
-//! Learning-rate schedules: functions of the step, described by values that can be read from files.
+//! Learning-rate schedules: functions of the step, with hyper-parameters that files can hold.
 //!
-//! A [`Schedule`] gives the learning rate of any step directly, so a run that resumes at step 1000 asks for `value(1000)`: there is no
-//! state to restore. Steps are counted from 0: the first step of the optimizer uses `value(0)`.
+//! An [`AnySchedule`] computes the learning rate of any step directly and has no state. A run that
+//! resumes at step 1000 calls `value(1000)`. Steps are counted from 0: the first step of the
+//! optimizer uses `value(0)`.
 //!
 //! ```
 //! use ndarray::array;
-//! use ndarray_optim::{Adam, Optimizer, schedule::{CosineDecay, Linear, Schedule}};
+//! use ndarray_optim::{
+//!     Adam, Optimizer,
+//!     schedule::{AnySchedule, CosineDecay, Linear},
+//! };
 //!
-//! let cosine = Schedule::from(CosineDecay::new(0.1, 90));
-//! let schedule = Schedule::from(Linear { start_factor: 0.1, total_steps: 10, ..Linear::new(0.1) }).then(10, cosine);
+//! let warmup = Linear { start_factor: 0.1, total_steps: 10, ..Linear::new(0.1) };
+//! let schedule = AnySchedule::from(warmup).then(10, CosineDecay::new(0.1, 90));
 //! schedule.validate()?;
 //!
 //! let mut adam = Optimizer::new(Adam::new(0.1));
@@ -21,45 +25,97 @@
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
 //!
-//! Whatever takes `impl Scheduled` takes a number, a closure `Fn(u64) -> f64` and each of the structs of this module too.
-//! [`ReduceOnPlateau`] is a type of its own: its learning rate depends on observed metrics. [`Schedules`] drives any
-//! hyper-parameters of an optimizer and its groups.
+//! Functions that take `impl Schedule` accept a number, a closure `Fn(u64) -> f64`, and every
+//! schedule struct of this module. [`ReduceOnPlateau`] is a separate type because its learning rate
+//! depends on observed metrics. [`Schedules`] applies schedules to any hyper-parameters of an
+//! optimizer and its groups.
 //!
 //! In the formulas `t` is the step.
 
-use crate::{Error, error::check};
+use crate::{
+    Error,
+    algorithm::{Field, FieldValue, HyperParameters, Interval},
+};
 use std::f64::consts::FRAC_PI_2;
 
-/// A schedule: keys without a default, which [`new`] takes, and keys with one.
+/// Declares a struct of hyper-parameters: those without a default, which `new` takes, and those
+/// with one.
 ///
-/// The default is written twice, as Rust and as the path that serde wants; a test compares them.
-macro_rules! schedule {
+/// Each default becomes a private associated function with the name of its field. serde wants the
+/// path of that function as a literal, which a macro cannot make.
+macro_rules! configuration {
     (
-        $(#[$about:meta])*
-        $name:ident {
-            $($(#[$doc:meta])* $field:ident: $type:ty,)*
+        $(#[$attr:meta])*
+        $name:ident = $label:literal {
+            $($(#[$doc:meta])* $field:ident: $type:ty $([$($range:tt)+])?;)*
         }
         defaults {
-            $($(#[$more_doc:meta])* $more:ident: $more_type:ty = $default:expr, $path:literal;)*
+            $(
+                $(#[$more_doc:meta])*
+                $more:ident: $more_type:ty $([$($more_range:tt)+])? = $default:expr, $path:literal;
+            )*
         }
+        $(check($me:ident) $check:block)?
     ) => {
-        $(#[$about])*
+        $(#[$attr])*
         #[derive(Clone, Debug, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+        #[cfg_attr(
+            feature = "serde",
+            derive(serde::Serialize, serde::Deserialize),
+            serde(deny_unknown_fields)
+        )]
         pub struct $name {
-            $($(#[$doc])* pub $field: $type,)*
+            $(
+                $(#[$doc])*
+                $(#[doc = concat!(" Range `", stringify!($($range)+), "`.")])?
+                pub $field: $type,
+            )*
             $(
                 $(#[$more_doc])*
-                #[doc = concat!(" Default `", stringify!($default), "`.")]
+                #[doc = concat!(
+                    " Default `", stringify!($default), "`",
+                    $(", range `", stringify!($($more_range)+), "`",)? ".",
+                )]
                 #[cfg_attr(feature = "serde", serde(default = $path))]
                 pub $more: $more_type,
             )*
         }
 
         impl $name {
-            /// The schedule with these keys, and the others at their defaults.
+            /// With these values and the defaults of the other fields.
             pub fn new($($field: $type),*) -> Self {
-                $name { $($field,)* $($more: $default,)* }
+                $name { $($field,)* $($more: Self::$more(),)* }
+            }
+
+            $(
+                fn $more() -> $more_type {
+                    $default
+                }
+            )*
+        }
+
+        crate::implement_hyper_parameters! {
+            $name = $label {
+                $($field: $type $([$($range)+])? = ();)*
+                $($more: $more_type $([$($more_range)+])? = ($default);)*
+            }
+            $(check($me) $check)?
+        }
+    };
+}
+
+/// Declares a schedule: a [`configuration!`] whose formula is in a private method `value_at`.
+macro_rules! schedule {
+    ($(#[$attr:meta])* $name:ident = $label:literal $($rest:tt)*) => {
+        configuration! { $(#[$attr])* $name = $label $($rest)* }
+
+        impl Schedule for $name {
+            fn value(&self, step: u64) -> f64 {
+                self.value_at(step)
+            }
+
+            fn validate(&self) -> Result<(), Error> {
+                HyperParameters::validate(self)
             }
         }
     };
@@ -75,19 +131,21 @@ mod warmup;
 pub use compose::{Product, Sequential};
 pub use cycles::{CosineAnnealing, CosineWarmRestarts, Cyclic, CyclicMode, OneCycle, Sgdr};
 pub use decay::{
-    Constant, CosineDecay, Exponential, ExponentialDecay, Interpolation, Linear, MultiStep, PiecewiseConstant,
-    PiecewiseInterpolate, Polynomial, PolynomialDecay, Step,
+    Constant, CosineDecay, Exponential, ExponentialDecay, Interpolation, Linear, MultiStep,
+    PiecewiseConstant, PiecewiseInterpolate, Polynomial, PolynomialDecay, Step,
 };
 pub use drive::{Driven, Schedules};
 pub use plateau::{PlateauMode, ReduceOnPlateau, ReduceOnPlateauConfig, ThresholdMode};
-pub use warmup::{DecayShape, InverseSqrt, Noam, WarmupCosine, WarmupExponential, WarmupStableDecay};
+pub use warmup::{
+    DecayShape, InverseSqrt, Noam, WarmupCosine, WarmupExponential, WarmupStableDecay,
+};
 
-/// A value for every step: a [`Schedule`], a number, or any `Fn(u64) -> f64`.
+/// A function of the step: an [`AnySchedule`], a number, or any `Fn(u64) -> f64`.
 ///
 /// ```
-/// use ndarray_optim::schedule::{CosineDecay, Scheduled};
+/// use ndarray_optim::schedule::{CosineDecay, Schedule};
 ///
-/// fn mean(schedule: impl Scheduled) -> f64 {
+/// fn mean(schedule: impl Schedule) -> f64 {
 ///     (0..10).map(|step| schedule.value(step)).sum::<f64>() / 10.0
 /// }
 /// let cosine = CosineDecay::new(0.1, 9);
@@ -95,106 +153,119 @@ pub use warmup::{DecayShape, InverseSqrt, Noam, WarmupCosine, WarmupExponential,
 /// assert_eq!(mean(|step| if step < 5 { 1.0 } else { 0.0 }), 0.5);
 /// assert!((mean(move |step| 2.0 * cosine.value(step)) - 0.1).abs() < 1e-12);
 /// ```
-pub trait Scheduled {
-    /// The value at this step, counted from 0.
+pub trait Schedule {
+    /// Returns the value at this step, counted from 0.
     fn value(&self, step: u64) -> f64;
 
-    /// Checks the keys, if there are any.
+    /// Checks the hyper-parameters, if there are any.
     ///
     /// # Errors
     ///
-    /// [`Error::HyperParameter`].
+    /// [`Error::HyperParameter`] for the first one that is out of range.
     fn validate(&self) -> Result<(), Error> {
         Ok(())
     }
 }
 
-impl Scheduled for f64 {
+impl Schedule for f64 {
     fn value(&self, _: u64) -> f64 {
         *self
     }
+
     fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", *self)
+        FieldValue::check(self, "lr", &[Interval::at_least(0.0)])
     }
 }
 
-impl<F: Fn(u64) -> f64> Scheduled for F {
+impl<F: Fn(u64) -> f64> Schedule for F {
     fn value(&self, step: u64) -> f64 {
         self(step)
     }
 }
 
 macro_rules! catalogue {
-    ($($name:literal $schedule:ident: $what:literal;)*) => {
-        /// Any schedule: a learning rate described by a file.
+    ($($schedule:ident: $what:literal;)*) => {
+        /// Any schedule of this module, as a value that files can hold.
         ///
-        /// With the `serde` feature this is `{"name": "one_cycle", "max_lr": 0.1, "total_steps": 1000}`; keys that have a
-        /// default may be missing, unknown ones are an error.
+        /// With the `serde` feature its form in a file is `{"name": "one_cycle", "max_lr": 0.1,
+        /// "total_steps": 1000}`. Keys with a default may be missing; unknown keys are an error.
         ///
         /// ```
-        /// use ndarray_optim::schedule::{OneCycle, Schedule};
+        /// use ndarray_optim::schedule::{AnySchedule, OneCycle};
         ///
-        /// let schedule = Schedule::from(OneCycle { div_factor: 10.0, ..OneCycle::new(0.1, 1000) });
+        /// let one_cycle = OneCycle { div_factor: 10.0, ..OneCycle::new(0.1, 1000) };
+        /// let schedule = AnySchedule::from(one_cycle);
         /// schedule.validate()?;
         /// assert!((schedule.value(0) - 0.01).abs() < 1e-15);
         /// assert!((schedule.value(299) - 0.1).abs() < 1e-15);
         /// # Ok::<(), ndarray_optim::Error>(())
         /// ```
+        // The tests compare serde's names with those of the structs.
         #[derive(Clone, Debug, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(tag = "name"))]
+        #[cfg_attr(
+            feature = "serde",
+            derive(serde::Serialize, serde::Deserialize),
+            serde(tag = "name", rename_all = "snake_case")
+        )]
         #[non_exhaustive]
-        pub enum Schedule {
+        pub enum AnySchedule {
             $(
                 #[doc = $what]
-                #[cfg_attr(feature = "serde", serde(rename = $name))]
                 $schedule($schedule),
             )*
         }
 
-        impl Schedule {
+        impl AnySchedule {
             /// The names of all schedules, as in files.
-            pub const NAMES: &[&str] = &[$($name),*];
+            pub const NAMES: &[&str] = &[$($schedule::NAME),*];
 
-            /// The name of the schedule, as in files.
+            /// Returns the name of the schedule, as in files.
             pub fn name(&self) -> &'static str {
                 match self {
-                    $(Schedule::$schedule(_) => $name,)*
+                    $(AnySchedule::$schedule(_) => $schedule::NAME,)*
                 }
             }
 
-            /// What the schedule is, in a few words.
+            /// Returns a one-line description of the schedule.
             pub fn summary(&self) -> &'static str {
                 match self {
-                    $(Schedule::$schedule(_) => $what,)*
+                    $(AnySchedule::$schedule(_) => $what,)*
                 }
             }
 
-            /// The value at this step, counted from 0.
+            /// Returns the hyper-parameters of the schedule, as data.
+            pub fn fields(&self) -> Vec<Field> {
+                match self {
+                    $(AnySchedule::$schedule(_) => $schedule::fields(),)*
+                }
+            }
+
+            /// Returns the value at this step, counted from 0.
             ///
-            /// Never panics, not even for keys that [`validate`](Schedule::validate) refuses; with those the value may be
-            /// anything, NaN too.
+            /// Never panics, even with hyper-parameters that [`validate`](AnySchedule::validate)
+            /// rejects. The value is unspecified then and may be NaN.
             pub fn value(&self, step: u64) -> f64 {
                 match self {
-                    $(Schedule::$schedule(schedule) => schedule.value(step),)*
+                    $(AnySchedule::$schedule(schedule) => schedule.value(step),)*
                 }
             }
 
-            /// Checks every key.
+            /// Checks every hyper-parameter.
             ///
             /// # Errors
             ///
-            /// [`Error::HyperParameter`].
+            /// [`Error::HyperParameter`] for the first one that is out of range.
             pub fn validate(&self) -> Result<(), Error> {
                 match self {
-                    $(Schedule::$schedule(schedule) => schedule.validate(),)*
+                    $(AnySchedule::$schedule(schedule) => Schedule::validate(schedule),)*
                 }
             }
         }
 
         $(
-            impl From<$schedule> for Schedule {
+            impl From<$schedule> for AnySchedule {
                 fn from(schedule: $schedule) -> Self {
-                    Schedule::$schedule(schedule)
+                    AnySchedule::$schedule(schedule)
                 }
             }
         )*
@@ -202,44 +273,46 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    "constant" Constant: "The same value at every step.";
-    "step" Step: "Multiplied by gamma every so many steps.";
-    "multi_step" MultiStep: "Multiplied by gamma at each milestone.";
-    "exponential" Exponential: "Multiplied by gamma at every step.";
-    "exponential_decay" ExponentialDecay: "A power of a rate, smooth or in stairs, from some step on.";
-    "linear" Linear: "A straight line from one factor to another, then level.";
-    "polynomial" Polynomial: "A power of the share of steps that is left, down to 0.";
-    "polynomial_decay" PolynomialDecay: "A power of the share of steps that is left, between any two values.";
-    "piecewise_constant" PiecewiseConstant: "Scaled at each boundary.";
-    "piecewise_interpolate" PiecewiseInterpolate: "Scaled gradually, in lines or half cosines, up to each boundary.";
-    "cosine_decay" CosineDecay: "Half a cosine down, then level.";
-    "cosine_annealing" CosineAnnealing: "A cosine, down and up again.";
-    "cosine_warm_restarts" CosineWarmRestarts: "Half cosines down, each starting at the top again and longer than the last.";
-    "one_cycle" OneCycle: "Up to a great rate and far down, once.";
-    "cyclic" Cyclic: "Triangles between two rates, level, halving or shrinking.";
-    "sgdr" Sgdr: "Cycles of a linear warm-up and a cosine decay.";
-    "warmup_cosine" WarmupCosine: "A linear warm-up, then half a cosine down.";
-    "warmup_exponential" WarmupExponential: "A linear warm-up, then exponential decay.";
-    "warmup_stable_decay" WarmupStableDecay: "A linear warm-up, a long level stretch, a short decay.";
-    "inverse_sqrt" InverseSqrt: "A linear warm-up, then decay with the root of the step.";
-    "noam" Noam: "The schedule of the first transformer: inverse root with a warm-up, scaled by the width of the model.";
-    "sequential" Sequential: "One schedule after another.";
-    "product" Product: "Several schedules multiplied.";
+    Constant: "The same value at every step.";
+    Step: "Multiplied by gamma every so many steps.";
+    MultiStep: "Multiplied by gamma at each milestone.";
+    Exponential: "Multiplied by gamma at every step.";
+    ExponentialDecay: "Exponential decay, continuous or staircase, optionally delayed and bounded.";
+    Linear: "Linear interpolation from one factor to another, then constant.";
+    Polynomial: "Polynomial decay to 0.";
+    PolynomialDecay: "Polynomial decay between two values.";
+    PiecewiseConstant: "Piecewise constant, scaled at each boundary.";
+    PiecewiseInterpolate: "Linear or cosine interpolation between boundaries.";
+    CosineDecay: "Cosine decay, then constant.";
+    CosineAnnealing: "Periodic cosine annealing: down and up again.";
+    CosineWarmRestarts: "Cosine annealing with warm restarts, in equal or growing cycles.";
+    OneCycle: "The 1cycle policy: up to a maximum, then down to far below the initial value.";
+    Cyclic: "Triangular cycles between two learning rates, with constant or changing amplitude.";
+    Sgdr: "Cycles of linear warm-up and cosine decay.";
+    WarmupCosine: "Linear warm-up, then cosine decay.";
+    WarmupExponential: "Linear warm-up, then exponential decay.";
+    WarmupStableDecay: "Linear warm-up, a long constant phase, then a short decay.";
+    InverseSqrt: "Linear warm-up, then inverse square root decay.";
+    Noam: "The schedule of the original Transformer, scaled by the width of the model.";
+    Sequential: "One schedule after another.";
+    Product: "The product of several schedules.";
 }
 
-impl Schedule {
-    /// This schedule until step `at`, from there `next`, which counts its steps from `at`.
+impl AnySchedule {
+    /// Returns this schedule until step `at`, followed by `next`, which counts its steps from `at`.
     ///
     /// ```
-    /// use ndarray_optim::schedule::{Exponential, Schedule};
+    /// use ndarray_optim::schedule::{AnySchedule, Exponential};
     ///
-    /// let schedule = Schedule::from(0.5).then(10, Exponential::new(0.5, 0.9)).then(20, 0.01);
+    /// let schedule = AnySchedule::from(0.5).then(10, Exponential::new(0.5, 0.9)).then(20, 0.01);
     /// assert_eq!([9, 10, 11, 20].map(|step| schedule.value(step)), [0.5, 0.5, 0.45, 0.01]);
     /// ```
     #[must_use]
-    pub fn then(self, at: u64, next: impl Into<Schedule>) -> Schedule {
+    pub fn then(self, at: u64, next: impl Into<AnySchedule>) -> AnySchedule {
         match self {
-            Schedule::Sequential(mut first) if first.milestones.last().is_none_or(|&last| last < at) => {
+            AnySchedule::Sequential(mut first)
+                if first.milestones.last().is_none_or(|&last| last < at) =>
+            {
                 first.schedules.push(next.into());
                 first.milestones.push(at);
                 first.into()
@@ -248,19 +321,19 @@ impl Schedule {
         }
     }
 
-    /// The product of this schedule and another.
+    /// Returns the product of this schedule and another.
     ///
     /// ```
-    /// use ndarray_optim::schedule::{CosineDecay, Linear, Schedule};
+    /// use ndarray_optim::schedule::{AnySchedule, CosineDecay, Linear};
     ///
     /// let warmup = Linear { start_factor: 0.1, total_steps: 10, ..Linear::new(1.0) };
-    /// let schedule = Schedule::from(CosineDecay::new(0.3, 100)).times(warmup);
+    /// let schedule = AnySchedule::from(CosineDecay::new(0.3, 100)).times(warmup);
     /// assert!((schedule.value(0) - 0.03).abs() < 1e-15);
     /// ```
     #[must_use]
-    pub fn times(self, other: impl Into<Schedule>) -> Schedule {
+    pub fn times(self, other: impl Into<AnySchedule>) -> AnySchedule {
         match self {
-            Schedule::Product(mut product) => {
+            AnySchedule::Product(mut product) => {
                 product.schedules.push(other.into());
                 product.into()
             }
@@ -269,22 +342,35 @@ impl Schedule {
     }
 }
 
-impl Scheduled for Schedule {
+impl Schedule for AnySchedule {
     fn value(&self, step: u64) -> f64 {
-        Schedule::value(self, step)
+        AnySchedule::value(self, step)
     }
+
     fn validate(&self) -> Result<(), Error> {
-        Schedule::validate(self)
+        AnySchedule::validate(self)
     }
 }
 
-impl From<f64> for Schedule {
+impl From<f64> for AnySchedule {
     fn from(lr: f64) -> Self {
         Constant::new(lr).into()
     }
 }
 
-/// The share of `steps` that is left: 1 at step 0, 0 from step `steps` on. A phase of no steps is over at once.
+impl FieldValue for Option<u64> {
+    fn check(&self, name: &str, ranges: &[Interval]) -> Result<(), Error> {
+        self.map_or(Ok(()), |n| n.check(name, ranges))
+    }
+}
+
+impl FieldValue for Vec<u64> {}
+impl FieldValue for Vec<(u64, f64)> {}
+impl FieldValue for Vec<AnySchedule> {}
+impl FieldValue for Vec<WarmupCosine> {}
+
+/// The fraction of `steps` that remains: 1 at step 0, 0 from step `steps` on, and always 0 if
+/// `steps` is 0.
 fn left(step: u64, steps: u64) -> f64 {
     match steps.saturating_sub(step) {
         0 => 0.0,
@@ -292,31 +378,12 @@ fn left(step: u64, steps: u64) -> f64 {
     }
 }
 
-/// `(1 + cos(pi (1 - left))) / 2` without its cancellation where the cosine nears -1.
+/// `(1 + cos(pi (1 - left))) / 2`, without its cancellation where the cosine is close to -1.
 fn half_cosine(left: f64) -> f64 {
     (FRAC_PI_2 * left).sin().powi(2)
 }
 
-/// From `start`, where all is left, to `end`: both exactly.
+/// Interpolates from `start`, where `left` is 1, to `end`, where it is 0; exact at both.
 fn between(start: f64, end: f64, left: f64) -> f64 {
     start * left + end * (1.0 - left)
-}
-
-fn positive(field: &'static str, value: f64) -> Result<(), Error> {
-    check::that(value > 0.0 && value.is_finite(), field, value, "a finite number > 0")
-}
-
-fn at_least_one(field: &'static str, steps: u64) -> Result<(), Error> {
-    check::that(steps >= 1, field, steps, "a whole number >= 1")
-}
-
-#[cfg(feature = "serde")]
-mod default {
-    //! Defaults as serde wants them: functions.
-    pub fn ratio<const N: u64, const D: u64>() -> f64 {
-        N as f64 / D as f64
-    }
-    pub fn whole<const N: u64>() -> u64 {
-        N
-    }
 }

@@ -1,22 +1,30 @@
 //! The schedule that depends on a metric.
 use super::*;
-#[cfg(feature = "serde")]
-use default::{ratio, whole};
 
-/// Whether metrics should fall or rise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+/// Whether a lower or a higher metric is better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum PlateauMode {
-    /// Lower is better: a loss.
+    /// Lower is better, as for a loss.
     #[default]
     Min,
-    /// Higher is better: an accuracy.
+    /// Higher is better, as for an accuracy.
     Max,
 }
 
+impl FieldValue for PlateauMode {}
+
 /// Whether the threshold of [`ReduceOnPlateau`] is relative or absolute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 pub enum ThresholdMode {
     /// Relative to the best metric.
     #[default]
@@ -25,111 +33,132 @@ pub enum ThresholdMode {
     Abs,
 }
 
-schedule! {
-    /// The keys of [`ReduceOnPlateau`].
-    ReduceOnPlateauConfig {
-        /// Initial learning rate, >= 0.
-        lr: f64,
+impl FieldValue for ThresholdMode {}
+
+configuration! {
+    /// The hyper-parameters of [`ReduceOnPlateau`].
+    ReduceOnPlateauConfig = "reduce_on_plateau" {
+        /// Initial learning rate.
+        lr: f64 [>= 0];
     }
     defaults {
-        /// Whether metrics should fall or rise.
-        mode: PlateauMode = PlateauMode::Min, "Default::default";
-        /// Factor by which the learning rate is reduced, in [0, 1).
-        factor: f64 = 0.1, "ratio::<1, 10>";
-        /// Observations without improvement before the learning rate is reduced.
-        patience: u64 = 10, "whole::<10>";
-        /// Threshold for an improvement, >= 0, and < 1 in `rel`.
-        threshold: f64 = 1e-4, "ratio::<1, 10_000>";
+        /// Whether a lower or a higher metric is better.
+        mode: PlateauMode = PlateauMode::Min, "ReduceOnPlateauConfig::mode";
+        /// Factor by which the learning rate is reduced.
+        factor: f64 [in 0..1] = 0.1, "ReduceOnPlateauConfig::factor";
+        /// Number of observations without improvement that are tolerated: the learning rate is
+        /// reduced at the next one.
+        patience: u64 = 10, "ReduceOnPlateauConfig::patience";
+        /// Threshold for an improvement; below 1 in `rel` mode.
+        threshold: f64 [>= 0] = 1e-4, "ReduceOnPlateauConfig::threshold";
         /// Whether the threshold is relative or absolute.
-        threshold_mode: ThresholdMode = ThresholdMode::Rel, "Default::default";
-        /// Observations after a reduction in which `patience` does not count.
-        cooldown: u64 = 0, "whole::<0>";
-        /// Lower bound of the learning rate, >= 0.
-        min_lr: f64 = 0.0, "ratio::<0, 1>";
-        /// Smallest change: a reduction by no more than this is ignored, >= 0.
-        eps: f64 = 1e-8, "ratio::<1, 100_000_000>";
+        threshold_mode: ThresholdMode = ThresholdMode::Rel, "ReduceOnPlateauConfig::threshold_mode";
+        /// Number of observations after a reduction that do not count towards `patience`.
+        cooldown: u64 = 0, "ReduceOnPlateauConfig::cooldown";
+        /// Lower bound of the learning rate.
+        min_lr: f64 [>= 0] = 0.0, "ReduceOnPlateauConfig::min_lr";
+        /// Minimum change: a reduction by no more than this is ignored.
+        eps: f64 [>= 0] = 1e-8, "ReduceOnPlateauConfig::eps";
+    }
+    check(self) {
+        if self.threshold_mode == ThresholdMode::Rel && self.threshold >= 1.0 {
+            return Err(self.wrong("threshold", self.threshold, "a number in [0, 1)"));
+        }
+        Ok(())
     }
 }
 
 impl ReduceOnPlateauConfig {
-    /// Checks every key.
+    /// Checks every hyper-parameter.
     ///
     /// # Errors
     ///
-    /// [`Error::HyperParameter`].
+    /// [`Error::HyperParameter`] for the first one that is out of range.
     pub fn validate(&self) -> Result<(), Error> {
-        check::non_negative("lr", self.lr)?;
-        check::share("factor", self.factor)?;
-        match self.threshold_mode {
-            ThresholdMode::Rel => check::share("threshold", self.threshold)?,
-            ThresholdMode::Abs => check::non_negative("threshold", self.threshold)?,
-        }
-        check::non_negative("min_lr", self.min_lr)?;
-        check::non_negative("eps", self.eps)
+        HyperParameters::validate(self)
     }
 }
 
 /// Reduces the learning rate when a metric has stopped improving.
 ///
+/// With the `serde` feature it can be saved in the middle of a run, hyper-parameters and state
+/// together, and resumed.
+///
+/// # Schedule
+///
 /// ```text
-/// better:  metric < best (1 - threshold)  (rel)  or  best - threshold  (abs)      max: >, and + for -
-/// each metric: better -> it is the best, bad = 0;  else bad += 1
-///              in a cooldown -> it is one shorter, bad = 0
+/// better:  metric < best (1 - threshold)  (rel)  or  best - threshold  (abs);  max: >, and + for -
+/// each metric: better -> best = metric, bad = 0;  else bad += 1
+///              in a cooldown -> one observation less remains of it, bad = 0
 ///              bad > patience -> lr = max(factor lr, min_lr), bad = 0, a cooldown begins
 /// ```
 ///
-/// The first finite metric is the first best; a metric that is not finite is never better. torch: `ReduceLROnPlateau`.
-/// optax: `contrib.reduce_on_plateau`, which scales updates.
+/// The first finite metric is the first best one. A non-finite metric is never better.
 ///
-/// With the `serde` feature the whole of it, keys and state, can be saved in the middle of a run and continued.
+/// # Elsewhere
+///
+/// torch: `ReduceLROnPlateau`. optax: `contrib.reduce_on_plateau`, which scales updates.
+///
+/// # Example
 ///
 /// ```
 /// use ndarray_optim::schedule::{ReduceOnPlateau, ReduceOnPlateauConfig};
 ///
-/// let mut plateau = ReduceOnPlateau::new(ReduceOnPlateauConfig { patience: 1, ..ReduceOnPlateauConfig::new(0.1) })?;
+/// let config = ReduceOnPlateauConfig { patience: 1, ..ReduceOnPlateauConfig::new(0.1) };
+/// let mut plateau = ReduceOnPlateau::new(config)?;
 /// assert_eq!(plateau.lr(), 0.1); // of the first step
 /// let after = [3.0, 2.0, 2.0, 2.0, 1.0].map(|loss| plateau.observe(loss));
 /// assert_eq!(after, [0.1, 0.1, 0.1, 0.1 * 0.1, 0.1 * 0.1]);
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct ReduceOnPlateau {
     config: ReduceOnPlateauConfig,
     lr: f64,
-    /// Not infinity before the first: JSON has none.
+    /// An option because JSON has no infinity to begin with.
     best: Option<f64>,
     bad: u64,
     cooling: u64,
 }
 
 impl ReduceOnPlateau {
-    /// At its initial learning rate.
+    /// Returns a schedule at its initial learning rate.
     ///
     /// # Errors
     ///
-    /// [`Error::HyperParameter`].
+    /// [`Error::HyperParameter`] for the first hyper-parameter that is out of range.
     pub fn new(config: ReduceOnPlateauConfig) -> Result<Self, Error> {
         config.validate()?;
-        Ok(ReduceOnPlateau { lr: config.lr, config, best: None, bad: 0, cooling: 0 })
+        Ok(ReduceOnPlateau {
+            lr: config.lr,
+            config,
+            best: None,
+            bad: 0,
+            cooling: 0,
+        })
     }
 
-    /// The keys.
+    /// Returns the hyper-parameters.
     pub fn config(&self) -> &ReduceOnPlateauConfig {
         &self.config
     }
 
-    /// The current learning rate.
+    /// Returns the current learning rate.
     pub fn lr(&self) -> f64 {
         self.lr
     }
 
-    /// The best metric so far.
+    /// Returns the best metric so far.
     pub fn best(&self) -> Option<f64> {
         self.best
     }
 
-    /// Observes a metric, usually once an epoch, and returns the learning rate from now on.
+    /// Records a metric, usually once per epoch, and returns the learning rate to use from now on.
     pub fn observe(&mut self, metric: f64) -> f64 {
         if self.better(metric) {
             (self.best, self.bad) = (Some(metric), 0);
@@ -150,9 +179,13 @@ impl ReduceOnPlateau {
     }
 
     fn better(&self, metric: f64) -> bool {
-        let Some(best) = self.best else { return metric.is_finite() };
-        let (mode, threshold) = (self.config.threshold_mode, self.config.threshold);
-        let margin = if mode == ThresholdMode::Rel { best * threshold } else { threshold };
+        let Some(best) = self.best else {
+            return metric.is_finite();
+        };
+        let margin = match self.config.threshold_mode {
+            ThresholdMode::Rel => best * self.config.threshold,
+            ThresholdMode::Abs => self.config.threshold,
+        };
         metric.is_finite()
             && match self.config.mode {
                 PlateauMode::Min => metric < best - margin,

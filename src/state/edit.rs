@@ -1,4 +1,4 @@
-//! Changes of a state by hand.
+//! Editing a state.
 use super::{Data, Mean, Named, ParamState, StateDict};
 use crate::{
     array::{Element, either},
@@ -9,11 +9,23 @@ use ndarray::{ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 use std::ops::Range;
 
 pub(super) fn refused(name: &str, problem: impl Into<String>) -> Error {
-    Error::StateEdit { name: name.into(), problem: problem.into() }
+    Error::StateEdit {
+        name: name.into(),
+        problem: problem.into(),
+    }
+}
+
+/// What a message calls the entry of a group.
+fn entry(group: Option<&str>) -> String {
+    group.map_or_else(
+        || "the entry of the parameters in no group".into(),
+        |group| format!("group `{group}`"),
+    )
 }
 
 impl StateDict<Data<'_>> {
-    /// The array of this name of a parameter, in row-major order or any other.
+    /// Returns the state array `array` of a parameter, in any memory order; `None` if there is no
+    /// such array or it does not have elements of `A`.
     ///
     /// ```
     /// use ndarray::array;
@@ -30,70 +42,111 @@ impl StateDict<Data<'_>> {
     /// ```
     pub fn array<A: Element>(&self, param: &str, array: &str) -> Option<ArrayViewD<'_, A>> {
         let param = self.param(param)?;
-        param.arrays.iter().chain(&param.factors).find(|named| named.name == array)?.data.view()
+        param
+            .arrays
+            .iter()
+            .chain(&param.factors)
+            .find(|named| named.name == array)?
+            .data
+            .view()
     }
 }
 
-/// All at their places, or nothing changes: these make new arrays first.
+/// Edits either succeed or change nothing: they create all new arrays before they replace any.
 impl StateDict {
-    /// Puts another array in the place of one of the same shape.
+    /// Replaces a state array by one of the same shape and element type.
     ///
     /// # Errors
     ///
-    /// [`Error::StateEdit`].
-    pub fn set_array<A: Element>(&mut self, param: &str, array: &str, data: ArrayD<A>) -> Result<(), Error> {
+    /// [`Error::StateEdit`] if there is no such array, or its shape or element type differs.
+    pub fn set_array<A: Element>(
+        &mut self,
+        param: &str,
+        array: &str,
+        data: ArrayD<A>,
+    ) -> Result<(), Error> {
         let element = self.element;
         let of = self.param_mut(param)?;
-        let place = of.arrays.iter_mut().chain(&mut of.factors).find(|named| named.name == array);
-        let place = place.ok_or_else(|| refused(param, format!("has no array `{array}`")))?;
+        let place = of
+            .arrays
+            .iter_mut()
+            .chain(&mut of.factors)
+            .find(|named| named.name == array);
+        let place = place.ok_or_else(|| refused(param, format!("it has no array `{array}`")))?;
         if place.data.shape() != data.shape() || element != A::TYPE {
             let (known, given) = (place.data.shape(), data.shape());
-            let problem = format!("has {element} of shape {known:?} in `{array}`, not {} of {given:?}", A::TYPE);
+            let problem = format!(
+                "array `{array}` is {element} of shape {known:?}, got {} of shape {given:?}",
+                A::TYPE
+            );
             return Err(refused(param, problem));
         }
         place.data = data.into();
         Ok(())
     }
 
-    /// Gives a parameter another name, also where its group lists it and an accumulation has its mean.
+    /// Renames a parameter, including in the list of its group and in an unfinished accumulation.
     ///
     /// # Errors
     ///
-    /// [`Error::StateEdit`] if there is none of the old name, or one of the new.
+    /// [`Error::StateEdit`] if there is no parameter `old`, or the name `new` is already in use.
     pub fn rename(&mut self, old: &str, new: impl Into<String>) -> Result<(), Error> {
         let new = new.into();
         if new != old && self.mentions(&new) {
-            return Err(refused(&new, "is there already"));
+            return Err(refused(&new, "this name already exists"));
         }
         self.param_mut(old)?.name.clone_from(&new);
         for group in &mut self.groups {
             if let Select::Names(names) = &mut group.params {
-                names.iter_mut().filter(|name| *name == old).for_each(|name| name.clone_from(&new));
+                names
+                    .iter_mut()
+                    .filter(|name| *name == old)
+                    .for_each(|name| name.clone_from(&new));
             }
         }
         if let Some(round) = &mut self.accumulation {
-            round.means.iter_mut().filter(|mean| mean.name == old).for_each(|mean| mean.name.clone_from(&new));
+            round
+                .means
+                .iter_mut()
+                .filter(|mean| mean.name == old)
+                .for_each(|mean| mean.name.clone_from(&new));
             round.means.sort_by(|a, b| a.name.cmp(&b.name));
         }
         Ok(())
     }
 
-    /// Adds a parameter, taken from another state or made by hand, to the group it names. One that is to begin at its first
-    /// step needs no entry.
+    /// Adds a parameter, from another state or from [`ParamState::new`], to the group that it
+    /// names. A parameter that has made no step yet does not need to be added.
     ///
     /// # Errors
     ///
-    /// [`Error::StateEdit`] if there is one of its name, or no such group.
+    /// [`Error::StateEdit`] if a parameter of this name exists, its group does not exist, or
+    /// another group lists it.
     pub fn add(&mut self, param: ParamState) -> Result<(), Error> {
         if self.param(&param.name).is_some() {
-            return Err(refused(&param.name, "is there already"));
+            return Err(refused(&param.name, "this name already exists"));
         }
         let listed = |names: &Select| names.listed().contains(&param.name);
-        if let Some(other) = self.groups.iter().find(|group| group.name != param.group && listed(&group.params)) {
-            return Err(refused(&param.name, format!("is in group {:?}", other.name)));
+        if let Some(other) = self
+            .groups
+            .iter()
+            .find(|group| group.name != param.group && listed(&group.params))
+        {
+            let group = entry(other.name.as_deref());
+            return Err(refused(
+                &param.name,
+                format!("it is already listed in {group}"),
+            ));
         }
-        let unknown = || refused(&param.name, format!("is in group {:?}, which is not in the state", param.group));
-        let group = self.groups.iter_mut().find(|group| group.name == param.group).ok_or_else(unknown)?;
+        let unknown = || {
+            let group = entry(param.group.as_deref());
+            refused(&param.name, format!("{group} is not in the state"))
+        };
+        let group = self
+            .groups
+            .iter_mut()
+            .find(|group| group.name == param.group)
+            .ok_or_else(unknown)?;
         if group.name.is_some()
             && let Select::Names(names) = &mut group.params
             && !names.contains(&param.name)
@@ -104,13 +157,18 @@ impl StateDict {
         Ok(())
     }
 
-    /// Removes a parameter, also from the list of its group and from an accumulation.
+    /// Removes a parameter, including from the list of its group and from an unfinished
+    /// accumulation.
     ///
     /// # Errors
     ///
-    /// [`Error::StateEdit`] if there is none.
+    /// [`Error::StateEdit`] if the parameter has no state.
     pub fn remove(&mut self, name: &str) -> Result<ParamState, Error> {
-        let at = self.params.iter().position(|param| param.name == name).ok_or_else(|| refused(name, "has no state"))?;
+        let at = self
+            .params
+            .iter()
+            .position(|param| param.name == name)
+            .ok_or_else(|| refused(name, "it has no state"))?;
         for group in &mut self.groups {
             if let Select::Names(names) = &mut group.params {
                 names.retain(|param| param != name);
@@ -122,24 +180,31 @@ impl StateDict {
         Ok(self.params.remove(at))
     }
 
-    /// Keeps a range of a parameter along an axis, for a model that has shrunk.
+    /// Slices all state arrays of a parameter along an axis, for a model that has shrunk.
     ///
     /// # Errors
     ///
-    /// [`Error::StateEdit`]: there is no such parameter or range, or its state has arrays of other shapes, which cannot be cut.
+    /// [`Error::StateEdit`] if there is no such parameter, axis or range, or the parameter has
+    /// extra arrays, which cannot be sliced.
     pub fn slice(&mut self, name: &str, axis: usize, range: Range<usize>) -> Result<(), Error> {
         let len = self.length(name, axis)?;
         if range.start > range.end || range.end > len {
-            return Err(refused(name, format!("has {len} places along axis {axis}, not {range:?}")));
+            return Err(refused(
+                name,
+                format!("range {range:?} is out of bounds for axis {axis} of length {len}"),
+            ));
         }
         let part = Slice::from(range.clone());
         self.change(name, axis, range.len(), |data| {
-            let cut = either!(data, array => array.slice_axis(Axis(axis), part).as_standard_layout().into_owned().into());
-            Ok(cut)
+            Ok(either!(data, array => {
+                let slice = array.slice_axis(Axis(axis), part);
+                slice.as_standard_layout().into_owned().into()
+            }))
         })
     }
 
-    /// Appends `n` places along an axis of a parameter, whose state is `value` there, for a model that has grown.
+    /// Grows all state arrays of a parameter by `n` along an axis, filled with `value`, for a model
+    /// that has grown.
     ///
     /// ```
     /// use ndarray::{array, concatenate, Axis};
@@ -158,40 +223,60 @@ impl StateDict {
     ///
     /// # Errors
     ///
-    /// [`Error::StateEdit`]: there is no such parameter or axis, its size would be more than memory can address, or its state
-    /// has arrays of other shapes, which cannot grow.
+    /// [`Error::StateEdit`] if there is no such parameter or axis, the arrays would not fit in
+    /// memory, or the parameter has extra arrays, which cannot grow.
     pub fn grow(&mut self, name: &str, axis: usize, n: usize, value: f64) -> Result<(), Error> {
-        fn more<A: Element>(array: ArrayViewD<'_, A>, axis: usize, len: usize, value: f64) -> Option<Data<'static>> {
+        fn more<A: Element>(
+            array: ArrayViewD<'_, A>,
+            axis: usize,
+            len: usize,
+            value: f64,
+        ) -> Option<Data<'static>> {
             let mut shape = array.shape().to_vec();
             let old = std::mem::replace(shape.get_mut(axis)?, len);
-            let size = shape.iter().try_fold(1_usize, |size, &n| size.checked_mul(n))?;
+            let size = shape
+                .iter()
+                .try_fold(1_usize, |size, &n| size.checked_mul(n))?;
             let mut memory = Vec::new();
             memory.try_reserve_exact(size).ok()?;
-            memory.resize(size, A::of(value));
+            memory.resize(size, A::from_f64(value));
             let mut new = ArrayD::from_shape_vec(IxDyn(&shape), memory).ok()?;
-            new.slice_axis_mut(Axis(axis), Slice::from(..old)).assign(&array);
+            new.slice_axis_mut(Axis(axis), Slice::from(..old))
+                .assign(&array);
             Some(new.into())
         }
-        let len = self.length(name, axis)?.checked_add(n).ok_or_else(|| refused(name, "would be too large"))?;
+        let len = self
+            .length(name, axis)?
+            .checked_add(n)
+            .ok_or_else(|| refused(name, "it would be too large"))?;
         self.change(name, axis, len, |data| {
-            either!(data, array => more(array.view(), axis, len, value)).ok_or_else(|| refused(name, "would be too large"))
+            either!(data, array => more(array.view(), axis, len, value))
+                .ok_or_else(|| refused(name, "it would be too large"))
         })
     }
 
     fn mentions(&self, name: &str) -> bool {
         let means = || self.accumulation.iter().flat_map(|round| &round.means);
         self.param(name).is_some()
-            || self.groups.iter().any(|group| group.params.listed().iter().any(|param| param == name))
+            || self
+                .groups
+                .iter()
+                .any(|group| group.params.listed().iter().any(|param| param == name))
             || means().any(|mean| mean.name == name)
     }
 
     fn length(&self, name: &str, axis: usize) -> Result<usize, Error> {
-        let param = self.param(name).ok_or_else(|| refused(name, "has no state"))?;
-        let wrong = || refused(name, format!("has {} axes, and no axis {axis}", param.shape.len()));
+        let param = self
+            .param(name)
+            .ok_or_else(|| refused(name, "it has no state"))?;
+        let wrong = || {
+            let ndim = param.shape.len();
+            refused(name, format!("it has no axis {axis}, only {ndim} axes"))
+        };
         param.shape.get(axis).copied().ok_or_else(wrong)
     }
 
-    /// Changes every array in the shape of the parameter.
+    /// Changes the length of an axis and every array in the shape of the parameter.
     fn change(
         &mut self,
         name: &str,
@@ -199,15 +284,32 @@ impl StateDict {
         len: usize,
         change: impl Fn(&Data<'static>) -> Result<Data<'static>, Error>,
     ) -> Result<(), Error> {
-        let param = self.param(name).ok_or_else(|| refused(name, "has no state"))?;
-        if let Some(factor) = param.factors.first() {
-            return Err(refused(name, format!("has state of another shape in `{}`", factor.name)));
+        let param = self
+            .param(name)
+            .ok_or_else(|| refused(name, "it has no state"))?;
+        if let Some(extra) = param.factors.first() {
+            return Err(refused(
+                name,
+                format!("extra array `{}` cannot be resized", extra.name),
+            ));
         }
-        let means = || self.accumulation.iter().flat_map(|round| &round.means).filter(|mean| mean.name == name);
-        let all = param.arrays.iter().map(|array| &array.data).chain(means().map(|mean| &mean.data));
+        let means = || {
+            self.accumulation
+                .iter()
+                .flat_map(|round| &round.means)
+                .filter(|mean| mean.name == name)
+        };
+        let all = param
+            .arrays
+            .iter()
+            .map(|array| &array.data)
+            .chain(means().map(|mean| &mean.data));
         for data in all.clone() {
             if data.shape() != param.shape {
-                return Err(refused(name, format!("has an array of shape {:?}", data.shape())));
+                return Err(refused(
+                    name,
+                    format!("it has an array of shape {:?}", data.shape()),
+                ));
             }
         }
         let mut new = all.map(change).collect::<Result<Vec<_>, _>>()?.into_iter();
@@ -218,7 +320,11 @@ impl StateDict {
         for (Named { data, .. }, new) in param.arrays.iter_mut().zip(&mut new) {
             *data = new;
         }
-        let means = self.accumulation.iter_mut().flat_map(|round| &mut round.means).filter(|mean| mean.name == name);
+        let means = self
+            .accumulation
+            .iter_mut()
+            .flat_map(|round| &mut round.means)
+            .filter(|mean| mean.name == name);
         for (Mean { data, .. }, new) in means.zip(&mut new) {
             *data = new;
         }

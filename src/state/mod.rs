@@ -1,5 +1,6 @@
-//! What an optimizer remembers, as a value: to save, inspect, edit and load. Steps after a load have the bits of the run that was
-//! not interrupted.
+//! The state of an optimizer as a value, to save, inspect, edit and load.
+//!
+//! After a load, an optimizer continues bit for bit like the run that was not interrupted:
 //!
 //! ```
 //! use ndarray::array;
@@ -11,7 +12,7 @@
 //!
 //! let state = adam.state_dict();
 //! let (mut other, mut copy) = (Optimizer::new(Adam::new(1.0)), theta.clone());
-//! other.load_state_dict(state)?; // with its hyper-parameters
+//! other.load_state_dict(state)?; // includes the hyper-parameters
 //!
 //! adam.update(&mut theta, &grad)?;
 //! other.update(&mut copy, &grad)?;
@@ -19,9 +20,9 @@
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
 //!
-//! The parameters themselves are yours to save. So is what drives an optimizer from outside: a
-//! [`ReduceOnPlateau`](crate::ReduceOnPlateau) is a value that can be saved, other schedules are functions of the step.
-//! `docs/state.md` is the guide.
+//! The state does not contain the parameters, nor what drives an optimizer from outside. A
+//! [`ReduceOnPlateau`](crate::ReduceOnPlateau) is a value that can be saved; other schedules are
+//! functions of the step. See `docs/state.md` for the guide.
 
 #[cfg(feature = "serde")]
 mod bytes;
@@ -33,7 +34,7 @@ mod tensors;
 
 pub use crate::{
     array::{Data, ElementType},
-    difference::{Difference, Differs, Report},
+    difference::{Difference, Differs, LoadReport},
 };
 #[cfg(all(feature = "checkpoint", feature = "serde"))]
 pub(crate) use bytes::Described;
@@ -51,157 +52,216 @@ use std::{convert::Infallible, fmt};
 /// The version of the format that is written and read.
 pub(crate) const VERSION: u32 = 1;
 
-/// Step counts are below this: exact in `f64`, and far from overflow.
+/// The maximum step count: exact in `f64`, and far from overflow.
 pub(crate) const MAX_STEPS: u64 = 1 << 53;
 
-/// Everything that an optimizer remembers between steps, with its hyper-parameters.
+/// The state of an optimizer, including its hyper-parameters.
 ///
-/// All fields are open: what stands in them is checked when it is loaded. `T` is what stands for an array.
+/// All fields are public, and are checked when the state is loaded. `T` is the type of an array.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+#[non_exhaustive]
 pub struct StateDict<T = Data<'static>> {
     /// The version of the format: [`VERSION`](StateDict::VERSION).
     pub version: u32,
     /// The element type of all arrays.
     pub element: ElementType,
-    /// What is done about gradients that are not finite.
+    /// How non-finite gradients are handled.
     pub non_finite: NonFinite,
-    /// When gradients count as exploding.
+    /// Limits on the gradient norm and on consecutive skipped steps.
     pub limits: Limits,
-    /// Clipping of all gradients together, before anything else.
+    /// Clipping by the global norm of all gradients, before anything else.
     pub clip: Option<ClipByGlobalNorm>,
-    /// Steps skipped since the last one that was made.
+    /// Number of steps skipped since the last one that was applied.
     pub skipped: u64,
-    /// First that of all parameters in no group.
+    /// The groups; the first one is that of the parameters in no group.
     pub groups: Vec<GroupState>,
-    /// In the order of their first steps.
+    /// The parameters, in the order of their first steps.
     pub params: Vec<ParamState<T>>,
-    /// The unfinished round of an accumulation.
+    /// The unfinished round of gradient accumulation.
     pub accumulation: Option<Round<T>>,
 }
 
-/// A state whose arrays are borrowed from the optimizer or from another state: to save them, they need not be copied.
+/// A state whose arrays are borrowed from the optimizer or from another state, so that they can be
+/// saved without a copy.
 pub type StateView<'a> = StateDict<Data<'a>>;
 
-/// What is kept of a group.
+/// The state of a parameter group.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+#[non_exhaustive]
 pub struct GroupState {
-    /// Its name; `None` for the parameters in no group.
+    /// The name of the group; `None` for the parameters in no group.
     pub name: Option<String>,
-    /// Which parameters it has: nothing for those in no group.
+    /// The parameters that the group selects; an empty list for those in no group.
     pub params: Select,
-    /// The algorithm: its name with those of its wrappers, `adamw` or `adamw + ema`.
+    /// The name of the algorithm with those of its wrappers: `adamw` or `adamw + ema`.
     pub optimizer: String,
-    /// Its hyper-parameters, if it is in the catalogue.
+    /// The hyper-parameters, if the algorithm is in the catalogue.
     #[cfg_attr(feature = "serde", serde(with = "serial::config"))]
     pub algorithm: Option<AnyAlgorithm>,
-    /// Whether its parameters are left as they are.
+    /// Whether the group is frozen.
     pub frozen: bool,
-    /// Numbers that belong to all of its parameters together, for optimizers whose sums run over all of them.
+    /// Scalars shared by all parameters of the group, for algorithms whose sums run over the whole
+    /// group.
     #[cfg_attr(feature = "serde", serde(with = "serial::maybe_scalars"))]
     pub scalars: Option<Scalars>,
-    /// How many steps `scalars` have seen.
+    /// Number of steps that have updated `scalars`.
     pub steps: u64,
 }
 
-/// What is kept of a parameter.
+/// The state of a parameter.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+#[non_exhaustive]
 pub struct ParamState<T = Data<'static>> {
-    /// Its name.
+    /// The name of the parameter.
     pub name: String,
-    /// Its group.
+    /// The group of the parameter; `None` if it is in no group.
     pub group: Option<String>,
-    /// Its shape.
+    /// The shape of the parameter.
     pub shape: Vec<usize>,
-    /// How many steps it has made.
+    /// Step count of the parameter.
     pub steps: u64,
-    /// Numbers beside the arrays; their meaning is the optimizer's own.
+    /// The scalars of the parameter; their meaning depends on the algorithm.
     #[cfg_attr(feature = "serde", serde(with = "serial::scalars"))]
     pub scalars: Scalars,
-    /// Whether there is a state at all. It comes with the first gradient.
+    /// Whether the state arrays are allocated, which happens at the first gradient.
     pub allocated: bool,
-    /// Whether the state has begun: else the next step begins it.
+    /// Whether the state is initialized; otherwise the next step initializes it.
     pub begun: bool,
-    /// Whether the parameter has been exchanged with its average.
+    /// Whether the parameter is swapped with its average.
     pub swapped: bool,
-    /// The memory order of the state, which is that of the parameter in its first step: its axes from the slowest to the fastest.
+    /// The memory order of the state, which is that of the parameter in its first step: the axes
+    /// from the slowest to the fastest.
     pub order: Vec<u8>,
     /// The axes that run backwards in memory.
     pub reversed: Vec<u8>,
-    /// The arrays in the shape of the parameter.
+    /// The state arrays in the shape of the parameter.
     pub arrays: Vec<Named<T>>,
-    /// The arrays of other shapes.
+    /// The extra arrays: state arrays of other shapes.
     pub factors: Vec<Named<T>>,
 }
 
-/// An array and its name: torch's where torch has it.
+/// A state array and its name, which is torch's where torch has the same array.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Named<T = Data<'static>> {
-    /// The name.
+    /// The name of the array.
     pub name: String,
     /// The array.
     pub data: T,
 }
 
-/// What an accumulation has gathered since its last step: see
+/// An unfinished round of gradient accumulation: see
 /// [`Optimizer::set_accumulation`](crate::Optimizer::set_accumulation).
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Round<T = Data<'static>> {
-    /// Calls of a round.
+    /// Number of calls in a round.
     pub every: u32,
-    /// Calls so far.
+    /// Number of calls so far.
     pub calls: u32,
-    /// The mean value of the objective so far.
+    /// Mean loss so far.
     #[cfg_attr(feature = "serde", serde(with = "serial::number"))]
     pub loss: f64,
-    /// The mean gradients, sorted by name.
+    /// Mean gradients so far, sorted by the name of the parameter.
     pub means: Vec<Mean<T>>,
 }
 
 /// The mean gradient of a parameter.
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 pub struct Mean<T = Data<'static>> {
     /// The name of the parameter.
     pub name: String,
-    /// How many gradients it is the mean of.
+    /// Number of gradients in the mean.
     pub count: u32,
     /// The mean.
     pub data: T,
+}
+
+impl<T> ParamState<T> {
+    /// Creates the state of a parameter before its first step: it is in no group and has no state
+    /// arrays.
+    pub fn new(name: impl Into<String>, shape: &[usize]) -> Self {
+        ParamState {
+            name: name.into(),
+            group: None,
+            shape: shape.to_vec(),
+            steps: 0,
+            scalars: Scalars::default(),
+            allocated: false,
+            begun: false,
+            swapped: false,
+            order: (0..=u8::MAX).take(shape.len()).collect(),
+            reversed: Vec::new(),
+            arrays: Vec::new(),
+            factors: Vec::new(),
+        }
+    }
 }
 
 impl<T> StateDict<T> {
     /// The version of the format that this release writes and reads.
     pub const VERSION: u32 = VERSION;
 
-    /// The state of a parameter.
+    /// Returns the state of a parameter.
     pub fn param(&self, name: &str) -> Option<&ParamState<T>> {
         self.params.iter().find(|param| param.name == name)
     }
 
-    /// The state of a parameter, to change it.
+    /// Returns the state of a parameter for editing.
     ///
     /// # Errors
     ///
-    /// [`Error::StateEdit`] if there is none.
+    /// [`Error::StateEdit`] if the parameter has no state.
     pub fn param_mut(&mut self, name: &str) -> Result<&mut ParamState<T>, Error> {
         let found = self.params.iter_mut().find(|param| param.name == name);
-        found.ok_or_else(|| edit::refused(name, "has no state"))
+        found.ok_or_else(|| edit::refused(name, "it has no state"))
     }
 
-    /// Its arrays: those of the parameters in order, then the means.
+    /// Iterates over the arrays in the order of [`try_map`](StateDict::try_map): those of each
+    /// parameter, then the means.
     #[cfg(all(feature = "checkpoint", feature = "serde"))]
     pub(crate) fn arrays_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let means = self.accumulation.iter_mut().flat_map(|round| &mut round.means).map(|mean| &mut mean.data);
-        let states = self.params.iter_mut().flat_map(|param| param.arrays.iter_mut().chain(&mut param.factors));
+        let means = self
+            .accumulation
+            .iter_mut()
+            .flat_map(|round| &mut round.means)
+            .map(|mean| &mut mean.data);
+        let states = self
+            .params
+            .iter_mut()
+            .flat_map(|param| param.arrays.iter_mut().chain(&mut param.factors));
         states.map(|named| &mut named.data).chain(means)
     }
 
-    /// The same with something else in the place of each array, in the same order.
+    /// Replaces each array by what `f` returns for it.
     pub(crate) fn try_map<'a, U, E>(
         &'a self,
         mut f: impl FnMut(Place<'a>, &'a T) -> Result<U, E>,
@@ -210,8 +270,14 @@ impl<T> StateDict<T> {
         for param in &self.params {
             let mut named = |list: &'a [Named<T>]| -> Result<Vec<_>, E> {
                 let one = |Named { name, data }: &'a Named<T>| {
-                    let place = Place { param: &param.name, array: Array::State(name) };
-                    Ok(Named { name: name.clone(), data: f(place, data)? })
+                    let place = Place {
+                        param: &param.name,
+                        array: Array::State(name),
+                    };
+                    Ok(Named {
+                        name: name.clone(),
+                        data: f(place, data)?,
+                    })
                 };
                 list.iter().map(one).collect()
             };
@@ -233,11 +299,23 @@ impl<T> StateDict<T> {
         let accumulation = match &self.accumulation {
             Some(round) => {
                 let mean = |Mean { name, count, data }: &'a Mean<T>| {
-                    let place = Place { param: name, array: Array::Mean };
-                    Ok(Mean { name: name.clone(), count: *count, data: f(place, data)? })
+                    let place = Place {
+                        param: name,
+                        array: Array::Mean,
+                    };
+                    Ok(Mean {
+                        name: name.clone(),
+                        count: *count,
+                        data: f(place, data)?,
+                    })
                 };
                 let means = round.means.iter().map(mean).collect::<Result<_, E>>()?;
-                Some(Round { means, every: round.every, calls: round.calls, loss: round.loss })
+                Some(Round {
+                    means,
+                    every: round.every,
+                    calls: round.calls,
+                    loss: round.loss,
+                })
             }
             None => None,
         };
@@ -255,7 +333,7 @@ impl<T> StateDict<T> {
     }
 }
 
-/// Where an array stands; as a text the name of a tensor or a section.
+/// The location of an array. Its text is the name of a tensor or a section.
 #[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
     param: &'a str,
@@ -278,13 +356,13 @@ impl fmt::Display for Place<'_> {
 }
 
 impl StateDict<Data<'_>> {
-    /// The same, its arrays borrowed.
+    /// Borrows the state: a state with the same contents whose arrays are views.
     pub fn view(&self) -> StateView<'_> {
         let Ok(view) = self.try_map(|_, data| Ok::<_, Infallible>(data.borrow()));
         view
     }
 
-    /// A copy that borrows nothing.
+    /// Copies the state, including the arrays.
     pub fn to_owned(&self) -> StateDict {
         let Ok(copy) = self.try_map(|_, data| Ok::<_, Infallible>(data.to_owned()));
         copy

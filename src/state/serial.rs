@@ -1,7 +1,8 @@
-//! How states are written where serde does it.
+//! Serialization of states with serde.
 //!
-//! Formats for people have numbers: `f32` as the `f64` of the same value, so that any reader gets it exactly, and what JSON does
-//! not know as `"NaN"`, `"inf"` and `"-inf"`. Other formats have the bytes of the numbers, little-endian.
+//! Human-readable formats get numbers: an `f32` as the `f64` of the same value, so that any reader
+//! gets it exactly, and values that JSON lacks as `"NaN"`, `"inf"` and `"-inf"`. Other formats get
+//! the little-endian bytes of the elements.
 use super::{AnyAlgorithm, Data, ElementType, Scalars};
 use crate::array::{Element, either, try_row_major};
 use ndarray::{ArrayD, IxDyn};
@@ -11,7 +12,7 @@ use serde::{
 };
 use std::{convert::Infallible, fmt};
 
-/// A number in a format for people.
+/// A number in a human-readable format.
 #[derive(Clone, Copy)]
 pub(super) struct Number(pub f64);
 
@@ -47,7 +48,9 @@ impl<'de> Deserialize<'de> for Number {
                     "NaN" => Ok(Number(f64::NAN)),
                     "inf" => Ok(Number(f64::INFINITY)),
                     "-inf" => Ok(Number(f64::NEG_INFINITY)),
-                    _ => of_bits(text).map(Number).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self)),
+                    _ => of_bits(text)
+                        .map(Number)
+                        .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }
         }
@@ -55,13 +58,14 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-/// `NaN 0x7ff8dead00000001`.
+/// Parses `NaN 0x7ff8dead00000001`.
 fn of_bits(text: &str) -> Option<f64> {
     let bits = u64::from_str_radix(text.strip_prefix("NaN 0x")?, 16).ok()?;
     Some(f64::from_bits(bits)).filter(|x| x.is_nan())
 }
 
-/// A number beside the arrays. Headers in JSON have it too, so a NaN like no other says which one it is.
+/// A scalar. The JSON headers of binary formats contain scalars too, so a NaN with unusual bits is
+/// written with its bits.
 pub(super) mod number {
     use super::*;
 
@@ -89,40 +93,52 @@ pub(super) mod number {
 #[serde(transparent)]
 struct Exact(#[serde(with = "number")] f64);
 
-/// Four of them.
+fn from_exact(scalars: [Exact; 4]) -> Scalars {
+    Scalars(scalars.map(|Exact(x)| x))
+}
+
+/// The scalars of a parameter, as a list of numbers.
 pub(super) mod scalars {
     use super::*;
 
     pub fn serialize<S: Serializer>(scalars: &Scalars, serializer: S) -> Result<S::Ok, S::Error> {
-        scalars.map(Exact).serialize(serializer)
+        scalars.0.map(Exact).serialize(serializer)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scalars, D::Error> {
-        <[Exact; 4]>::deserialize(deserializer).map(|scalars| scalars.map(|Exact(x)| x))
+        let scalars = Deserialize::deserialize(deserializer)?;
+        Ok(from_exact(scalars))
     }
 }
 
-/// Four or none.
+/// The scalars of a group, if it has any.
 pub(super) mod maybe_scalars {
     use super::*;
 
-    pub fn serialize<S: Serializer>(scalars: &Option<Scalars>, serializer: S) -> Result<S::Ok, S::Error> {
-        scalars.map(|scalars| scalars.map(Exact)).serialize(serializer)
+    pub fn serialize<S: Serializer>(
+        scalars: &Option<Scalars>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        scalars
+            .map(|scalars| scalars.0.map(Exact))
+            .serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Scalars>, D::Error> {
-        let scalars = <Option<[Exact; 4]>>::deserialize(deserializer)?;
-        Ok(scalars.map(|scalars| scalars.map(|Exact(x)| x)))
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Scalars>, D::Error> {
+        let scalars: Option<_> = Deserialize::deserialize(deserializer)?;
+        Ok(scalars.map(from_exact))
     }
 }
 
-/// Hyper-parameters: as themselves for people, else as the text of that, because few compact formats can tell what comes next
-/// from its `name`.
+/// Hyper-parameters: as a map in human-readable formats, otherwise as its JSON text, because few
+/// compact formats support the internally tagged representation.
 pub(super) mod config {
     use super::*;
     use serde_json::Value;
 
-    /// Wrappers in wrappers. Nothing of use is as deep, and what is deeper could use up the stack.
+    /// The maximum nesting of wrappers. Deeper nesting has no use and could overflow the stack.
     const DEPTH: usize = 16;
 
     fn shallow(value: &Value, depth: usize) -> bool {
@@ -135,20 +151,31 @@ pub(super) mod config {
 
     fn read<E: Error>(value: Value) -> Result<Option<AnyAlgorithm>, E> {
         if !shallow(&value, DEPTH) {
-            return Err(E::custom("hyper-parameters in more than sixteen layers"));
+            return Err(E::custom(
+                "the hyper-parameters are nested more than 16 levels deep",
+            ));
         }
         serde_json::from_value(value).map_err(E::custom)
     }
 
-    pub fn serialize<S: Serializer>(config: &Option<AnyAlgorithm>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        config: &Option<AnyAlgorithm>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             return config.serialize(serializer);
         }
-        let text = config.as_ref().map(serde_json::to_string).transpose().map_err(serde::ser::Error::custom)?;
+        let text = config
+            .as_ref()
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(serde::ser::Error::custom)?;
         text.serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AnyAlgorithm>, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<AnyAlgorithm>, D::Error> {
         if deserializer.is_human_readable() {
             return read(Value::deserialize(deserializer)?);
         }
@@ -159,10 +186,12 @@ pub(super) mod config {
     }
 }
 
-/// The size of an array in bytes, if memory can hold it.
+/// Returns the size of an array in bytes, unless it exceeds the address space.
 pub(super) fn bytes_of(element: ElementType, shape: &[usize]) -> Option<usize> {
     let mut lengths = shape.iter().filter(|&&n| n > 0);
-    let most = lengths.try_fold(element.size(), |size, &n| size.checked_mul(n)).filter(|&n| n < isize::MAX as usize)?;
+    let most = lengths
+        .try_fold(element.size(), |size, &n| size.checked_mul(n))
+        .filter(|&n| n < isize::MAX as usize)?;
     Some(if shape.contains(&0) { 0 } else { most })
 }
 
@@ -174,15 +203,22 @@ pub(super) fn le_bytes(data: &Data<'_>, bytes: &mut Vec<u8>) {
         A::encode(values, &mut bytes[old..]);
         Ok(())
     }
-    let Ok(()) = either!(data, array => try_row_major(array.view(), &mut |values| append(values, bytes)));
+    let Ok(()) =
+        either!(data, array => try_row_major(array.view(), &mut |values| append(values, bytes)));
 }
 
 fn shaped<A: Element>(shape: &[usize], values: Vec<A>) -> Option<Data<'static>> {
-    ArrayD::from_shape_vec(IxDyn(shape), values).ok().map(Data::from)
+    ArrayD::from_shape_vec(IxDyn(shape), values)
+        .ok()
+        .map(Data::from)
 }
 
-/// `None` if there are not as many bytes as the shape says.
-pub(super) fn from_le_bytes(element: ElementType, shape: &[usize], bytes: &[u8]) -> Option<Data<'static>> {
+/// Decodes an array; `None` if the number of bytes does not match the shape.
+pub(super) fn from_le_bytes(
+    element: ElementType,
+    shape: &[usize],
+    bytes: &[u8],
+) -> Option<Data<'static>> {
     fn decoded<A: Element>(shape: &[usize], bytes: &[u8]) -> Option<Data<'static>> {
         let mut values = Vec::with_capacity(bytes.len() / size_of::<A>());
         A::decode(bytes, &mut values);
@@ -197,7 +233,7 @@ pub(super) fn from_le_bytes(element: ElementType, shape: &[usize], bytes: &[u8])
     }
 }
 
-/// Bytes as formats have them, where a list of numbers would cost more.
+/// A byte string, which is more compact than a list of numbers.
 struct Bytes(Vec<u8>);
 
 impl Serialize for Bytes {
@@ -221,7 +257,7 @@ impl<'de> Deserialize<'de> for Bytes {
                 Ok(Bytes(bytes))
             }
             fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Bytes, S::Error> {
-                // The length that a format announces is not trusted.
+                // The announced length is not trusted: nothing is reserved for it.
                 let mut bytes = Vec::new();
                 while let Some(byte) = list.next_element()? {
                     bytes.push(byte);
@@ -257,30 +293,56 @@ impl Serialize for Data<'_> {
                 Data::F32(array) => array.iter().map(|&x| Number(f64::from(x))).collect(),
                 Data::F64(array) => array.iter().map(|&x| Number(x)).collect(),
             };
-            return Readable { element, shape, values }.serialize(serializer);
+            return Readable {
+                element,
+                shape,
+                values,
+            }
+            .serialize(serializer);
         }
         let mut bytes = Vec::with_capacity(self.bytes());
         le_bytes(self, &mut bytes);
-        Compact { element, shape, bytes: Bytes(bytes) }.serialize(serializer)
+        Compact {
+            element,
+            shape,
+            bytes: Bytes(bytes),
+        }
+        .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Data<'static> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = |shape: &[usize]| D::Error::custom(format!("the array has shape {shape:?}, but not as many values"));
+        let wrong = |shape: &[usize]| {
+            D::Error::custom(format!(
+                "the number of values does not match the shape {shape:?}"
+            ))
+        };
         if !deserializer.is_human_readable() {
-            let Compact { element, shape, bytes } = Compact::deserialize(deserializer)?;
+            let Compact {
+                element,
+                shape,
+                bytes,
+            } = Compact::deserialize(deserializer)?;
             return from_le_bytes(element, &shape, &bytes.0).ok_or_else(|| wrong(&shape));
         }
-        let Readable { element, shape, values } = Readable::deserialize(deserializer)?;
+        let Readable {
+            element,
+            shape,
+            values,
+        } = Readable::deserialize(deserializer)?;
         if bytes_of(element, &shape) != values.len().checked_mul(element.size()) {
             return Err(wrong(&shape));
         }
         if element == ElementType::F64 {
-            return shaped(&shape, values.iter().map(|x| x.0).collect()).ok_or_else(|| wrong(&shape));
+            return shaped(&shape, values.iter().map(|x| x.0).collect())
+                .ok_or_else(|| wrong(&shape));
         }
-        if let Some(Number(x)) = values.iter().find(|x| x.0.is_finite() && !(x.0 as f32).is_finite()) {
-            return Err(D::Error::custom(format!("{x} is not a number of f32")));
+        if let Some(Number(x)) = values
+            .iter()
+            .find(|x| x.0.is_finite() && !(x.0 as f32).is_finite())
+        {
+            return Err(D::Error::custom(format!("{x:?} is out of range for f32")));
         }
         shaped(&shape, values.iter().map(|x| x.0 as f32).collect()).ok_or_else(|| wrong(&shape))
     }

@@ -1,4 +1,4 @@
-//! States in files of safetensors.
+//! States in safetensors files.
 use super::{Data, ElementType, StateDict, bytes::Described, bytes::wrong, serial};
 use crate::{array::Element, error::Error};
 use ndarray::ArrayViewD;
@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
 };
 
-/// The key of everything that is not an array, among the texts that a file can have.
+/// The metadata key of everything that is not an array.
 const KEY: &str = "ndarray-optim";
 
 fn dtype(element: ElementType) -> Dtype {
@@ -36,18 +36,23 @@ impl View for Data<'_> {
 }
 
 impl StateDict<Data<'_>> {
-    /// The state as a file of safetensors, which Python reads too: each array a tensor `PARAMETER.ARRAY`, such as
-    /// `weight.exp_avg`, and the rest as JSON in the metadata under `ndarray-optim`. Means of an
-    /// unfinished accumulation are `PARAMETER.mean_grad`.
+    /// Encodes the state as a safetensors file, which Python can read.
+    ///
+    /// Each array is a tensor `PARAMETER.ARRAY`, such as `weight.exp_avg`, and the rest is JSON in
+    /// the metadata under `ndarray-optim`. The mean gradients of an unfinished round of
+    /// accumulation are tensors `PARAMETER.mean_grad`.
     ///
     /// # Errors
     ///
-    /// [`Error::StateFormat`], if two tensors would have one name.
+    /// [`Error::StateFormat`] if two tensors would have the same name.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, Error> {
         self.to_safetensors_with::<f64, &str>([])
     }
 
-    /// As [`to_safetensors`](StateDict::to_safetensors), with the parameters themselves under their names.
+    /// Encodes the state and the parameters as one safetensors file.
+    ///
+    /// It is the file of [`to_safetensors`](StateDict::to_safetensors) with the parameters as
+    /// additional tensors under their own names.
     ///
     /// ```
     /// use ndarray::array;
@@ -70,14 +75,23 @@ impl StateDict<Data<'_>> {
         &self,
         params: impl IntoIterator<Item = (S, ArrayViewD<'a, A>)>,
     ) -> Result<Vec<u8>, Error> {
-        let params: Vec<(String, Data<'_>)> = params.into_iter().map(|(name, param)| (name.into(), param.into())).collect();
-        let mut tensors: Vec<_> = params.iter().map(|(name, data)| (name.clone(), data.borrow())).collect();
+        let params: Vec<(String, Data<'_>)> = params
+            .into_iter()
+            .map(|(name, param)| (name.into(), param.into()))
+            .collect();
+        let mut tensors: Vec<_> = params
+            .iter()
+            .map(|(name, data)| (name.clone(), data.borrow()))
+            .collect();
         let described = self.try_map(|place, data| {
             tensors.push((place.to_string(), data.borrow()));
             Ok::<_, Error>(Described::new(data))
         })?;
         let mut names = HashSet::new();
-        if let Some((name, _)) = tensors.iter().find(|(name, _)| name == "__metadata__" || !names.insert(name)) {
+        if let Some((name, _)) = tensors
+            .iter()
+            .find(|(name, _)| name == "__metadata__" || !names.insert(name))
+        {
             return Err(wrong(format!("two tensors would have the name `{name}`")));
         }
         let text = serde_json::to_string(&described).map_err(wrong)?;
@@ -86,17 +100,22 @@ impl StateDict<Data<'_>> {
 }
 
 impl StateDict {
-    /// The state in a file of safetensors, and all other tensors of `f32` and `f64` in it by their names. Whatever the bytes are,
-    /// memory is in proportion to their number.
+    /// Decodes a safetensors file into a state and all other `f32` and `f64` tensors by name.
+    /// Memory use is proportional to the number of bytes, whatever they contain.
     ///
     /// # Errors
     ///
-    /// [`Error::StateFormat`].
-    pub fn from_safetensors(bytes: &[u8]) -> Result<(Self, BTreeMap<String, Data<'static>>), Error> {
+    /// [`Error::StateFormat`] if the bytes are not a safetensors file with a state.
+    pub fn from_safetensors(
+        bytes: &[u8],
+    ) -> Result<(Self, BTreeMap<String, Data<'static>>), Error> {
         let file = SafeTensors::deserialize(bytes).map_err(wrong)?;
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(wrong)?;
-        let text = metadata.metadata().as_ref().and_then(|texts| texts.get(KEY));
-        let text = text.ok_or_else(|| wrong(format!("the metadata have no `{KEY}`")))?;
+        let text = metadata
+            .metadata()
+            .as_ref()
+            .and_then(|texts| texts.get(KEY));
+        let text = text.ok_or_else(|| wrong(format!("the metadata has no key `{KEY}`")))?;
         let described: StateDict<Described> = serde_json::from_str(text).map_err(wrong)?;
         let mut used = HashSet::new();
         let state = described.try_map(|place, Described { element, shape }| {
@@ -104,16 +123,22 @@ impl StateDict {
             let tensor = file.tensor(&name).map_err(wrong)?;
             if tensor.dtype() != dtype(*element) || tensor.shape() != &shape[..] {
                 let (found, given) = (tensor.dtype(), tensor.shape());
-                return Err(wrong(format!("tensor `{name}` is {found} {given:?}, not {element} {shape:?}")));
+                return Err(wrong(format!(
+                    "tensor `{name}` is {found} {given:?}, expected {element} {shape:?}"
+                )));
             }
             let data = serial::from_le_bytes(*element, shape, tensor.data());
             if !used.insert(name.clone()) {
-                return Err(wrong(format!("tensor `{name}` is named twice")));
+                return Err(wrong(format!("tensor `{name}` is referenced twice")));
             }
-            data.ok_or_else(|| wrong(format!("tensor `{name}` has not as many bytes as elements")))
+            data.ok_or_else(|| wrong(format!("tensor `{name}` has the wrong number of bytes")))
         })?;
         let mut others = BTreeMap::new();
-        for (name, tensor) in file.tensors().into_iter().filter(|(name, _)| !used.contains(name)) {
+        for (name, tensor) in file
+            .tensors()
+            .into_iter()
+            .filter(|(name, _)| !used.contains(name))
+        {
             let element = match tensor.dtype() {
                 Dtype::F32 => ElementType::F32,
                 Dtype::F64 => ElementType::F64,

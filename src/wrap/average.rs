@@ -1,120 +1,133 @@
-//! Averages of the parameters, kept in the sweep.
-use super::{Wrap, wrap_config};
+//! Averages of the parameters, updated in the sweep.
+use super::{Wrap, wrap_parameters};
 use crate::{
-    algorithm::{Lane, Now},
+    algorithm::{ElementState, StepContext},
     array::Element,
-    error::{Error, check},
-    kernel::{Either, Kernel, Pass, Wrapper},
+    kernel::{Either, Hooks, Idle, Kernel, Wrapper},
 };
 
-wrap_config! {
-    /// An exponential moving average of the parameters:
-    /// [`Optimizer::evaluation`](crate::Optimizer::evaluation) gives it,
-    /// [`Optimizer::swap_average`](crate::Optimizer::swap_average) exchanges it with the parameters.
+wrap_parameters! {
+    /// An exponential moving average of the parameters.
+    ///
+    /// [`Optimizer::evaluate`](crate::Optimizer::evaluate) returns it,
+    /// [`Optimizer::swap_average`](crate::Optimizer::swap_average) swaps it with the parameters.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// e <- e + w (p - e),  w = (1 - decay) / (1 - decay^t)
     /// ```
     ///
-    /// `e` is the bias-corrected average itself: the p of the first step after that step, and a constant for a constant p.
-    /// This is `optax.ema` with debias on parameters, and torch's `AveragedModel` but for its start. State: `ema`.
-    Ema {
-        /// Decay rate of the average, in [0, 1).
-        decay: f64 = 0.999,
+    /// `e` is the bias-corrected average: it equals p after the first step and stays equal to a
+    /// constant p. This is `optax.ema` with `debias`, applied to parameters, and differs from
+    /// torch's `AveragedModel` only in its start.
+    ///
+    /// # State
+    ///
+    /// `ema`, in the shape of the parameter.
+    Ema = "ema" {
+        /// Decay rate of the average.
+        decay: f64 [in 0..1] = 0.999;
     }
 }
 
-wrap_config! {
-    /// Stochastic weight averaging: the plain mean of the parameters after some steps.
+wrap_parameters! {
+    /// Stochastic weight averaging: the equally weighted mean of the parameters from some step on.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// every `every` steps from step `start` on:  e <- e + (p - e) / n        n: how many so far
+    /// every `every` steps from step `start` on:  e <- e + (p - e) / n        n: samples so far
     /// ```
     ///
-    /// Before step `start` the average is the parameter as it was at first. Steps that do not average do not touch it.
-    /// Source: P. Izmailov et al., arXiv:1803.05407. State: `swa`.
-    Swa {
-        /// First step whose parameters count, >= 1.
-        start: u64 = 1,
-        /// Steps between those that count, >= 1.
-        every: u64 = 1,
+    /// Before step `start` the average is the initial parameter. Steps that are not sampled do not
+    /// touch the state.
+    ///
+    /// # State
+    ///
+    /// `swa`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// P. Izmailov et al., [arXiv:1803.05407](https://arxiv.org/abs/1803.05407).
+    Swa = "swa" {
+        /// First step whose parameters are sampled.
+        start: u64 [>= 1] = 1;
+        /// Steps between samples.
+        every: u64 [>= 1] = 1;
     }
 }
 
 /// `e <- p + keep (e - p)` with the new p.
 #[derive(Clone, Copy, Debug)]
 pub struct Averaged<A, const SWA: bool> {
-    pub(crate) keep: A,
-    /// Whether this step counts.
-    pub(crate) on: bool,
+    keep: A,
 }
 
 impl<A: Element, const SWA: bool> Wrapper<A> for Averaged<A, SWA> {
     type State = [A; 1];
     const STATE: &'static [&'static str] = if SWA { &["swa"] } else { &["ema"] };
     const COST: u64 = 1;
+    fn hooks(&self) -> Hooks {
+        Hooks::PARAM
+    }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 1] {
         [p]
     }
     #[inline(always)]
-    fn land(&self, _p: A, new: A, [e]: [A; 1]) -> (A, [A; 1]) {
+    fn param(&self, _p: A, new: A, [e]: [A; 1]) -> (A, [A; 1]) {
         // With keep = 0 and for a constant this is exact.
-        (new, [if !SWA || self.on { new + self.keep * (e - new) } else { e }])
-    }
-}
-
-impl Ema {
-    pub(crate) fn wrapper<A: Element>(&self, now: &Now) -> Averaged<A, false> {
-        let weight = (1.0 - self.decay) / -(now.t as f64 * self.decay.ln()).exp_m1();
-        Averaged { keep: A::of(1.0 - weight), on: true }
+        (new, [new + self.keep * (e - new)])
     }
 }
 
 impl Wrap for Ema {
-    const NAME: &'static str = "ema";
     type Kernel<A: Element, K: Kernel<A>> = K::With<Averaged<A, false>>;
 
-    fn validate(&self) -> Result<(), Error> {
-        check::share("decay", self.decay)
-    }
-
     #[inline(always)]
-    fn around<A: Element, K: Kernel<A>>(&self, now: &Now, _lr: f64, kernel: K) -> Self::Kernel<A, K> {
-        kernel.with(self.wrapper(now))
+    fn around<A: Element, K: Kernel<A>>(
+        &self,
+        step: &StepContext,
+        _lr: f64,
+        kernel: K,
+    ) -> Self::Kernel<A, K> {
+        let weight = (1.0 - self.decay) / -(step.t as f64 * self.decay.ln()).exp_m1();
+        let keep = A::from_f64(1.0 - weight);
+        kernel.with(Averaged { keep })
     }
 
-    fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
+    fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {
         state.get("ema").unwrap_or(p)
     }
 }
 
-impl Swa {
-    pub(crate) fn wrapper<A: Element>(&self, now: &Now) -> Averaged<A, true> {
-        let since = now.t.checked_sub(self.start.max(1));
-        let n = since.map_or(0, |since| since / self.every.max(1)) as f64 + 1.0;
-        let on = since.is_some_and(|since| since.is_multiple_of(self.every.max(1)));
-        Averaged { keep: A::of(1.0 - 1.0 / n), on }
-    }
-}
-
 impl Wrap for Swa {
-    const NAME: &'static str = "swa";
-    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Averaged<A, true>>, K::With<Pass>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::that(self.start >= 1, "start", self.start, "at least 1")?;
-        check::that(self.every >= 1, "every", self.every, "at least 1")
-    }
+    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Averaged<A, true>>, K::With<Idle>>;
 
     #[inline(always)]
-    fn around<A: Element, K: Kernel<A>>(&self, now: &Now, _lr: f64, kernel: K) -> Self::Kernel<A, K> {
-        let wrapper = self.wrapper(now);
-        // The array has to begin at the first step.
-        if wrapper.on || now.t == 1 { Either::X(kernel.with(wrapper)) } else { Either::Y(kernel.with(Pass)) }
+    fn around<A: Element, K: Kernel<A>>(
+        &self,
+        step: &StepContext,
+        _lr: f64,
+        kernel: K,
+    ) -> Self::Kernel<A, K> {
+        let every = self.every.max(1);
+        let since = step.t.checked_sub(self.start.max(1));
+        let samples = since.map_or(0, |since| since / every) as f64 + 1.0;
+        if since.is_some_and(|since| since.is_multiple_of(every)) {
+            let keep = A::from_f64(1.0 - 1.0 / samples);
+            Either::Left(kernel.with(Averaged { keep }))
+        } else if step.t == 1 {
+            // The array is initialized at the first step: the average stays as it is.
+            let keep = A::one();
+            Either::Left(kernel.with(Averaged { keep }))
+        } else {
+            Either::Right(kernel.with(Idle))
+        }
     }
 
-    fn evaluate<A: Element>(&self, p: A, state: &Lane<'_, A>) -> A {
+    fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {
         state.get("swa").unwrap_or(p)
     }
 }

@@ -1,84 +1,83 @@
-//! Wrappers that change gradients and updates.
-use super::{Wrap, wrap_config};
+//! Wrappers that transform gradients and updates.
+use super::{Wrap, barrier, elementwise, wrap_parameters};
 use crate::{
-    algorithm::{Now, Whole},
+    algorithm::{StepContext, WholeArray},
     array::Element,
-    error::{Error, check},
-    kernel::{Kernel, Wrapper},
+    kernel::{Hooks, Kernel, Wrapper},
     random::nth,
 };
 use ndarray::Axis;
 
-/// A wrapper whose kernel always has it.
-macro_rules! elementwise {
-    ($label:literal $name:ident, $wrapper:ty, $self:ident, $validate:expr $(,)?) => {
-        impl Wrap for $name {
-            const NAME: &'static str = $label;
-            type Kernel<A: Element, K: Kernel<A>> = K::With<$wrapper>;
-            fn validate(&$self) -> Result<(), Error> {
-                $validate
-            }
-            #[inline(always)]
-            fn around<A: Element, K: Kernel<A>>(&self, _now: &Now, lr: f64, kernel: K) -> Self::Kernel<A, K> {
-                kernel.with(self.wrapper(lr))
-            }
-        }
-    };
-}
-
-wrap_config! {
-    /// Weight decay for algorithms that have none of their own.
+wrap_parameters! {
+    /// Weight decay, for algorithms that have none of their own.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// coupled:    g <- g + weight_decay p           before the algorithm sees it
+    /// coupled:    g <- g + weight_decay p           before the algorithm sees it (L2 penalty)
     /// decoupled:  p <- p - lr weight_decay p        with the old p
     /// ```
-    WeightDecay {
-        /// Weight decay factor, >= 0.
-        weight_decay: f64 = 1e-2,
-        /// Decoupled from the gradient.
-        decoupled: bool = true,
+    WeightDecay = "weight_decay" {
+        /// Weight decay factor.
+        weight_decay: f64 [>= 0] = 1e-2;
+        /// Decouples the weight decay from the gradient.
+        decoupled: bool = true;
     }
 }
 
-/// Both kinds of decay, one of them 0.
+/// Coupled or decoupled weight decay.
 #[derive(Clone, Copy, Debug)]
 pub struct Decay<A> {
-    coupled: A,
-    decoupled: A,
+    factor: A,
+    decoupled: bool,
 }
 
 impl<A: Element> Wrapper<A> for Decay<A> {
     type State = [A; 0];
+    fn hooks(&self) -> Hooks {
+        if self.decoupled {
+            Hooks::PARAM
+        } else {
+            Hooks::GRADIENT
+        }
+    }
     #[inline(always)]
     fn gradient(&self, p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
-        (g + self.coupled * p, [])
+        (
+            if self.decoupled {
+                g
+            } else {
+                g + self.factor * p
+            },
+            [],
+        )
     }
     #[inline(always)]
-    fn land(&self, p: A, new: A, []: [A; 0]) -> (A, [A; 0]) {
-        (new - self.decoupled * p, [])
+    fn param(&self, p: A, new: A, []: [A; 0]) -> (A, [A; 0]) {
+        (
+            if self.decoupled {
+                new - self.factor * p
+            } else {
+                new
+            },
+            [],
+        )
     }
 }
 
-impl<A: Element> Decay<A> {
-    pub(crate) fn is_coupled(&self) -> bool {
-        self.decoupled == A::ZERO
+elementwise!(WeightDecay: Decay<A>, |self, lr| {
+    let lr = if self.decoupled { lr } else { 1.0 };
+    Decay {
+        factor: A::from_f64(lr * self.weight_decay),
+        decoupled: self.decoupled,
     }
-}
+});
 
-impl WeightDecay {
-    pub(crate) fn wrapper<A: Element>(&self, lr: f64) -> Decay<A> {
-        let (coupled, decoupled) = if self.decoupled { (0.0, lr * self.weight_decay) } else { (self.weight_decay, 0.0) };
-        Decay { coupled: A::of(coupled), decoupled: A::of(decoupled) }
-    }
-}
-elementwise!("weight_decay" WeightDecay, Decay<A>, self, check::non_negative("weight_decay", self.weight_decay),);
-
-wrap_config! {
-    /// Multiplies gradients by a factor: 1 / scale undoes loss scaling.
-    ScaleGradient {
-        /// The factor, finite.
-        factor: f64 = 1.0,
+wrap_parameters! {
+    /// Multiplies gradients by a factor, to undo loss scaling for example.
+    ScaleGradient = "scale_gradient" {
+        /// The factor.
+        factor: f64 [finite] = 1.0;
     }
 }
 
@@ -88,22 +87,20 @@ pub struct Scale<A>(A);
 
 impl<A: Element> Wrapper<A> for Scale<A> {
     type State = [A; 0];
+    fn hooks(&self) -> Hooks {
+        Hooks::GRADIENT
+    }
     #[inline(always)]
     fn gradient(&self, _p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
         (self.0 * g, [])
     }
 }
 
-impl ScaleGradient {
-    pub(crate) fn wrapper<A: Element>(&self, _lr: f64) -> Scale<A> {
-        Scale(A::of(self.factor))
-    }
-}
-elementwise!("scale_gradient" ScaleGradient, Scale<A>, self, check::that(self.factor.is_finite(), "factor", self.factor, "a finite number"),);
+elementwise!(ScaleGradient: Scale<A>, |self, _lr| Scale(A::from_f64(self.factor)));
 
-wrap_config! {
+wrap_parameters! {
     /// Replaces gradients by their signs.
-    SignOfGradient {}
+    SignOfGradient = "sign_of_gradient" {}
 }
 
 /// The sign of gradients; NaN stays NaN.
@@ -112,36 +109,43 @@ pub struct Signs;
 
 impl<A: Element> Wrapper<A> for Signs {
     type State = [A; 0];
+    fn hooks(&self) -> Hooks {
+        Hooks::GRADIENT
+    }
     #[inline(always)]
     fn gradient(&self, _p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
         (g.sign(), [])
     }
 }
 
-impl SignOfGradient {
-    pub(crate) fn wrapper(&self, _lr: f64) -> Signs {
-        Signs
-    }
-}
-elementwise!("sign_of_gradient" SignOfGradient, Signs, self, Ok(()),);
+elementwise!(SignOfGradient: Signs, |self, _lr| Signs);
 
-wrap_config! {
-    /// Grokfast: amplifies the slowly changing part of the gradient by adding a running average to it.
+wrap_parameters! {
+    /// Grokfast: amplifies the slowly changing part of the gradient by adding a running average to
+    /// it.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// h <- alpha h + (1 - alpha) g,  g <- g + lamb h           h = 0 at first
+    /// h <- alpha h + (1 - alpha) g,  g <- g + lamb h           initially h = 0
     /// ```
     ///
-    /// The EMA form of J. Lee et al., arXiv:2405.20233. State: `grad_ema`.
-    Grokfast {
-        /// Decay rate of the running average, in [0, 1).
-        alpha: f64 = 0.98,
-        /// Weight of the running average, >= 0.
-        lamb: f64 = 2.0,
+    /// # State
+    ///
+    /// `grad_ema`, in the shape of the parameter.
+    ///
+    /// # Reference
+    ///
+    /// The EMA form of J. Lee et al., [arXiv:2405.20233](https://arxiv.org/abs/2405.20233).
+    Grokfast = "grokfast" {
+        /// Decay rate of the running average.
+        alpha: f64 [in 0..1] = 0.98;
+        /// Weight of the running average.
+        lamb: f64 [>= 0] = 2.0;
     }
 }
 
-/// Amplifies slow gradients.
+/// Adds a running average to gradients.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<A> {
     alpha: A,
@@ -153,6 +157,9 @@ impl<A: Element> Wrapper<A> for Filter<A> {
     type State = [A; 1];
     const STATE: &'static [&'static str] = &["grad_ema"];
     const COST: u64 = 1;
+    fn hooks(&self) -> Hooks {
+        Hooks::GRADIENT
+    }
     #[inline(always)]
     fn gradient(&self, _p: A, g: A, [h]: [A; 1]) -> (A, [A; 1]) {
         let h = (self.alpha * h + self.one_minus_alpha * g).flush();
@@ -160,130 +167,131 @@ impl<A: Element> Wrapper<A> for Filter<A> {
     }
 }
 
-impl Grokfast {
-    pub(crate) fn wrapper<A: Element>(&self, _lr: f64) -> Filter<A> {
-        Filter { alpha: A::of(self.alpha), one_minus_alpha: A::of(1.0 - self.alpha), lamb: A::of(self.lamb) }
-    }
-}
-elementwise!(
-    "grokfast" Grokfast,
-    Filter<A>,
-    self,
-    check::share("alpha", self.alpha).and_then(|()| check::non_negative("lamb", self.lamb)),
-);
+elementwise!(Grokfast: Filter<A>, |self, _lr| Filter {
+    alpha: A::from_f64(self.alpha),
+    one_minus_alpha: A::from_f64(1.0 - self.alpha),
+    lamb: A::from_f64(self.lamb),
+});
 
-wrap_config! {
-    /// Cautious updates: zeroes the elements of an update whose sign disagrees with that of the gradient.
+wrap_parameters! {
+    /// Cautious updates: zeroes the elements of an update whose sign disagrees with that of the
+    /// gradient.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// u <- u where u g > 0, else 0
     /// ```
     ///
-    /// K. Liang et al., arXiv:2411.16085, without the rescaling by the fraction of elements that remain, which would need a
-    /// second pass. The decoupled weight decay of an algorithm is part of its update.
-    Cautious {}
+    /// The update is not rescaled by the fraction of remaining elements, which would take a second
+    /// pass over memory. The decoupled weight decay of an algorithm is part of its update.
+    ///
+    /// # Reference
+    ///
+    /// K. Liang et al., [arXiv:2411.16085](https://arxiv.org/abs/2411.16085).
+    #[derive(Copy)]
+    Cautious = "cautious" {}
 }
 
 impl<A: Element> Wrapper<A> for Cautious {
     type State = [A; 0];
+    fn hooks(&self) -> Hooks {
+        Hooks::UPDATE
+    }
     #[inline(always)]
     fn update(&self, _p: A, g: A, delta: A, []: [A; 0]) -> (A, [A; 0]) {
         // Signs instead of the product, which can underflow.
-        (if delta.sign() * g.sign() > A::ZERO { delta } else { A::ZERO * delta }, [])
+        let agree = delta.sign() * g.sign() > A::ZERO;
+        (if agree { delta } else { A::ZERO * delta }, [])
     }
 }
 
-impl Cautious {
-    fn wrapper(&self, _lr: f64) -> Self {
-        *self
-    }
-}
-impl Copy for Cautious {}
-elementwise!("cautious" Cautious, Cautious, self, Ok(()),);
+elementwise!(Cautious: Cautious, |self, _lr| *self);
 
-wrap_config! {
-    /// Gradient centralization: subtracts the mean of a gradient over all axes but one, in arrays of two axes or more. The
-    /// gradient is copied for it.
+wrap_parameters! {
+    /// Gradient centralization: subtracts the mean over all axes but one from gradients with two or
+    /// more axes.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// g <- g - mean of g over all axes but `keep_axis`
     /// ```
     ///
-    /// H. Yong et al., arXiv:2004.01461: for weights of shape (outputs, inputs) each output keeps its own mean, axis 0;
-    /// `optax.centralize` has the outputs last.
-    Centralize {
-        /// The axis that has a mean for each index; the last one of arrays that have fewer axes.
-        keep_axis: usize = 0,
+    /// Each output has its own mean: axis 0 for weights of shape (outputs, inputs). In
+    /// `optax.centralize` outputs are the last axis. It works on a copy of the gradient.
+    ///
+    /// # Reference
+    ///
+    /// H. Yong et al., [arXiv:2004.01461](https://arxiv.org/abs/2004.01461).
+    Centralize = "centralize" {
+        /// The axis with a mean for each index; the last axis in arrays with fewer axes.
+        keep_axis: usize = 0;
     }
 }
 
 impl Wrap for Centralize {
-    const NAME: &'static str = "centralize";
-    type Kernel<A: Element, K: Kernel<A>> = K;
-    const DIRECTED: bool = true;
+    barrier!();
 
-    #[inline(always)]
-    fn around<A: Element, K: Kernel<A>>(&self, _now: &Now, _lr: f64, kernel: K) -> K {
-        kernel
-    }
-
-    fn direct<A: Element>(&self, _now: &Now, whole: &mut Whole<'_, A>) {
-        if whole.g.ndim() >= 2 {
-            let axis = Axis(self.keep_axis.min(whole.g.ndim() - 1));
-            for mut g in whole.g.axis_iter_mut(axis) {
-                let mean = A::of(g.iter().map(|g| g.f64()).sum::<f64>() / g.len() as f64);
+    fn transform<A: Element>(&self, _step: &StepContext, array: &mut WholeArray<'_, A>) {
+        if array.grad.ndim() >= 2 {
+            let axis = Axis(self.keep_axis.min(array.grad.ndim() - 1));
+            for mut g in array.grad.axis_iter_mut(axis) {
+                let mean = A::from_f64(g.iter().map(|g| g.f64()).sum::<f64>() / g.len() as f64);
                 g.mapv_inplace(|g| g - mean);
             }
         }
     }
 }
 
-wrap_config! {
+wrap_parameters! {
     /// Adds Gaussian noise with decaying variance to gradients.
+    ///
+    /// # Update rule
     ///
     /// ```text
     /// g <- g + sqrt(eta / (1 + t)^gamma) N(0, 1)              t = 1, 2, ...
     /// ```
     ///
-    /// The noise of an element is a function of the seed, the step, the name of the array and the place of the element, so it
-    /// is the same for any memory layout and number of threads, and after a resumed run. The gradient is copied for it.
-    /// `optax.add_noise`. Source: A. Neelakantan et al., arXiv:1511.06807.
-    Noise {
-        /// Initial variance, >= 0.
-        eta: f64 = 0.01,
-        /// Exponent of the decay of the variance, >= 0.
-        gamma: f64 = 0.55,
+    /// The noise of an element is a function of the seed, the step, the name of the parameter and
+    /// the index of the element. It does not depend on memory layout or number of threads, and
+    /// continues when a run is resumed. It works on a copy of the gradient. This is
+    /// `optax.add_noise`.
+    ///
+    /// # Reference
+    ///
+    /// A. Neelakantan et al., [arXiv:1511.06807](https://arxiv.org/abs/1511.06807).
+    Noise = "noise" {
+        /// Initial variance.
+        eta: f64 [>= 0] = 0.01;
+        /// Exponent of the decay of the variance.
+        gamma: f64 [>= 0] = 0.55;
         /// Seed of the noise.
-        seed: u64 = 0,
+        seed: u64 = 0;
     }
 }
 
 impl Wrap for Noise {
-    const NAME: &'static str = "noise";
-    type Kernel<A: Element, K: Kernel<A>> = K;
-    const DIRECTED: bool = true;
+    barrier!();
 
-    fn validate(&self) -> Result<(), Error> {
-        check::non_negative("eta", self.eta)?;
-        check::non_negative("gamma", self.gamma)
-    }
-
-    #[inline(always)]
-    fn around<A: Element, K: Kernel<A>>(&self, _now: &Now, _lr: f64, kernel: K) -> K {
-        kernel
-    }
-
-    fn direct<A: Element>(&self, now: &Now, whole: &mut Whole<'_, A>) {
-        let deviation = (self.eta / (1.0 + now.t as f64).powf(self.gamma)).sqrt();
-        let name = whole.name.bytes().fold(0, |hash, byte| nth(hash, u64::from(byte)));
-        let stream = nth(nth(self.seed, now.t), name);
+    fn transform<A: Element>(&self, step: &StepContext, array: &mut WholeArray<'_, A>) {
+        let deviation = (self.eta / (1.0 + step.t as f64).powf(self.gamma)).sqrt();
+        let name = array
+            .name
+            .bytes()
+            .fold(0, |hash, byte| nth(hash, u64::from(byte)));
+        let stream = nth(nth(self.seed, step.t), name);
         let uniform = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+        let grad = array.grad.as_slice_mut().unwrap_or_default();
         // Box and Muller: two numbers from two uniform ones.
-        for (pair, g) in (0_u64..).zip(whole.g.as_slice_mut().unwrap_or_default().chunks_mut(2)) {
+        for (pair, g) in (0_u64..).zip(grad.chunks_mut(2)) {
             let [a, b] = [0, 1].map(|i| uniform(nth(stream, 2 * pair + i)));
-            let (radius, angle) = (deviation * (-2.0 * a.ln()).sqrt(), std::f64::consts::TAU * b);
+            let (radius, angle) = (
+                deviation * (-2.0 * a.ln()).sqrt(),
+                std::f64::consts::TAU * b,
+            );
             for (g, x) in g.iter_mut().zip([angle.cos(), angle.sin()]) {
-                *g += A::of(radius * x);
+                *g += A::from_f64(radius * x);
             }
         }
     }

@@ -1,72 +1,86 @@
-use super::{Wrap, wrap_config};
+use super::{Wrap, wrap_parameters};
 use crate::{
-    algorithm::Now,
+    algorithm::StepContext,
     array::Element,
-    error::{Error, check},
-    kernel::{Either, Kernel, Pass, Wrapper},
+    kernel::{Either, Hooks, Idle, Kernel, Wrapper},
 };
 
-wrap_config! {
-    /// Lookahead: every `sync_period` steps the slow parameters move towards the fast ones, which continue from there. The one state
-    /// array is touched only in these steps.
+wrap_parameters! {
+    /// Lookahead: every `sync_period` steps the slow parameters move towards the fast ones, and the
+    /// fast parameters are reset to them.
+    ///
+    /// # Update rule
     ///
     /// ```text
-    /// after every sync_period steps:  slow <- slow + slow_step_size (p - slow),  p <- slow      slow = p at first
+    /// every sync_period steps:  slow <- slow + slow_step_size (p - slow),  p <- slow
+    /// initially:                slow = p
     /// ```
     ///
-    /// The state of the inner algorithm stays as it is, which is the default of optax and pytorch_optimizer.
-    /// Source: M. Zhang et al., arXiv:1907.08610. State: `slow`.
-    Lookahead {
-        /// Fast steps between synchronizations, >= 1.
-        sync_period: u64 = 5,
-        /// Step size of the slow parameters, in [0, 1].
-        slow_step_size: f64 = 0.5,
+    /// The state of the wrapped algorithm is not reset, the default of optax and pytorch_optimizer.
+    ///
+    /// # State
+    ///
+    /// `slow`, in the shape of the parameter; steps without synchronization do not access it.
+    ///
+    /// # Reference
+    ///
+    /// M. Zhang et al., [arXiv:1907.08610](https://arxiv.org/abs/1907.08610).
+    Lookahead = "lookahead" {
+        /// Fast steps between synchronizations.
+        sync_period: u64 [>= 1] = 5;
+        /// Step size of the slow parameters.
+        slow_step_size: f64 [in 0..=1] = 0.5;
     }
 }
 
-/// Goes to the slow parameters.
+/// Updates the slow parameters and resets the fast ones.
 #[derive(Clone, Copy, Debug)]
 pub struct Synchronize<A> {
     back: A,
     /// Whether this step synchronizes.
-    pub(crate) on: bool,
+    on: bool,
 }
 
 impl<A: Element> Wrapper<A> for Synchronize<A> {
     type State = [A; 1];
     const STATE: &'static [&'static str] = &["slow"];
     const COST: u64 = 1;
+    fn hooks(&self) -> Hooks {
+        if self.on { Hooks::PARAM } else { Hooks::NONE }
+    }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 1] {
         [p]
     }
     #[inline(always)]
-    fn land(&self, _p: A, new: A, [slow]: [A; 1]) -> (A, [A; 1]) {
-        // Exact where the whole way is kept.
+    fn param(&self, _p: A, new: A, [slow]: [A; 1]) -> (A, [A; 1]) {
+        // Exact for a slow step size of 1.
         let next = new + self.back * (slow - new);
-        if self.on { (next, [next]) } else { (new, [slow]) }
-    }
-}
-
-impl Lookahead {
-    pub(crate) fn wrapper<A: Element>(&self, now: &Now) -> Synchronize<A> {
-        Synchronize { back: A::of(1.0 - self.slow_step_size), on: now.t.is_multiple_of(self.sync_period.max(1)) }
+        if self.on {
+            (next, [next])
+        } else {
+            (new, [slow])
+        }
     }
 }
 
 impl Wrap for Lookahead {
-    const NAME: &'static str = "lookahead";
-    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Synchronize<A>>, K::With<Pass>>;
-
-    fn validate(&self) -> Result<(), Error> {
-        check::that(self.sync_period >= 1, "sync_period", self.sync_period, "at least 1")?;
-        check::unit("slow_step_size", self.slow_step_size)
-    }
+    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Synchronize<A>>, K::With<Idle>>;
 
     #[inline(always)]
-    fn around<A: Element, K: Kernel<A>>(&self, now: &Now, _lr: f64, kernel: K) -> Self::Kernel<A, K> {
-        let wrapper = self.wrapper(now);
-        // The array has to begin at the first step.
-        if wrapper.on || now.t == 1 { Either::X(kernel.with(wrapper)) } else { Either::Y(kernel.with(Pass)) }
+    fn around<A: Element, K: Kernel<A>>(
+        &self,
+        step: &StepContext,
+        _lr: f64,
+        kernel: K,
+    ) -> Self::Kernel<A, K> {
+        let on = step.t.is_multiple_of(self.sync_period.max(1));
+        // The array is initialized at the first step.
+        if on || step.t == 1 {
+            let back = A::from_f64(1.0 - self.slow_step_size);
+            Either::Left(kernel.with(Synchronize { back, on }))
+        } else {
+            Either::Right(kernel.with(Idle))
+        }
     }
 }

@@ -23,7 +23,11 @@ fn every_trajectory_is_met_in_f64_and_f32() {
     assert!(failed.is_empty(), "{failed:#?}");
     for config in AnyAlgorithm::all() {
         let exempt = NO_GOLDENS.contains(&config.name());
-        assert!(exempt != worst.contains_key(config.name()), "no golden trajectory for {}", config.name());
+        assert!(
+            exempt != worst.contains_key(config.name()),
+            "no golden trajectory for {}",
+            config.name()
+        );
     }
 }
 
@@ -34,7 +38,14 @@ fn several_algorithms_in_one_optimizer_meet_every_trajectory() {
     for case in cases {
         let e64 = worst_error::<f64>(&case, &mut case.optimizer());
         let e32 = worst_error::<f32>(&case, &mut case.optimizer());
-        println!("{:28} worst error {e64:.1e} in f64, {e32:.1e} in f32", case.id);
-        assert!(e64 <= F64 && e32 <= F32, "{}: {e64:e} in f64, {e32:e} in f32", case.id);
+        println!(
+            "{:28} worst error {e64:.1e} in f64, {e32:.1e} in f32",
+            case.id
+        );
+        assert!(
+            e64 <= F64 && e32 <= F32,
+            "{}: {e64:e} in f64, {e32:e} in f32",
+            case.id
+        );
     }
 }

@@ -12,6 +12,7 @@ mod golden;
 mod groups;
 mod identities;
 mod properties;
+mod ranges;
 mod schedules;
 mod shampoo_and_soap;
 mod sophia;

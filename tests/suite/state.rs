@@ -1,17 +1,18 @@
 //! A run that is stopped, saved, loaded and continued has the bits of one that is not.
 
-use crate::common::array;
+use crate::common::{array, random};
 use ndarray::{Array1, ArrayD, ArrayViewMutD, Axis, IxDyn, ShapeBuilder, array as arr};
 use ndarray_optim::{
-    Adafactor, Adam, AdamW, AnyAlgorithm, AnyWrap, Checkpoint, Compose, ComposedConfig, Error, Group, Lamb, Limits, Lion,
-    Momentum, Muon, NonFinite, Optimizer, Outcome, Parallel, Params, Prodigy, ReduceOnPlateau, ReduceOnPlateauConfig,
-    Select, Sgd, Sophia, StateDict,
-    kernel::Element,
+    Adafactor, Adam, AdamW, AnyAlgorithm, AnyWrap, Checkpoint, Compose, ComposedConfig, Error,
+    Group, Lamb, Limits, Lion, Momentum, Muon, NonFinite, Optimizer, Outcome, Parallel, Params,
+    Prodigy, ReduceOnPlateau, ReduceOnPlateauConfig, Select, Sgd, Sophia, StateDict,
+    algorithm::{Element, Scalars},
     schedule::{Schedules, WarmupCosine},
-    state::{Differs, ParamState, Round},
+    state::{Differs, Round},
     wrap::{
-        AdaptiveClip, Bounds, Cautious, Centralize, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm, ClipByValue, Ema,
-        Grokfast, L1, Lookahead, Noise, ScaleGradient, SignOfGradient, Swa, WeightDecay,
+        AdaptiveClip, Bounds, Cautious, Centralize, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm,
+        ClipByValue, Ema, Grokfast, L1, Lookahead, Noise, ScaleGradient, SignOfGradient, Swa,
+        WeightDecay,
     },
 };
 use proptest::prelude::*;
@@ -50,7 +51,11 @@ struct Setup {
 
 impl Setup {
     fn alone(algorithm: &AnyAlgorithm) -> Setup {
-        Setup { algorithm: algorithm.clone(), groups: Vec::new(), clip: None }
+        Setup {
+            algorithm: algorithm.clone(),
+            groups: Vec::new(),
+            clip: None,
+        }
     }
 
     /// With a group of the same algorithm and half its learning rate.
@@ -58,32 +63,59 @@ impl Setup {
         let mut half = Optimizer::<f64>::new(algorithm.clone());
         half.set_lr(0.5 * half.lr());
         let half = half.state_dict().groups.remove(0).algorithm.unwrap();
-        Setup { groups: vec![Group::new("group", ["b.weight", "never"], half)], ..Setup::alone(algorithm) }
+        Setup {
+            groups: vec![Group::new("group", ["b.weight", "never"], half)],
+            ..Setup::alone(algorithm)
+        }
     }
 
     /// One of the catalogue beside three others in groups, some of them in wrappers.
     fn mixed(i: usize) -> Setup {
         let all = AnyAlgorithm::all();
         let other = |shift: usize, shape: &[usize], wrap: &[AnyWrap]| {
-            let others = (i + shift..).map(|k| all[k % all.len()].clone().in_wrappers(wrap.to_vec()));
-            others.take(all.len()).find(|algorithm| fits(&mut Optimizer::new(algorithm.clone()), &[("p", shape)])).unwrap()
+            let others =
+                (i + shift..).map(|k| all[k % all.len()].clone().in_wrappers(wrap.to_vec()));
+            others
+                .take(all.len())
+                .find(|algorithm| fits(&mut Optimizer::new(algorithm.clone()), &[("p", shape)]))
+                .unwrap()
         };
-        let wrap: &[AnyWrap] = if i.is_multiple_of(2) { &[] } else { &[Ema { decay: 0.8 }.into()] };
+        let wrap: &[AnyWrap] = if i.is_multiple_of(2) {
+            &[]
+        } else {
+            &[Ema { decay: 0.8 }.into()]
+        };
         let groups = vec![
             Group::new("prefix", Select::prefix("b."), other(17, &[5], wrap)),
-            Group::new("rank", Select::rank(3), other(31, &[2, 3, 2], &[ClipByValue { max_value: 0.7 }.into()])),
+            Group::new(
+                "rank",
+                Select::rank(3),
+                other(31, &[2, 3, 2], &[ClipByValue { max_value: 0.7 }.into()]),
+            ),
             Group::new("names", ["never"], other(41, &[5], &[])),
         ];
-        let clip = i.is_multiple_of(3).then(|| ClipByGlobalNorm { max_norm: 1.5, ..Default::default() });
-        Setup { groups, clip, ..Setup::alone(&all[i]) }
+        let clip = i.is_multiple_of(3).then(|| ClipByGlobalNorm {
+            max_norm: 1.5,
+            ..Default::default()
+        });
+        Setup {
+            groups,
+            clip,
+            ..Setup::alone(&all[i])
+        }
     }
 
     fn build<A: Element>(&self, threads: usize) -> Optimizer<A> {
         let mut optimizer = Optimizer::new(self.algorithm.clone());
-        self.groups.iter().for_each(|group| optimizer.add_group(group.clone()).unwrap());
+        self.groups
+            .iter()
+            .for_each(|group| optimizer.add_group(group.clone()).unwrap());
         optimizer.clip.clone_from(&self.clip);
         if threads > 1 {
-            optimizer.parallel = Parallel { min_work: 0, chunk: 3 };
+            optimizer.parallel = Parallel {
+                min_work: 0,
+                chunk: 3,
+            };
         }
         optimizer
     }
@@ -111,19 +143,45 @@ impl Model {
             let [a, b, c] = shapes.map(<[usize]>::to_vec);
             vec![("a", a, 1, 0), ("b.weight", b, 1, 2), ("c", c, 3, 6)]
         };
-        let any = Model { params: params([&[3, 4], &[5], &[2, 3, 2]]) };
-        let shapes: Vec<_> = any.params.iter().map(|(name, shape, ..)| (*name, &shape[..])).collect();
-        if fits(&mut setup.build(1), &shapes) { any } else { Model { params: params([&[3, 4], &[4, 2], &[2, 5]]) } }
+        let any = Model {
+            params: params([&[3, 4], &[5], &[2, 3, 2]]),
+        };
+        let shapes: Vec<_> = any
+            .params
+            .iter()
+            .map(|(name, shape, ..)| (*name, &shape[..]))
+            .collect();
+        if fits(&mut setup.build(1), &shapes) {
+            any
+        } else {
+            Model {
+                params: params([&[3, 4], &[4, 2], &[2, 5]]),
+            }
+        }
     }
 
     fn start<A: Element>(&self) -> Vec<ArrayD<A>> {
-        self.params.iter().enumerate().map(|(i, (_, shape, ..))| numbers(shape, 100 + i, false)).collect()
+        self.params
+            .iter()
+            .enumerate()
+            .map(|(i, (_, shape, ..))| numbers(shape, 100 + i, false))
+            .collect()
     }
 
     /// One step, or what is to take its place for parameters that are not in it.
-    fn step<A: Element>(&self, optimizer: &mut Optimizer<A>, params: &mut [ArrayD<A>], step: usize, fortran: bool) {
-        let grads: Vec<_> =
-            self.params.iter().enumerate().map(|(i, (_, shape, ..))| numbers::<A>(shape, 10 * step + i, fortran)).collect();
+    fn step<A: Element>(
+        &self,
+        optimizer: &mut Optimizer<A>,
+        params: &mut [ArrayD<A>],
+        step: usize,
+        fortran: bool,
+    ) {
+        let grads: Vec<_> = self
+            .params
+            .iter()
+            .enumerate()
+            .map(|(i, (_, shape, ..))| numbers::<A>(shape, 10 * step + i, fortran))
+            .collect();
         let mut lent = Params::new();
         lent.loss(1.5 + number(step, 3));
         for (((name, _, from, out), p), g) in self.params.iter().zip(params).zip(&grads) {
@@ -134,16 +192,33 @@ impl Model {
         optimizer.step(lent).unwrap();
     }
 
-    /// All there is at the end: parameters, what is evaluated, and the state, whatever the order it has in memory.
-    fn end<A: Element>(&self, optimizer: &Optimizer<A>, params: &[ArrayD<A>]) -> (Vec<u64>, Vec<u8>) {
+    /// All there is at the end: parameters, what is evaluated, and the state, whatever the order it
+    /// has in memory.
+    fn end<A: Element>(
+        &self,
+        optimizer: &Optimizer<A>,
+        params: &[ArrayD<A>],
+    ) -> (Vec<u64>, Vec<u8>) {
         let mut state = optimizer.state_dict();
-        state.params.iter_mut().for_each(|param| param.order.sort_unstable());
+        state
+            .params
+            .iter_mut()
+            .for_each(|param| param.order.sort_unstable());
         (self.bits(optimizer, params), state.to_bytes().unwrap())
     }
 
     fn bits<A: Element>(&self, optimizer: &Optimizer<A>, params: &[ArrayD<A>]) -> Vec<u64> {
-        let points = self.params.iter().zip(params).map(|((name, ..), p)| optimizer.evaluation(name, p.view()));
-        params.iter().flatten().chain(&points.collect::<Vec<_>>().concat_all()).map(|x| x.f64().to_bits()).collect()
+        let points = self
+            .params
+            .iter()
+            .zip(params)
+            .map(|((name, ..), p)| optimizer.evaluate_param(name, p));
+        params
+            .iter()
+            .flatten()
+            .chain(&points.collect::<Vec<_>>().concat_all())
+            .map(|x| x.f64().to_bits())
+            .collect()
     }
 }
 
@@ -158,7 +233,15 @@ impl<A: Element> Concat<A> for Vec<ArrayD<A>> {
 }
 
 /// Ways for a state to go from one run to another.
-const FORMATS: [&str; 7] = ["value", "JSON", "CBOR", "postcard", "bytes", "safetensors", "checkpoint"];
+const FORMATS: [&str; 7] = [
+    "value",
+    "JSON",
+    "CBOR",
+    "postcard",
+    "bytes",
+    "safetensors",
+    "checkpoint",
+];
 
 fn transport(state: &StateDict, format: &str) -> StateDict {
     match format {
@@ -170,11 +253,22 @@ fn transport(state: &StateDict, format: &str) -> StateDict {
             ciborium::from_reader(&bytes[..]).unwrap()
         }
         "postcard" => postcard::from_bytes(&postcard::to_stdvec(state).unwrap()).unwrap(),
-        "safetensors" => StateDict::from_safetensors(&state.to_safetensors().unwrap()).unwrap().0,
+        "safetensors" => {
+            StateDict::from_safetensors(&state.to_safetensors().unwrap())
+                .unwrap()
+                .0
+        }
         "bytes" => StateDict::from_bytes(&state.to_bytes().unwrap()).unwrap(),
         "checkpoint" => {
-            let bytes = Checkpoint::new(7).state("optimizer", state.view()).unwrap().to_bytes().unwrap();
-            Checkpoint::from_bytes(&bytes).unwrap().take_state("optimizer").unwrap()
+            let bytes = Checkpoint::new(7)
+                .state("optimizer", state.view())
+                .unwrap()
+                .to_bytes()
+                .unwrap();
+            Checkpoint::from_bytes(&bytes)
+                .unwrap()
+                .take_state("optimizer")
+                .unwrap()
         }
         _ => panic!("{format}"),
     }
@@ -190,9 +284,18 @@ fn reference<A: Element>(setup: &Setup, model: &Model) -> (Vec<u64>, Vec<u8>) {
 }
 
 /// The state and the parameters where the run is interrupted.
-fn before<A: Element>(setup: &Setup, model: &Model, threads: usize, fortran: bool) -> (StateDict, Vec<ArrayD<A>>) {
+fn before<A: Element>(
+    setup: &Setup,
+    model: &Model,
+    threads: usize,
+    fortran: bool,
+) -> (StateDict, Vec<ArrayD<A>>) {
     let mut optimizer = setup.build::<A>(threads);
-    let mut params: Vec<_> = model.start::<A>().iter().map(|p| in_order(p, fortran)).collect();
+    let mut params: Vec<_> = model
+        .start::<A>()
+        .iter()
+        .map(|p| in_order(p, fortran))
+        .collect();
     for step in 1..=BEFORE {
         model.step(&mut optimizer, &mut params, step, fortran);
     }
@@ -234,9 +337,15 @@ fn prove<A: Element>(setup: &Setup, pools: &[ThreadPool], orders: usize) -> [usi
                 } else {
                     Optimizer::<A>::from_state(carried).unwrap()
                 };
-                assert!(optimizer.state_dict().to_bytes().unwrap() == bytes, "{setup:?} {format}");
+                assert!(
+                    optimizer.state_dict().to_bytes().unwrap() == bytes,
+                    "{setup:?} {format}"
+                );
                 let found = pool.install(|| after(optimizer, &model, &params, to));
-                assert!(found == expected, "{setup:?} {format} order {from} {to} threads {threads}");
+                assert!(
+                    found == expected,
+                    "{setup:?} {format} order {from} {to} threads {threads}"
+                );
                 counts[k] += 1;
             }
         }
@@ -244,9 +353,14 @@ fn prove<A: Element>(setup: &Setup, pools: &[ThreadPool], orders: usize) -> [usi
     counts
 }
 
+/// Every wrapper, with numbers that have an effect within few steps.
 fn wrappers() -> Vec<AnyWrap> {
-    vec![
-        ClipByGlobalNorm { max_norm: 0.5, ..Default::default() }.into(),
+    let mut all: Vec<AnyWrap> = vec![
+        ClipByGlobalNorm {
+            max_norm: 0.5,
+            ..Default::default()
+        }
+        .into(),
         ClipByNorm { max_norm: 0.5 }.into(),
         ClipByBlockRms { threshold: 0.1 }.into(),
         ClipByValue { max_value: 0.5 }.into(),
@@ -256,42 +370,89 @@ fn wrappers() -> Vec<AnyWrap> {
         ScaleGradient { factor: 0.3 }.into(),
         SignOfGradient {}.into(),
         Grokfast::default().into(),
-        WeightDecay { weight_decay: 0.1, decoupled: true }.into(),
-        WeightDecay { weight_decay: 0.1, decoupled: false }.into(),
+        WeightDecay {
+            weight_decay: 0.1,
+            decoupled: true,
+        }
+        .into(),
+        WeightDecay {
+            weight_decay: 0.1,
+            decoupled: false,
+        }
+        .into(),
         Ema { decay: 0.9 }.into(),
         Swa { start: 2, every: 2 }.into(),
-        Lookahead { sync_period: 3, slow_step_size: 0.3 }.into(),
-        Bounds { lower: Some(-0.3), upper: Some(0.3) }.into(),
+        Lookahead {
+            sync_period: 3,
+            slow_step_size: 0.3,
+        }
+        .into(),
+        Bounds {
+            lower: Some(-0.3),
+            upper: Some(0.3),
+        }
+        .into(),
         L1 { lambda: 0.01 }.into(),
-    ]
+    ];
+    for wrap in AnyWrap::all() {
+        if all.iter().all(|known| known.name() != wrap.name()) {
+            all.push(wrap);
+        }
+    }
+    all
 }
 
 fn composed(inner: impl Into<AnyAlgorithm>, wrap: Vec<AnyWrap>) -> AnyAlgorithm {
-    AnyAlgorithm::Composed(ComposedConfig { inner: Box::new(inner.into()), wrap })
+    AnyAlgorithm::Composed(ComposedConfig {
+        inner: Box::new(inner.into()),
+        wrap,
+    })
 }
 
 /// Optimizers by kind, and how many of the memory orders are for them.
 fn families() -> Vec<(&'static str, Vec<Setup>, usize)> {
     let wrapped = wrappers().into_iter().flat_map(|wrap| {
-        let chain = vec![ClipByValue { max_value: 0.9 }.into(), wrap.clone(), Swa { start: 3, every: 1 }.into()];
-        let chain = if matches!(wrap, AnyWrap::Swa(_)) { vec![wrap.clone()] } else { chain };
-        [composed(AdamW::default(), vec![wrap.clone()]), composed(Sgd::default(), vec![wrap]), {
-            composed(Lamb::default(), chain)
-        }]
+        let chain = vec![
+            ClipByValue { max_value: 0.9 }.into(),
+            wrap.clone(),
+            Swa { start: 3, every: 1 }.into(),
+        ];
+        let chain = if matches!(wrap, AnyWrap::Swa(_)) {
+            vec![wrap.clone()]
+        } else {
+            chain
+        };
+        [
+            composed(AdamW::default(), vec![wrap.clone()]),
+            composed(Sgd::default(), vec![wrap]),
+            { composed(Lamb::default(), chain) },
+        ]
     });
     let both = |algorithm: AnyAlgorithm| [Setup::alone(&algorithm), Setup::grouped(&algorithm)];
     // The goldens have many forms of one optimizer: half of the ways for them.
-    let golden = crate::common::cases().into_iter().map(|case| Setup::grouped(&case.optimizer));
+    let golden = crate::common::cases()
+        .into_iter()
+        .map(|case| Setup::grouped(&case.optimizer));
     vec![
-        ("catalogue, defaults", AnyAlgorithm::all().into_iter().flat_map(both).collect(), 4),
+        (
+            "catalogue, defaults",
+            AnyAlgorithm::all().into_iter().flat_map(both).collect(),
+            4,
+        ),
         ("golden configurations", golden.collect(), 2),
         ("wrappers, by file", wrapped.flat_map(both).collect(), 4),
-        ("groups of all algorithms", (0..AnyAlgorithm::all().len()).map(Setup::mixed).collect(), 4),
+        (
+            "groups of all algorithms",
+            (0..AnyAlgorithm::all().len()).map(Setup::mixed).collect(),
+            4,
+        ),
     ]
 }
 
 fn pools() -> Vec<ThreadPool> {
-    (1..=2).map(|n| ThreadPoolBuilder::new().num_threads(n).build().unwrap()).collect()
+    (1..=2)
+        .map(|n| ThreadPoolBuilder::new().num_threads(n).build().unwrap())
+        .collect()
 }
 
 #[test]
@@ -303,9 +464,10 @@ fn every_optimizer_and_wrapper_resumes_bit_for_bit_in_every_format() {
             if seen.contains(&setup) {
                 continue;
             }
-            for (element, new) in
-                [("f32", prove::<f32>(&setup, &pools, orders)), ("f64", prove::<f64>(&setup, &pools, orders))]
-            {
+            for (element, new) in [
+                ("f32", prove::<f32>(&setup, &pools, orders)),
+                ("f64", prove::<f64>(&setup, &pools, orders)),
+            ] {
                 let all = counts.entry(format!("{family}, {element}")).or_default();
                 all.iter_mut().zip(new).for_each(|(all, new)| *all += new);
             }
@@ -313,9 +475,16 @@ fn every_optimizer_and_wrapper_resumes_bit_for_bit_in_every_format() {
         }
         println!("{family}: {} configurations", seen.len());
     }
-    println!("{:<32}{}", "interrupted runs with equal bits", FORMATS.map(|format| format!("{format:>12}")).concat());
+    println!(
+        "{:<32}{}",
+        "interrupted runs with equal bits",
+        FORMATS.map(|format| format!("{format:>12}")).concat()
+    );
     for (family, counts) in counts {
-        println!("{family:<32}{}", counts.map(|n| format!("{n:>12}")).concat());
+        println!(
+            "{family:<32}{}",
+            counts.map(|n| format!("{n:>12}")).concat()
+        );
     }
 }
 
@@ -331,7 +500,9 @@ fn one_array(mut whole: Optimizer<f32>, mut fresh: Optimizer<f32>, what: &str) {
     };
     let mut p = numbers::<f32>(&[4, 6], 0, false);
     (1..4).for_each(|t| step(&mut whole, &mut p, t));
-    fresh.load_state_dict(transport(&whole.state_dict(), "bytes")).unwrap();
+    fresh
+        .load_state_dict(transport(&whole.state_dict(), "bytes"))
+        .unwrap();
     let mut q = p.clone();
     for t in 4..9 {
         step(&mut whole, &mut p, t);
@@ -344,30 +515,84 @@ fn one_array(mut whole: Optimizer<f32>, mut fresh: Optimizer<f32>, what: &str) {
 #[test]
 fn algorithms_by_type_and_by_file_resume_with_one_array() {
     for config in AnyAlgorithm::all() {
-        one_array(Optimizer::new(config.clone()), Optimizer::new(config.clone()), config.name());
+        one_array(
+            Optimizer::new(config.clone()),
+            Optimizer::new(config.clone()),
+            config.name(),
+        );
     }
-    let amsgrad = AdamW { amsgrad: true, ..Default::default() };
-    one_array(Optimizer::new(amsgrad), Optimizer::new(AdamW::new(1.0)), "by type");
-    one_array(Optimizer::new(amsgrad), Optimizer::new(AnyAlgorithm::from(AdamW::new(1.0))), "by type, then by file");
-    one_array(Optimizer::new(AnyAlgorithm::from(amsgrad)), Optimizer::new(AdamW::new(1.0)), "by file, then by type");
-    let chain = || Adam::default().clip_by_global_norm(0.5).ema(0.9).lookahead(2, 0.3);
-    one_array(Optimizer::new(chain()), Optimizer::new(chain()), "a chain by type");
+    let amsgrad = AdamW {
+        amsgrad: true,
+        ..Default::default()
+    };
+    one_array(
+        Optimizer::new(amsgrad),
+        Optimizer::new(AdamW::new(1.0)),
+        "by type",
+    );
+    one_array(
+        Optimizer::new(amsgrad),
+        Optimizer::new(AnyAlgorithm::from(AdamW::new(1.0))),
+        "by type, then by file",
+    );
+    one_array(
+        Optimizer::new(AnyAlgorithm::from(amsgrad)),
+        Optimizer::new(AdamW::new(1.0)),
+        "by file, then by type",
+    );
+    let chain = || {
+        Adam::default()
+            .clip_by_global_norm(0.5)
+            .ema(0.9)
+            .lookahead(2, 0.3)
+    };
+    one_array(
+        Optimizer::new(chain()),
+        Optimizer::new(chain()),
+        "a chain by type",
+    );
     // Not in the catalogue: its hyper-parameters are the caller's to set.
-    let cautious = || Lamb { lr: 0.1, ..Default::default() }.wrap(Cautious::default()).ema(0.9);
-    one_array(Optimizer::new(cautious()), Optimizer::new(cautious()), "a wrapper that no file has");
+    let cautious = || {
+        Lamb {
+            lr: 0.1,
+            ..Default::default()
+        }
+        .wrap(Cautious::default())
+        .ema(0.9)
+    };
+    one_array(
+        Optimizer::new(cautious()),
+        Optimizer::new(cautious()),
+        "a wrapper that no file has",
+    );
     let state = {
         let mut optimizer = Optimizer::new(cautious());
-        optimizer.update(&mut arr![1.0_f32, 2.0], &arr![0.1, 0.2]).unwrap();
+        optimizer
+            .update(&mut arr![1.0_f32, 2.0], &arr![0.1, 0.2])
+            .unwrap();
         optimizer.state_dict()
     };
-    assert_eq!((&state.groups[0].algorithm, &*state.groups[0].optimizer), (&None, "lamb + cautious + ema"));
-    let Err(Error::State(all)) = Optimizer::<f32>::from_state(state.view()) else { panic!("built without its numbers") };
-    assert_eq!(all[0].differs, Differs::Optimizer);
-    // Nor can one of the catalogue take its state, or it a state without hyper-parameters that have to be there.
-    let kinds = |optimizer: &Optimizer<f32>, state: &StateDict| -> Vec<Differs> {
-        optimizer.differences(state).iter().map(|difference| difference.differs).collect()
+    assert_eq!(
+        (&state.groups[0].algorithm, &*state.groups[0].optimizer),
+        (&None, "lamb + cautious + ema")
+    );
+    let Err(Error::State(all)) = Optimizer::<f32>::from_state(state.view()) else {
+        panic!("built without its numbers")
     };
-    assert_eq!(kinds(&Optimizer::new(Lamb::new(0.1).ema(0.9)), &state), [Differs::Optimizer]);
+    assert_eq!(all[0].differs, Differs::Optimizer);
+    // Nor can one of the catalogue take its state, or it a state without hyper-parameters that have
+    // to be there.
+    let kinds = |optimizer: &Optimizer<f32>, state: &StateDict| -> Vec<Differs> {
+        optimizer
+            .differences(state)
+            .iter()
+            .map(|difference| difference.differs)
+            .collect()
+    };
+    assert_eq!(
+        kinds(&Optimizer::new(Lamb::new(0.1).ema(0.9)), &state),
+        [Differs::Optimizer]
+    );
     let mut state = Optimizer::<f32>::new(chain()).state_dict();
     state.groups[0].algorithm = None;
     assert_eq!(kinds(&Optimizer::new(chain()), &state), [Differs::Config]);
@@ -375,13 +600,21 @@ fn algorithms_by_type_and_by_file_resume_with_one_array() {
 
 #[test]
 fn a_chain_by_type_and_one_by_file_load_each_others_state() {
-    let chain = Adam { lr: 0.1, ..Default::default() }.clip_by_global_norm(0.5).ema(0.9);
+    let chain = Adam {
+        lr: 0.1,
+        ..Default::default()
+    }
+    .clip_by_global_norm(0.5)
+    .ema(0.9);
     let mut typed = Optimizer::<f64>::new(chain.clone());
     let mut p = numbers::<f64>(&[5], 0, false);
     typed.update(&mut p, &numbers(&[5], 1, false)).unwrap();
     let mut filed = Optimizer::<f64>::from_state(typed.state_view()).unwrap();
     assert_eq!(filed.state_dict(), typed.state_dict());
-    assert_eq!(typed.state_dict().groups[0].optimizer, "adam + clip_by_global_norm + ema");
+    assert_eq!(
+        typed.state_dict().groups[0].optimizer,
+        "adam + clip_by_global_norm + ema"
+    );
     let mut q = p.clone();
     filed.update(&mut q, &numbers(&[5], 2, false)).unwrap();
     let mut again = Optimizer::new(chain);
@@ -394,11 +627,19 @@ fn a_chain_by_type_and_one_by_file_load_each_others_state() {
 
 #[test]
 fn what_the_driver_counts_and_what_is_frozen_go_along() {
-    let algorithm = Sgd { lr: 0.1, momentum: 0.9, ..Default::default() };
+    let algorithm = Sgd {
+        lr: 0.1,
+        momentum: 0.9,
+        ..Default::default()
+    };
     let mut sgd = Optimizer::<f64>::new(algorithm);
-    sgd.add_group(Group::new("still", ["b"], algorithm)).unwrap();
+    sgd.add_group(Group::new("still", ["b"], algorithm))
+        .unwrap();
     sgd.non_finite = NonFinite::Skip;
-    sgd.limits = Limits { norm: Some(100.0), skipped: Some(2) };
+    sgd.limits = Limits {
+        norm: Some(100.0),
+        skipped: Some(2),
+    };
     let (mut a, mut b) = (arr![1.0, 2.0], arr![1.0, 2.0]);
     let step = |sgd: &mut Optimizer<f64>, a: &mut Array1<f64>, b: &mut Array1<f64>, g: f64| {
         let g = arr![g, 1.0];
@@ -408,17 +649,27 @@ fn what_the_driver_counts_and_what_is_frozen_go_along() {
     };
     step(&mut sgd, &mut a, &mut b, 1.0).unwrap();
     sgd.freeze("still", true).unwrap();
-    assert_eq!(step(&mut sgd, &mut a, &mut b, f64::NAN), Ok(Outcome::Skipped));
+    assert_eq!(
+        step(&mut sgd, &mut a, &mut b, f64::NAN),
+        Ok(Outcome::Skipped)
+    );
     assert_eq!(step(&mut sgd, &mut a, &mut b, 1e3), Ok(Outcome::Skipped));
     let mut other = Optimizer::<f64>::from_state(sgd.state_dict()).unwrap();
-    let too_many = Err(Error::TooManySkipped { skipped: 3, limit: 2 });
+    let too_many = Err(Error::TooManySkipped {
+        skipped: 3,
+        limit: 2,
+    });
     assert_eq!(step(&mut other, &mut a, &mut b, f64::NAN), too_many);
     assert_eq!(step(&mut sgd, &mut a, &mut b, f64::NAN), too_many);
     let (mut c, mut d) = (a.clone(), b.clone());
     step(&mut other, &mut c, &mut d, 2.0).unwrap();
     step(&mut sgd, &mut a, &mut b, 2.0).unwrap();
     assert_eq!((a, b), (c, d.clone()));
-    assert_eq!((other.steps("a"), other.steps("b")), (2, 1), "frozen ones make no steps");
+    assert_eq!(
+        (other.steps("a"), other.steps("b")),
+        (2, 1),
+        "frozen ones make no steps"
+    );
     assert_eq!(d, arr![0.9, 1.9]);
 }
 
@@ -426,42 +677,80 @@ fn what_the_driver_counts_and_what_is_frozen_go_along() {
 fn groups_of_any_selection_are_in_the_state() {
     let make = || {
         let mut optimizer = Optimizer::<f64>::new(AdamW::new(0.1).ema(0.9));
-        optimizer.add_group(Group::new("matrices", Select::rank(2), Muon::new(0.02))).unwrap();
-        optimizer.add_group(Group::new("embed", Select::prefix("embed."), Sgd::new(0.3).clip_by_value(0.5))).unwrap();
-        optimizer.add_group(Group::new("sums", ["gain", "bias", "late"], Prodigy::new(1.0))).unwrap();
+        optimizer
+            .add_group(Group::new("matrices", Select::rank(2), Muon::new(0.02)))
+            .unwrap();
+        optimizer
+            .add_group(Group::new(
+                "embed",
+                Select::prefix("embed."),
+                Sgd::new(0.3).clip_by_value(0.5),
+            ))
+            .unwrap();
+        optimizer
+            .add_group(Group::new(
+                "sums",
+                ["gain", "bias", "late"],
+                Prodigy::new(1.0),
+            ))
+            .unwrap();
         optimizer
     };
     type Shapes<'a> = &'a [(&'a str, &'a [usize])];
-    const PARAMS: Shapes =
-        &[("w", &[3, 4]), ("embed.x", &[5]), ("gain", &[2]), ("rest", &[2, 2, 2]), ("bias", &[3]), ("moved", &[4])];
-    const LATE: Shapes = &[("v", &[2, 3]), ("embed.y", &[2]), ("late", &[3]), ("more", &[1])];
-    let step = |optimizer: &mut Optimizer<f64>, params: &mut BTreeMap<String, ArrayD<f64>>, t: usize| {
-        let late = if t < 5 { &[] } else { LATE };
-        let all = PARAMS.iter().chain(late);
-        let grads: Vec<_> =
-            all.enumerate().map(|(i, (name, shape))| (*name, numbers::<f64>(shape, 20 * t + i, false))).collect();
-        let mut lent = Params::new();
-        for (name, p) in params.iter_mut() {
-            if let Some((_, g)) = grads.iter().find(|(known, _)| known == name) {
-                lent.add(name, p, g).unwrap();
+    const PARAMS: Shapes = &[
+        ("w", &[3, 4]),
+        ("embed.x", &[5]),
+        ("gain", &[2]),
+        ("rest", &[2, 2, 2]),
+        ("bias", &[3]),
+        ("moved", &[4]),
+    ];
+    const LATE: Shapes = &[
+        ("v", &[2, 3]),
+        ("embed.y", &[2]),
+        ("late", &[3]),
+        ("more", &[1]),
+    ];
+    let step =
+        |optimizer: &mut Optimizer<f64>, params: &mut BTreeMap<String, ArrayD<f64>>, t: usize| {
+            let late = if t < 5 { &[] } else { LATE };
+            let all = PARAMS.iter().chain(late);
+            let grads: Vec<_> = all
+                .enumerate()
+                .map(|(i, (name, shape))| (*name, numbers::<f64>(shape, 20 * t + i, false)))
+                .collect();
+            let mut lent = Params::new();
+            for (name, p) in params.iter_mut() {
+                if let Some((_, g)) = grads.iter().find(|(known, _)| known == name) {
+                    lent.add(name, p, g).unwrap();
+                }
             }
-        }
-        optimizer.step(lent).unwrap();
-    };
-    let bits = |params: &BTreeMap<String, ArrayD<f64>>| params.values().map(to_bits).collect::<Vec<_>>();
+            optimizer.step(lent).unwrap();
+        };
+    let bits =
+        |params: &BTreeMap<String, ArrayD<f64>>| params.values().map(to_bits).collect::<Vec<_>>();
     let mut whole = make();
     let all = PARAMS.iter().chain(LATE).enumerate();
-    let mut p: BTreeMap<_, _> = all.map(|(i, (name, shape))| ((*name).to_owned(), numbers(shape, 300 + i, false))).collect();
+    let mut p: BTreeMap<_, _> = all
+        .map(|(i, (name, shape))| ((*name).to_owned(), numbers(shape, 300 + i, false)))
+        .collect();
     step(&mut whole, &mut p, 1);
     // Into a group that does not select it.
     whole.reset("moved").unwrap();
     whole.move_to_group("moved", Some("sums")).unwrap();
     (2..4).for_each(|t| step(&mut whole, &mut p, t));
     let state = whole.state_dict();
-    let groups: Vec<_> =
-        state.groups.iter().map(|group| (group.name.as_deref(), &*group.optimizer, &group.params)).collect();
-    let selected =
-        [Select::Names(Vec::new()), Select::rank(2), Select::prefix("embed."), Select::names(["gain", "bias", "late"])];
+    let groups: Vec<_> = state
+        .groups
+        .iter()
+        .map(|group| (group.name.as_deref(), &*group.optimizer, &group.params))
+        .collect();
+    let selected = [
+        Select::Names(Vec::new()),
+        Select::rank(2),
+        Select::prefix("embed."),
+        Select::names(["gain", "bias", "late"]),
+    ];
     let expected = [
         (None, "adamw + ema", &selected[0]),
         (Some("matrices"), "muon", &selected[1]),
@@ -470,29 +759,63 @@ fn groups_of_any_selection_are_in_the_state() {
     ];
     assert_eq!(groups, expected);
     assert!(state.groups.iter().all(|group| group.algorithm.is_some()));
-    assert_eq!(state.groups.iter().map(|group| group.steps).collect::<Vec<_>>(), [0, 0, 0, 3]);
+    assert_eq!(
+        state
+            .groups
+            .iter()
+            .map(|group| group.steps)
+            .collect::<Vec<_>>(),
+        [0, 0, 0, 3]
+    );
     let of = |name: &str| state.param(name).unwrap().group.as_deref();
-    assert_eq!(["w", "embed.x", "rest", "moved"].map(of), [Some("matrices"), Some("embed"), None, Some("sums")]);
+    assert_eq!(
+        ["w", "embed.x", "rest", "moved"].map(of),
+        [Some("matrices"), Some("embed"), None, Some("sums")]
+    );
     let text = serde_json::to_string(&state).unwrap();
-    assert!(text.contains(r#""params":{"rank":2}"#) && text.contains(r#""params":{"prefix":"embed."}"#), "{text}");
-    assert!(text.contains(r#""params":["gain","bias","late"]"#), "{text}");
+    assert!(
+        text.contains(r#""params":{"rank":2}"#) && text.contains(r#""params":{"prefix":"embed."}"#),
+        "{text}"
+    );
+    assert!(
+        text.contains(r#""params":["gain","bias","late"]"#),
+        "{text}"
+    );
 
     let (saved, before) = (state.clone(), p.clone());
     (4..8).for_each(|t| step(&mut whole, &mut p, t));
     for format in FORMATS {
         let carried = transport(&saved, format);
-        assert!(carried.to_bytes().unwrap() == saved.to_bytes().unwrap(), "{format}");
+        assert!(
+            carried.to_bytes().unwrap() == saved.to_bytes().unwrap(),
+            "{format}"
+        );
         let mut into = make();
         into.load_state_dict(carried.view()).unwrap();
         for mut optimizer in [into, Optimizer::from_state(carried).unwrap()] {
             assert_eq!(optimizer.state_dict(), saved, "{format}");
-            assert_eq!(optimizer.missing(), [("sums", Select::names(["late"]))], "{format}");
+            assert_eq!(
+                optimizer.missing(),
+                [("sums", Select::names(["late"]))],
+                "{format}"
+            );
             let mut q = before.clone();
             (4..8).for_each(|t| step(&mut optimizer, &mut q, t));
             assert_eq!(bits(&p), bits(&q), "{format}");
             assert_eq!(optimizer.state_view(), whole.state_view(), "{format}");
-            let groups = ["v", "embed.y", "late", "more", "moved"].map(|name| optimizer.group_of(name));
-            assert_eq!(groups, [Some("matrices"), Some("embed"), Some("sums"), None, Some("sums")], "{format}");
+            let groups =
+                ["v", "embed.y", "late", "more", "moved"].map(|name| optimizer.group_of(name));
+            assert_eq!(
+                groups,
+                [
+                    Some("matrices"),
+                    Some("embed"),
+                    Some("sums"),
+                    None,
+                    Some("sums")
+                ],
+                "{format}"
+            );
         }
     }
 
@@ -500,35 +823,86 @@ fn groups_of_any_selection_are_in_the_state() {
     let kinds = |change: &dyn Fn(&mut StateDict)| -> Vec<Differs> {
         let mut state = saved.clone();
         change(&mut state);
-        make().differences(&state).iter().map(|difference| difference.differs).collect()
+        make()
+            .differences(&state)
+            .iter()
+            .map(|difference| difference.differs)
+            .collect()
     };
     assert_eq!(kinds(&|_| ()), []);
-    assert_eq!(kinds(&|state| state.groups[1].params = Select::rank(3)), [Differs::Group]);
-    assert_eq!(kinds(&|state| state.groups[2].params = Select::prefix("embed")), [Differs::Group]);
-    assert_eq!(kinds(&|state| state.groups[2].params = Select::names(["embed."])), [Differs::Group]);
-    assert_eq!(kinds(&|state| state.groups[3].optimizer = "sgd".into()), [Differs::Optimizer]);
-    assert_eq!(kinds(&|state| state.groups[3].algorithm = Some(Sgd::new(0.1).into())), [Differs::Optimizer]);
-    assert_eq!(kinds(&|state| drop(state.groups.remove(3))), [Differs::Group]);
-    assert_eq!(kinds(&|state| state.groups.push(saved.groups[3].clone())), [Differs::Group]);
-    assert_eq!(kinds(&|state| state.groups[0].frozen = true), [Differs::Value]);
-    assert_eq!(kinds(&|state| state.groups[1].scalars = Some([0.0; 4])), [Differs::Value]);
-    assert_eq!(kinds(&|state| state.groups.swap(1, 2)), [], "groups have names");
+    assert_eq!(
+        kinds(&|state| state.groups[1].params = Select::rank(3)),
+        [Differs::Group]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups[2].params = Select::prefix("embed")),
+        [Differs::Group]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups[2].params = Select::names(["embed."])),
+        [Differs::Group]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups[3].optimizer = "sgd".into()),
+        [Differs::Optimizer]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups[3].algorithm = Some(Sgd::new(0.1).into())),
+        [Differs::Optimizer]
+    );
+    assert_eq!(
+        kinds(&|state| drop(state.groups.remove(3))),
+        [Differs::Group]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups.push(saved.groups[3].clone())),
+        [Differs::Group]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups[0].frozen = true),
+        [Differs::Value]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups[1].scalars = Some(Scalars::default())),
+        [Differs::Value]
+    );
+    assert_eq!(
+        kinds(&|state| state.groups.swap(1, 2)),
+        [],
+        "groups have names"
+    );
 
     // States made by hand: a parameter under two groups, and none for the parameters in no group.
     let mut twice = saved.clone();
     twice.groups[1].params = Select::names(["w", "bias"]);
     let error = Optimizer::<f64>::from_state(twice).unwrap_err();
     let [name, first, second] = ["bias", "matrices", "sums"].map(String::from);
-    assert_eq!(error, Error::GroupedTwice { name, first, second });
+    assert_eq!(
+        error,
+        Error::GroupedTwice {
+            name,
+            first,
+            second
+        }
+    );
     let mut none = saved.clone();
     none.groups.clear();
-    assert!(matches!(Optimizer::<f64>::from_state(none), Err(Error::State(all)) if all[0].differs == Differs::Group));
+    let Err(Error::State(all)) = Optimizer::<f64>::from_state(none) else {
+        panic!("built without a group")
+    };
+    assert_eq!(all[0].differs, Differs::Group);
 }
 
 #[test]
 fn a_parameter_that_moves_between_groups_takes_its_state_along_after_a_load() {
     let mut optimizer = Optimizer::<f64>::new(AdamW::new(0.1));
-    optimizer.add_group(Group::new("slow", Select::prefix("slow."), AdamW::new(0.01))).unwrap();
+    optimizer
+        .add_group(Group::new(
+            "slow",
+            Select::prefix("slow."),
+            AdamW::new(0.01),
+        ))
+        .unwrap();
     let mut p = numbers::<f64>(&[3], 0, false);
     let step = |optimizer: &mut Optimizer<f64>, p: &mut ArrayD<f64>, t| {
         let g = numbers(&[3], t, false);
@@ -541,14 +915,21 @@ fn a_parameter_that_moves_between_groups_takes_its_state_along_after_a_load() {
     step(&mut optimizer, &mut p, 3);
     for format in FORMATS {
         let (mut whole, mut p) = (optimizer.clone(), p.clone());
-        let (mut other, mut q) = (Optimizer::<f64>::from_state(transport(&whole.state_dict(), format)).unwrap(), p.clone());
+        let (mut other, mut q) = (
+            Optimizer::<f64>::from_state(transport(&whole.state_dict(), format)).unwrap(),
+            p.clone(),
+        );
         assert_eq!((other.group_of("w"), other.steps("w")), (Some("slow"), 3));
         for (optimizer, p) in [(&mut whole, &mut p), (&mut other, &mut q)] {
             (4..6).for_each(|t| step(optimizer, p, t));
             optimizer.move_to_group("w", None).unwrap();
             (6..8).for_each(|t| step(optimizer, p, t));
         }
-        assert_eq!((to_bits(&p), whole.state_view()), (to_bits(&q), other.state_view()), "{format}");
+        assert_eq!(
+            (to_bits(&p), whole.state_view()),
+            (to_bits(&q), other.state_view()),
+            "{format}"
+        );
     }
 }
 
@@ -563,17 +944,24 @@ fn the_memory_order_of_the_state_is_kept_whatever_it_is() {
         view
     }
     for t in 1..4 {
-        lamb.update(turned(&mut p), &numbers::<f32>(&[5, 4, 3], t, false)).unwrap();
+        lamb.update(&mut turned(&mut p), &numbers::<f32>(&[5, 4, 3], t, false))
+            .unwrap();
     }
     let state = transport(&lamb.state_dict(), "postcard");
-    assert_eq!((&state.params[0].order[..], &state.params[0].reversed[..]), (&[1, 2, 0][..], &[1][..]));
+    assert_eq!(
+        (&state.params[0].order[..], &state.params[0].reversed[..]),
+        (&[1, 2, 0][..], &[1][..])
+    );
     let mut other = Optimizer::<f32>::from_state(state.view()).unwrap();
     assert_eq!(other.state_dict(), state);
     // From here on in row-major arrays.
     let mut q = turned(&mut p).as_standard_layout().into_owned();
     for t in 4..7 {
-        lamb.update(turned(&mut p), &numbers::<f32>(&[5, 4, 3], t, false)).unwrap();
-        other.update(&mut q, &numbers::<f32>(&[5, 4, 3], t, false)).unwrap();
+        lamb.update(&mut turned(&mut p), &numbers::<f32>(&[5, 4, 3], t, false))
+            .unwrap();
+        other
+            .update(&mut q, &numbers::<f32>(&[5, 4, 3], t, false))
+            .unwrap();
     }
     assert_eq!(to_bits(&turned(&mut p).to_owned()), to_bits(&q));
 }
@@ -587,7 +975,10 @@ fn estimates_of_curvature_before_the_first_step_are_state_too() {
     sophia.update_hessian(params).unwrap();
     let state = transport(&sophia.state_dict(), "bytes");
     assert_eq!((state.params[0].steps, state.params[0].begun), (0, true));
-    let (mut other, mut q) = (Optimizer::<f64>::from_state(state.view()).unwrap(), p.clone());
+    let (mut other, mut q) = (
+        Optimizer::<f64>::from_state(state.view()).unwrap(),
+        p.clone(),
+    );
     sophia.update(&mut p, &arr![0.5, 0.5]).unwrap();
     other.update(&mut q, &arr![0.5, 0.5]).unwrap();
     assert_eq!(p, q);
@@ -599,22 +990,34 @@ fn options_that_change_the_arrays_are_refused_after_a_load_too() {
     adam.update(&mut arr![1.0], &arr![1.0]).unwrap();
     let [mut strict, mut partial] = [(); 2].map(|()| Optimizer::<f64>::new(Adam::new(0.1)));
     strict.load_state_dict(adam.state_view()).unwrap();
-    partial.load_matching(adam.state_dict()).unwrap();
+    let report = partial.load_matching(adam.state_dict()).unwrap();
+    assert_eq!(report.taken, ["variable"]);
     for mut optimizer in [strict, partial] {
         optimizer.algorithm_mut::<Adam>().unwrap().amsgrad = true;
-        assert!(matches!(optimizer.update(&mut arr![1.0], &arr![1.0]), Err(Error::StateChanged { .. })));
+        assert!(matches!(
+            optimizer.update(&mut arr![1.0], &arr![1.0]),
+            Err(Error::StateChanged { .. })
+        ));
     }
 }
 
 #[test]
 fn the_greatest_step_count_that_is_loaded_is_far_from_overflow() {
-    let wrapped = wrappers().into_iter().map(|wrap| composed(AdamW::default(), vec![wrap]));
+    let wrapped = wrappers()
+        .into_iter()
+        .map(|wrap| composed(AdamW::default(), vec![wrap]));
     for config in AnyAlgorithm::all().into_iter().chain(wrapped) {
         let setup = Setup::grouped(&config);
         let model = Model::new(&setup);
         let (mut state, mut params) = before::<f64>(&setup, &model, 1, false);
-        state.params.iter_mut().for_each(|param| param.steps = 1 << 53);
-        state.groups.iter_mut().for_each(|group| group.steps = 1 << 53);
+        state
+            .params
+            .iter_mut()
+            .for_each(|param| param.steps = 1 << 53);
+        state
+            .groups
+            .iter_mut()
+            .for_each(|group| group.steps = 1 << 53);
         let mut optimizer = Optimizer::<f64>::from_state(state.view()).unwrap();
         model.step(&mut optimizer, &mut params, 5, false);
         assert_eq!(optimizer.steps("a"), (1 << 53) + 1);
@@ -622,15 +1025,18 @@ fn the_greatest_step_count_that_is_loaded_is_far_from_overflow() {
 }
 
 #[test]
-fn an_exchanged_average_is_not_forgotten() {
+fn a_swapped_average_is_not_forgotten() {
     let mut optimizer = Optimizer::new(Sgd::new(0.1).ema(0.5));
     let mut p = arr![1.0, 2.0];
     optimizer.update(&mut p, &arr![1.0, 1.0]).unwrap();
     optimizer.update(&mut p, &arr![1.0, 1.0]).unwrap();
-    optimizer.swap_average("variable", p.view_mut().into_dyn()).unwrap();
+    optimizer.swap_average(&mut p).unwrap();
     let mut other = Optimizer::<f64>::from_state(optimizer.state_dict()).unwrap();
-    assert!(matches!(other.update(&mut p, &arr![1.0, 1.0]), Err(Error::Swapped { .. })));
-    other.swap_average("variable", p.view_mut().into_dyn()).unwrap();
+    assert!(matches!(
+        other.update(&mut p, &arr![1.0, 1.0]),
+        Err(Error::Swapped { .. })
+    ));
+    other.swap_average(&mut p).unwrap();
     other.update(&mut p, &arr![1.0, 1.0]).unwrap();
 }
 
@@ -638,44 +1044,74 @@ fn an_exchanged_average_is_not_forgotten() {
 fn a_round_of_accumulation_and_a_plateau_go_on_where_they_were() {
     fn make() -> Optimizer<f64> {
         let mut optimizer = Optimizer::new(Prodigy::default());
-        optimizer.add_group(Group::new("q", ["q"], Momentum::new(0.1))).unwrap();
+        optimizer
+            .add_group(Group::new("q", ["q"], Momentum::new(0.1)))
+            .unwrap();
         optimizer
     }
-    let step = |optimizer: &mut Optimizer<f64>, plateau: &mut ReduceOnPlateau, p: &mut [ArrayD<f64>; 2], t: usize| {
+    let step = |optimizer: &mut Optimizer<f64>,
+                plateau: &mut ReduceOnPlateau,
+                p: &mut [ArrayD<f64>; 2],
+                t: usize| {
         let (a, b) = (numbers(&[3, 2], t, false), numbers(&[4], t + 50, false));
         let [p, q] = p;
         let mut params = Params::new();
         params.loss(number(t, 0)).add("p", p, &a).unwrap();
         // Without a gradient in some calls: its mean is of fewer.
-        params.add_optional("q", q, (t % 3 != 1).then_some(b.view())).unwrap();
-        let expected = if t.is_multiple_of(6) { Outcome::Applied } else { Outcome::Accumulated };
+        params
+            .add_optional("q", q, (t % 3 != 1).then_some(&*b))
+            .unwrap();
+        let expected = if t.is_multiple_of(6) {
+            Outcome::Applied
+        } else {
+            Outcome::Accumulated
+        };
         assert_eq!(optimizer.step(params).unwrap(), expected);
         let lr = plateau.observe(1.0 + number(t, 1));
         optimizer.set_lr(lr);
     };
     for k in 1..20 {
         for format in FORMATS {
-            let config = ReduceOnPlateauConfig { patience: 2, factor: 0.5, cooldown: 1, ..ReduceOnPlateauConfig::new(0.3) };
+            let config = ReduceOnPlateauConfig {
+                patience: 2,
+                factor: 0.5,
+                cooldown: 1,
+                ..ReduceOnPlateauConfig::new(0.3)
+            };
             let (mut whole, mut plateau) = (make(), ReduceOnPlateau::new(config).unwrap());
             whole.set_accumulation(6);
             let mut p = [numbers(&[3, 2], 0, false), numbers(&[4], 1, false)];
             (1..=k).for_each(|t| step(&mut whole, &mut plateau, &mut p, t));
-            let (state, saved) = (transport(&whole.state_dict(), format), serde_json::to_string(&plateau).unwrap());
+            let (state, saved) = (
+                transport(&whole.state_dict(), format),
+                serde_json::to_string(&plateau).unwrap(),
+            );
             let (mut into, mut q) = (make(), p.clone());
             into.load_state_dict(state.view()).unwrap();
-            assert_eq!((into.accumulation(), into.state_view()), (whole.accumulation(), whole.state_view()));
+            assert_eq!(
+                (into.accumulation(), into.state_view()),
+                (whole.accumulation(), whole.state_view())
+            );
             let mut of_state = Optimizer::<f64>::from_state(state.view()).unwrap();
             let mut r = p.clone();
-            let mut plateaus: [ReduceOnPlateau; 2] = [(); 2].map(|()| serde_json::from_str(&saved).unwrap());
+            let mut plateaus: [ReduceOnPlateau; 2] =
+                [(); 2].map(|()| serde_json::from_str(&saved).unwrap());
             for t in k + 1..30 {
                 step(&mut whole, &mut plateau, &mut p, t);
                 step(&mut into, &mut plateaus[0], &mut q, t);
                 step(&mut of_state, &mut plateaus[1], &mut r, t);
             }
             for (a, (b, c)) in p.iter().zip(q.iter().zip(&r)) {
-                assert_eq!((to_bits(a), to_bits(a)), (to_bits(b), to_bits(c)), "after {k}, {format}");
+                assert_eq!(
+                    (to_bits(a), to_bits(a)),
+                    (to_bits(b), to_bits(c)),
+                    "after {k}, {format}"
+                );
             }
-            assert_eq!((whole.state_view(), whole.state_view()), (into.state_view(), of_state.state_view()));
+            assert_eq!(
+                (whole.state_view(), whole.state_view()),
+                (into.state_view(), of_state.state_view())
+            );
             assert_eq!(plateau, plateaus[0]);
         }
     }
@@ -695,31 +1131,74 @@ fn a_round_that_cannot_be_is_refused() {
     let mut adam = Optimizer::<f64>::new(Adam::new(0.1));
     adam.set_accumulation(3);
     for t in 0..2 {
-        adam.update_with_loss(&mut arr![1.0, 2.0], &arr![number(t, 0), 1.0], 0.5).unwrap();
+        adam.update_with_loss(&mut arr![1.0, 2.0], &arr![number(t, 0), 1.0], 0.5)
+            .unwrap();
     }
     let good = adam.state_dict();
     assert_eq!(good.accumulation.as_ref().unwrap().means.len(), 1);
     type Change = fn(&mut Round);
     let changes: [(&str, Change, &[Differs]); 7] = [
-        ("more calls than a round has", |round| round.calls = 3, &[Differs::Round]),
-        ("a round without calls", |round| (round.every, round.calls) = (0, 0), &[Differs::Round, Differs::Round]),
-        ("more gradients than calls", |round| round.means[0].count = 3, &[Differs::Round]),
-        ("a mean twice", |round| round.means.push(round.means[0].clone()), &[Differs::Round]),
-        ("a mean of f32", |round| round.means[0].data = ArrayD::<f32>::zeros(vec![2]).into(), &[Differs::Element]),
+        (
+            "more calls than a round has",
+            |round| round.calls = 3,
+            &[Differs::Round],
+        ),
+        (
+            "a round without calls",
+            |round| (round.every, round.calls) = (0, 0),
+            &[Differs::Round, Differs::Round],
+        ),
+        (
+            "more gradients than calls",
+            |round| round.means[0].count = 3,
+            &[Differs::Round],
+        ),
+        (
+            "a mean twice",
+            |round| round.means.push(round.means[0].clone()),
+            &[Differs::Round],
+        ),
+        (
+            "a mean of f32",
+            |round| round.means[0].data = ArrayD::<f32>::zeros(vec![2]).into(),
+            &[Differs::Element],
+        ),
         ("no mean", |round| round.means.clear(), &[]),
-        ("another number of calls", |round| round.every = u32::MAX, &[]),
+        (
+            "another number of calls",
+            |round| round.every = u32::MAX,
+            &[],
+        ),
     ];
     for (what, change, expected) in changes {
         let mut state = good.clone();
         change(state.accumulation.as_mut().unwrap());
         let mut optimizer = adam.clone();
-        let kinds: Vec<_> = optimizer.differences(&state).iter().map(|difference| difference.differs).collect();
+        let kinds: Vec<_> = optimizer
+            .differences(&state)
+            .iter()
+            .map(|difference| difference.differs)
+            .collect();
         assert_eq!(kinds, expected, "{what}");
-        assert_eq!(optimizer.load_state_dict(state.view()).is_ok(), expected.is_empty(), "{what}");
-        assert_eq!(optimizer.state_dict(), if expected.is_empty() { state } else { good.clone() }, "{what}");
+        assert_eq!(
+            optimizer.load_state_dict(state.view()).is_ok(),
+            expected.is_empty(),
+            "{what}"
+        );
+        assert_eq!(
+            optimizer.state_dict(),
+            if expected.is_empty() {
+                state
+            } else {
+                good.clone()
+            },
+            "{what}"
+        );
     }
     let wrong = adam.load_state_dict(Optimizer::<f32>::new(Sgd::new(0.1)).state_dict());
-    let Err(Error::State(all)) = wrong else { panic!("{wrong:?}") };
+    let Err(Error::State(all)) = wrong else {
+        panic!("{wrong:?}")
+    };
     let kinds: Vec<_> = all.iter().map(|difference| difference.differs).collect();
     assert_eq!(kinds, [Differs::Element, Differs::Optimizer]);
     assert_eq!(adam.state_dict(), good);
@@ -737,7 +1216,9 @@ fn schedules_have_nothing_to_save_but_their_keys() {
     };
     (0..7).for_each(|t| step(&schedules, &mut adam, &mut p, t));
     let (mut other, mut q) = (Optimizer::new(Adam::new(5.0)), p.clone());
-    other.load_state_dict(transport(&adam.state_dict(), "JSON")).unwrap();
+    other
+        .load_state_dict(transport(&adam.state_dict(), "JSON"))
+        .unwrap();
     let restored: Schedules = serde_json::from_str(&saved).unwrap();
     assert_eq!(restored, schedules);
     (7..15).for_each(|t| step(&schedules, &mut adam, &mut p, t));
@@ -745,15 +1226,21 @@ fn schedules_have_nothing_to_save_but_their_keys() {
     assert_eq!(p, q);
 }
 
-/// What is changed in a state must be seen: refused by the load, or in the bits of the steps after it.
+/// What is changed in a state must be seen: refused by the load, or in the bits of the steps after
+/// it.
 #[test]
 fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
     type Mutation = fn(&mut StateDict) -> bool;
     fn drop_array(state: &mut StateDict) -> bool {
-        state.params[0].arrays.pop().or_else(|| state.params[0].factors.pop()).is_some()
+        state.params[0]
+            .arrays
+            .pop()
+            .or_else(|| state.params[0].factors.pop())
+            .is_some()
     }
     fn drop_param(state: &mut StateDict) -> bool {
-        state.params[0].arrays.len() + state.params[0].factors.len() > 0 && !state.params.remove(0).name.is_empty()
+        state.params[0].arrays.len() + state.params[0].factors.len() > 0
+            && !state.params.remove(0).name.is_empty()
     }
     fn later(state: &mut StateDict) -> bool {
         state.params.iter_mut().for_each(|param| param.steps += 1);
@@ -762,17 +1249,32 @@ fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
     }
     fn earlier(state: &mut StateDict) -> bool {
         state.params.iter_mut().for_each(|param| param.steps -= 1);
-        state.groups.iter_mut().for_each(|group| group.steps = group.steps.saturating_sub(1));
+        state
+            .groups
+            .iter_mut()
+            .for_each(|group| group.steps = group.steps.saturating_sub(1));
         true
     }
     fn zero_arrays(state: &mut StateDict) -> bool {
-        let arrays = state.params.iter_mut().flat_map(|param| param.arrays.iter_mut().chain(&mut param.factors));
-        arrays.map(|array| array.data = ArrayD::<f64>::zeros(array.data.shape()).into()).count() > 0
+        let arrays = state
+            .params
+            .iter_mut()
+            .flat_map(|param| param.arrays.iter_mut().chain(&mut param.factors));
+        arrays
+            .map(|array| array.data = ArrayD::<f64>::zeros(array.data.shape()).into())
+            .count()
+            > 0
     }
     fn no_scalars(state: &mut StateDict) -> bool {
         let before = state.clone();
-        state.params.iter_mut().for_each(|param| param.scalars = [0.0; 4]);
-        state.groups.iter_mut().for_each(|group| group.scalars = group.scalars.map(|_| [0.0; 4]));
+        state
+            .params
+            .iter_mut()
+            .for_each(|param| param.scalars = Scalars::default());
+        state
+            .groups
+            .iter_mut()
+            .for_each(|group| group.scalars = group.scalars.map(|_| Scalars::default()));
         *state != before
     }
     fn other_lr(state: &mut StateDict) -> bool {
@@ -783,7 +1285,10 @@ fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
         true
     }
     fn begin_again(state: &mut StateDict) -> bool {
-        state.params.iter_mut().for_each(|param| param.begun = false);
+        state
+            .params
+            .iter_mut()
+            .for_each(|param| param.begun = false);
         true
     }
     let mutations: [(&str, Mutation); 8] = [
@@ -796,7 +1301,10 @@ fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
         ("another lr", other_lr),
         ("begun again", begin_again),
     ];
-    println!("{:<22}{:>9}{:>9}{:>9}{:>12}  no difference", "", "possible", "refused", "other", "survive");
+    println!(
+        "{:<22}{:>9}{:>9}{:>9}{:>12}  no difference",
+        "", "possible", "refused", "other", "survive"
+    );
     for (what, mutate) in mutations {
         let (mut possible, mut refused, mut differ, mut same) = (0, 0, 0, Vec::new());
         for config in AnyAlgorithm::all() {
@@ -815,9 +1323,13 @@ fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
                 Ok(()) => same.push(config.name()),
             }
         }
-        println!("{what:<22}{possible:>9}{refused:>9}{differ:>9}{:>12}  {same:?}", same.len());
-        // These do without: the count has no part in their formula with these defaults, the sign of a direction hides its size,
-        // the average is only kept aside, the numbers are taken anew at each step, or state begins with zeros.
+        println!(
+            "{what:<22}{possible:>9}{refused:>9}{differ:>9}{:>12}  {same:?}",
+            same.len()
+        );
+        // These do without: the count has no part in their formula with these defaults, the sign of
+        // a direction hides its size, the average is only kept aside, the numbers are taken anew at
+        // each step, or state begins with zeros.
         let expected: &[&str] = match what {
             "a step later" | "a step earlier" => &[
                 "sgd",
@@ -849,11 +1361,30 @@ fn a_state_that_lacks_anything_is_refused_or_gives_other_bits() {
             ],
             "arrays zeroed" => &["asgd", "lion"],
             "a parameter dropped" => &["lion"],
-            "scalars zeroed" => &["lamb", "lars", "fromage", "polyak_sgd", "momo", "momo_adam", "adafactor", "muon", "mars"],
+            "scalars zeroed" => &[
+                "lamb",
+                "lars",
+                "fromage",
+                "polyak_sgd",
+                "momo",
+                "momo_adam",
+                "adafactor",
+                "muon",
+                "mars",
+            ],
             "another lr" => &["rprop", "polyak_sgd", "momo"],
-            "begun again" => {
-                &["sgd", "asgd", "lion", "sign_sgd", "fromage", "polyak_sgd", "adafactor", "muon", "shampoo", "soap"]
-            }
+            "begun again" => &[
+                "sgd",
+                "asgd",
+                "lion",
+                "sign_sgd",
+                "fromage",
+                "polyak_sgd",
+                "adafactor",
+                "muon",
+                "shampoo",
+                "soap",
+            ],
             _ => &[],
         };
         assert_eq!(same, expected, "{what}");
@@ -866,20 +1397,35 @@ fn every_difference_is_listed_and_nothing_changes() {
     let run = |optimizer: &mut Optimizer<f64>| {
         let (mut a, mut b) = (arr![1.0, 2.0], arr![3.0, 4.0]);
         let mut params = Params::new();
-        params.add("a", &mut a, &grad).unwrap().add("b", &mut b, &grad).unwrap();
+        params
+            .add("a", &mut a, &grad)
+            .unwrap()
+            .add("b", &mut b, &grad)
+            .unwrap();
         optimizer.step(params).unwrap();
     };
     let mut adamw = Optimizer::<f64>::new(AdamW::new(0.1));
-    adamw.add_group(Group::new("decay", ["b"], AdamW::default())).unwrap();
+    adamw
+        .add_group(Group::new("decay", ["b"], AdamW::default()))
+        .unwrap();
     run(&mut adamw);
     let good = adamw.state_dict();
     assert_eq!(adamw.differences(&good), []);
 
     let mut bad = good.clone();
     bad.version = 2;
-    bad.clip = Some(ClipByGlobalNorm { max_norm: f64::NAN, ..Default::default() });
+    bad.clip = Some(ClipByGlobalNorm {
+        max_norm: f64::NAN,
+        ..Default::default()
+    });
     bad.groups[1].params = Select::names(["b", "z"]);
-    bad.groups[0].algorithm = Some(AdamW { lr: f64::NAN, ..Default::default() }.into());
+    bad.groups[0].algorithm = Some(
+        AdamW {
+            lr: f64::NAN,
+            ..Default::default()
+        }
+        .into(),
+    );
     bad.params[1].arrays[0].data = ArrayD::<f32>::zeros(vec![2]).into();
     bad.params[1].arrays[1].name = "exp_avg_squared".into();
     bad.params[1].steps = u64::MAX;
@@ -888,27 +1434,55 @@ fn every_difference_is_listed_and_nothing_changes() {
     bad.params[0].name = "c".into();
     let error = adamw.load_state_dict(bad.view()).unwrap_err();
     println!("{error}");
-    let Error::State(all) = &error else { panic!("{error}") };
+    let Error::State(all) = &error else {
+        panic!("{error}")
+    };
     let kinds: Vec<_> = all.iter().map(|difference| difference.differs).collect();
-    use Differs::{Array, Config, Element as ElementOf, Group as GroupOf, Parameter, Shape, Value, Version};
+    use Differs::{
+        Array, Config, Element as ElementOf, Group as GroupOf, Parameter, Shape, Value, Version,
+    };
     assert_eq!(
         kinds,
-        [Version, Value, Config, Config, GroupOf, Parameter, Value, Value, ElementOf, Array, Array, Parameter]
+        [
+            Version, Value, Config, Config, GroupOf, Parameter, Value, Value, ElementOf, Array,
+            Array, Parameter
+        ]
     );
     assert_eq!(adamw.state_dict(), good);
     let text = error.to_string();
-    for words in ["version of the format: found 2, expected 1", "`lr`", "`exp_avg_squared`", "parameter `a`: found nothing"]
-    {
+    for words in [
+        "version of the format: found 2, expected 1",
+        "`lr`",
+        "`exp_avg_squared`",
+        "parameter `a`: found nothing",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
 
     let kinds = |optimizer: &Optimizer<f64>, state: &StateDict| -> Vec<Differs> {
-        optimizer.differences(state).iter().map(|difference| difference.differs).collect()
+        optimizer
+            .differences(state)
+            .iter()
+            .map(|difference| difference.differs)
+            .collect()
     };
-    // Another optimizer, another element type, no groups, another shape, a repeated parameter, arrays where there are none.
-    assert_eq!(kinds(&Optimizer::new(Sgd::new(0.1)), &good), [Differs::Optimizer, GroupOf, GroupOf]);
-    assert_eq!(kinds(&Optimizer::new(AdamW::new(0.1)), &Optimizer::<f32>::new(AdamW::new(0.1)).state_dict()), [ElementOf]);
-    assert_eq!(kinds(&Optimizer::new(AdamW::new(0.1)), &good), [GroupOf, GroupOf]);
+    // Another optimizer, another element type, no groups, another shape, a repeated parameter,
+    // arrays where there are none.
+    assert_eq!(
+        kinds(&Optimizer::new(Sgd::new(0.1)), &good),
+        [Differs::Optimizer, GroupOf, GroupOf]
+    );
+    assert_eq!(
+        kinds(
+            &Optimizer::new(AdamW::new(0.1)),
+            &Optimizer::<f32>::new(AdamW::new(0.1)).state_dict()
+        ),
+        [ElementOf]
+    );
+    assert_eq!(
+        kinds(&Optimizer::new(AdamW::new(0.1)), &good),
+        [GroupOf, GroupOf]
+    );
     let mut other = good.clone();
     other.params[0].shape = vec![2, 1];
     other.params[0].order = vec![0, 1];
@@ -917,7 +1491,12 @@ fn every_difference_is_listed_and_nothing_changes() {
     other.params.push(good.params[0].clone());
     other.params[1].allocated = false;
     assert_eq!(kinds(&adamw, &other), [Value, Parameter]);
-    for shape in [vec![usize::MAX, usize::MAX], vec![1 << 40, 1 << 40, 0], vec![1; 7], vec![usize::MAX]] {
+    for shape in [
+        vec![usize::MAX, usize::MAX],
+        vec![1 << 40, 1 << 40, 0],
+        vec![1; 7],
+        vec![usize::MAX],
+    ] {
         let mut other = Optimizer::<f64>::new(Sgd::new(0.1));
         other.update(&mut arr![1.0], &arr![1.0]).unwrap();
         let mut state = other.state_dict();
@@ -926,7 +1505,10 @@ fn every_difference_is_listed_and_nothing_changes() {
         assert_eq!(kinds(&Optimizer::new(Sgd::new(0.1)), &state), [Shape]);
     }
     // The catalogue's options belong to the state.
-    let mut amsgrad = Optimizer::<f64>::new(AdamW { amsgrad: true, ..Default::default() });
+    let mut amsgrad = Optimizer::<f64>::new(AdamW {
+        amsgrad: true,
+        ..Default::default()
+    });
     run(&mut amsgrad);
     let mut plain = Optimizer::<f64>::new(AdamW::new(0.1));
     plain.load_state_dict(amsgrad.state_dict()).unwrap();
@@ -940,26 +1522,51 @@ fn what_fits_can_be_taken_by_name() {
     let run = |optimizer: &mut Optimizer<f64>, names: [&'static str; 2]| {
         let (mut a, mut b) = (arr![1.0, 2.0], arr![3.0, 4.0, 5.0]);
         let mut params = Params::new();
-        params.add(names[0], &mut a, &ga).unwrap().add(names[1], &mut b, &gb).unwrap();
+        params
+            .add(names[0], &mut a, &ga)
+            .unwrap()
+            .add(names[1], &mut b, &gb)
+            .unwrap();
         optimizer.step(params).unwrap();
     };
-    let mut adam = Optimizer::<f64>::new(Adam { amsgrad: true, ..Default::default() });
+    let mut adam = Optimizer::<f64>::new(Adam {
+        amsgrad: true,
+        ..Default::default()
+    });
     run(&mut adam, ["a", "b"]);
     run(&mut adam, ["a", "b"]);
     let mut adamw = Optimizer::<f64>::new(AdamW::new(0.5));
     run(&mut adamw, ["a", "c"]);
     let mut state = adam.state_dict();
     state.params[1].name = "c".into();
-    state.params[1].arrays.retain(|array| array.name != "exp_avg");
+    state.params[1]
+        .arrays
+        .retain(|array| array.name != "exp_avg");
     let report = adamw.load_matching(state.view()).unwrap();
     println!("{report}");
-    assert_eq!((&report.taken[..], report.missing.len()), (&["a".to_string()][..], 0));
+    assert_eq!(
+        (&report.taken[..], report.missing.len()),
+        (&["a".to_string()][..], 0)
+    );
     let places: Vec<_> = report.left_over.iter().map(|left| &*left.place).collect();
     assert_eq!(places.len(), 3, "{places:?}");
-    assert!(places[0].contains("`a`, array `max_exp_avg_sq`") && places[1].contains("`c`, array `exp_avg`"), "{places:?}");
-    assert_eq!((adamw.steps("a"), adamw.steps("c"), adamw.lr()), (2, 1, 0.5));
+    assert!(
+        places[0].contains("`a`, array `max_exp_avg_sq`")
+            && places[1].contains("`c`, array `exp_avg`"),
+        "{places:?}"
+    );
+    assert_eq!(
+        (adamw.steps("a"), adamw.steps("c"), adamw.lr()),
+        (2, 1, 0.5)
+    );
     let same = |array: &str| {
-        let found = adamw.state("a").into_iter().find(|(name, _)| *name == array).unwrap().1.to_owned();
+        let found = adamw
+            .state("a")
+            .into_iter()
+            .find(|(name, _)| *name == array)
+            .unwrap()
+            .1
+            .to_owned();
         assert_eq!(found, adam.state_dict().array::<f64>("a", array).unwrap());
     };
     same("exp_avg");
@@ -974,7 +1581,9 @@ fn what_fits_can_be_taken_by_name() {
 fn states_can_be_edited() {
     let mut optimizer = Optimizer::new(Lion::default());
     optimizer.set_accumulation(2);
-    optimizer.add_group(Group::new("g", ["w"], Adam::default().ema(0.5))).unwrap();
+    optimizer
+        .add_group(Group::new("g", ["w"], Adam::default().ema(0.5)))
+        .unwrap();
     let mut w = numbers::<f64>(&[3, 4], 0, true);
     for t in 1..4 {
         let mut params = Params::new();
@@ -986,8 +1595,17 @@ fn states_can_be_edited() {
     assert_eq!(state.params[0].order, [1, 0]);
     let shapes = |state: &StateDict| {
         let param = &state.params[0];
-        let means = state.accumulation.iter().flat_map(|round| &round.means).map(|mean| mean.data.shape().to_vec());
-        let mut all: Vec<_> = param.arrays.iter().map(|array| array.data.shape().to_vec()).chain(means).collect();
+        let means = state
+            .accumulation
+            .iter()
+            .flat_map(|round| &round.means)
+            .map(|mean| mean.data.shape().to_vec());
+        let mut all: Vec<_> = param
+            .arrays
+            .iter()
+            .map(|array| array.data.shape().to_vec())
+            .chain(means)
+            .collect();
         all.push(param.shape.clone());
         all.dedup();
         all
@@ -998,14 +1616,22 @@ fn states_can_be_edited() {
     assert_eq!(shapes(&edited), [[3, 2]]);
     edited.grow("w", 0, 2, 0.25).unwrap();
     assert_eq!(shapes(&edited), [[5, 2]]);
-    let (old, new) = (state.array::<f64>("w", "exp_avg").unwrap(), edited.array::<f64>("w", "exp_avg").unwrap());
-    assert_eq!(new.slice(ndarray::s![..3, ..]), old.slice(ndarray::s![.., 1..3]));
+    let (old, new) = (
+        state.array::<f64>("w", "exp_avg").unwrap(),
+        edited.array::<f64>("w", "exp_avg").unwrap(),
+    );
+    assert_eq!(
+        new.slice(ndarray::s![..3, ..]),
+        old.slice(ndarray::s![.., 1..3])
+    );
     assert!(new.slice(ndarray::s![3.., ..]).iter().all(|&x| x == 0.25));
     edited.rename("w", "v").unwrap();
     assert_eq!(edited.groups[1].params, Select::names(["v"]));
     assert_eq!(edited.accumulation.as_ref().unwrap().means[0].name, "v");
     edited.param_mut("v").unwrap().steps = 9;
-    edited.set_array("v", "ema", ArrayD::<f64>::ones(vec![5, 2])).unwrap();
+    edited
+        .set_array("v", "ema", ArrayD::<f64>::ones(vec![5, 2]))
+        .unwrap();
     let mut v = numbers::<f64>(&[5, 2], 7, false);
     let mut other = Optimizer::<f64>::from_state(edited.view()).unwrap();
     let g = numbers(&[5, 2], 8, false);
@@ -1031,27 +1657,52 @@ fn states_can_be_edited() {
 
     let refused = |result: Result<(), Error>, words: &str| {
         let error = result.unwrap_err();
-        assert!(matches!(error, Error::StateEdit { .. }) && error.to_string().contains(words), "{error}");
+        assert!(
+            matches!(error, Error::StateEdit { .. }) && error.to_string().contains(words),
+            "{error}"
+        );
     };
     let before = edited.clone();
     refused(edited.rename("w", "x"), "has no state");
     edited.groups[1].params = Select::names(["v", "taken"]);
-    refused(edited.rename("v", "taken"), "is there already");
+    refused(edited.rename("v", "taken"), "already exists");
     edited.groups[1].params = Select::names(["v"]);
-    refused(edited.add(before.params[0].clone()), "is there already");
-    refused(edited.add(ParamState { name: "x".into(), group: Some("h".into()), ..param.clone() }), "not in the state");
+    refused(edited.add(before.params[0].clone()), "already exists");
+    let mut stray = param.clone();
+    (stray.name, stray.group) = ("x".into(), Some("h".into()));
+    refused(edited.add(stray), "not in the state");
     refused(edited.slice("v", 2, 0..1), "no axis 2");
-    refused(edited.slice("v", 0, 4..6), "5 places");
+    refused(
+        edited.slice("v", 0, 4..6),
+        "out of bounds for axis 0 of length 5",
+    );
     refused(edited.grow("v", 0, usize::MAX, 0.0), "too large");
     refused(edited.grow("v", 0, usize::MAX / 64, 0.0), "too large");
-    refused(edited.set_array("v", "exp_avg", ArrayD::<f64>::zeros(vec![1])), "of shape");
-    refused(edited.set_array("v", "exp_avg", ArrayD::<f32>::zeros(vec![5, 2])), "f32");
-    refused(edited.set_array("v", "other", ArrayD::<f64>::zeros(vec![5, 2])), "no array");
+    refused(
+        edited.set_array("v", "exp_avg", ArrayD::<f64>::zeros(vec![1])),
+        "of shape [5, 2], got f64 of shape [1]",
+    );
+    refused(
+        edited.set_array("v", "exp_avg", ArrayD::<f32>::zeros(vec![5, 2])),
+        "is f64 of shape [5, 2], got f32",
+    );
+    refused(
+        edited.set_array("v", "other", ArrayD::<f64>::zeros(vec![5, 2])),
+        "no array",
+    );
     assert_eq!(edited.to_bytes().unwrap(), before.to_bytes().unwrap());
     // Factors cannot be cut.
     let mut adafactor = Optimizer::<f64>::new(Adafactor::new(0.1));
-    adafactor.update(&mut arr![[1.0, 2.0], [3.0, 4.0]], &arr![[1.0, 2.0], [3.0, 4.0]]).unwrap();
-    refused(adafactor.state_dict().slice("variable", 0, 0..1), "another shape");
+    adafactor
+        .update(
+            &mut arr![[1.0, 2.0], [3.0, 4.0]],
+            &arr![[1.0, 2.0], [3.0, 4.0]],
+        )
+        .unwrap();
+    refused(
+        adafactor.state_dict().slice("variable", 0, 0..1),
+        "cannot be resized",
+    );
 }
 
 /// Texts and bytes that are almost a state.
@@ -1068,7 +1719,9 @@ fn broken_bytes(original: &[u8], changes: &[(usize, u8)], cut: usize) -> Vec<u8>
 fn load_anything(bytes: &[u8]) {
     let found = [
         StateDict::from_bytes(bytes).ok(),
-        StateDict::from_safetensors(bytes).ok().map(|(state, _)| state),
+        StateDict::from_safetensors(bytes)
+            .ok()
+            .map(|(state, _)| state),
         serde_json::from_slice(bytes).ok(),
         ciborium::from_reader(bytes).ok(),
         postcard::from_bytes(bytes).ok(),
@@ -1090,10 +1743,17 @@ fn load_anything(bytes: &[u8]) {
 }
 
 fn small() -> Optimizer<f32> {
-    let mut optimizer = Optimizer::<f32>::new(composed(Prodigy::default(), vec![Ema::default().into()]));
-    optimizer.add_group(Group::new("g", ["b"], Prodigy::default())).unwrap();
-    optimizer.add_group(Group::new("h", Select::prefix("c."), Adafactor::default())).unwrap();
-    optimizer.add_group(Group::new("i", Select::rank(3), Sgd::default())).unwrap();
+    let mut optimizer =
+        Optimizer::<f32>::new(composed(Prodigy::default(), vec![Ema::default().into()]));
+    optimizer
+        .add_group(Group::new("g", ["b"], Prodigy::default()))
+        .unwrap();
+    optimizer
+        .add_group(Group::new("h", Select::prefix("c."), Adafactor::default()))
+        .unwrap();
+    optimizer
+        .add_group(Group::new("i", Select::rank(3), Sgd::default()))
+        .unwrap();
     optimizer.clip = Some(ClipByGlobalNorm::default());
     optimizer.set_accumulation(2);
     for t in 0..3 {
@@ -1101,7 +1761,14 @@ fn small() -> Optimizer<f32> {
         let (ga, gb) = (numbers(&[2, 3], t + 5, false), numbers(&[2], t + 9, false));
         let mut params = Params::new();
         let (mut c, gc) = (numbers(&[2, 4], t, false), numbers(&[2, 4], t + 13, false));
-        params.loss(0.5).add("a", &mut a, &ga).unwrap().add("b", &mut b, &gb).unwrap().add("c.x", &mut c, &gc).unwrap();
+        params
+            .loss(0.5)
+            .add("a", &mut a, &ga)
+            .unwrap()
+            .add("b", &mut b, &gb)
+            .unwrap()
+            .add("c.x", &mut c, &gc)
+            .unwrap();
         optimizer.step(params).unwrap();
     }
     optimizer
@@ -1121,7 +1788,7 @@ fn originals() -> Vec<Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(random(400))]
 
     #[test]
     fn no_bytes_make_a_loader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
@@ -1132,37 +1799,70 @@ proptest! {
     #[test]
     fn no_change_of_a_file_makes_a_loader_panic(
         which in 0..5_usize,
-        changes in prop::collection::vec((any::<usize>(), prop_oneof![any::<u8>(), prop::sample::select(b"0123456789[]{}\",:-e\xff\x7f".to_vec())]), 0..4),
+        changes in prop::collection::vec(
+            (
+                any::<usize>(),
+                prop_oneof![
+                    any::<u8>(),
+                    prop::sample::select(b"0123456789[]{}\",:-e\xff\x7f".to_vec()),
+                ],
+            ),
+            0..4,
+        ),
         cut in prop_oneof![4 => Just(0_usize), 1 => any::<usize>()],
     ) {
         load_anything(&broken_bytes(&originals()[which], &changes, cut));
     }
 }
 
-/// Files that promise much more than they hold take no more memory than they have bytes, and deep ones no stack.
+/// Files that promise much more than they hold take no more memory than they have bytes, and deep
+/// ones no stack.
 #[test]
 fn promises_are_not_believed() {
     let state = small().state_dict();
     let text = serde_json::to_string(&state).unwrap();
-    let shapes = |text: &str, shape: &str| text.replace("\"shape\":[2,3]", &format!("\"shape\":{shape}"));
-    for shape in ["[4611686018427387904]", "[4294967296,4294967296]", "[18446744073709551615,0]", "[1000000000000,1]"] {
-        assert!(serde_json::from_str::<StateDict>(&shapes(&text, shape)).is_err(), "{shape}");
+    let shapes =
+        |text: &str, shape: &str| text.replace("\"shape\":[2,3]", &format!("\"shape\":{shape}"));
+    for shape in [
+        "[4611686018427387904]",
+        "[4294967296,4294967296]",
+        "[18446744073709551615,0]",
+        "[1000000000000,1]",
+    ] {
+        assert!(
+            serde_json::from_str::<StateDict>(&shapes(&text, shape)).is_err(),
+            "{shape}"
+        );
     }
     let header = b"ndoptim\n\xff\xff\xff\xff\xff\xff\xff\x7f{}".to_vec();
-    assert!(matches!(StateDict::from_bytes(&header), Err(Error::StateFormat { .. })));
+    assert!(matches!(
+        StateDict::from_bytes(&header),
+        Err(Error::StateFormat { .. })
+    ));
     // postcard: lengths of 2^63 in front of nothing.
     let bytes = postcard::to_stdvec(&state).unwrap();
     for at in 0..bytes.len() {
         let lie = [&bytes[..at], &[0xff; 9], &[0x7f]].concat();
         let _ = postcard::from_bytes::<StateDict>(&lie);
         let _ = ciborium::from_reader::<StateDict, _>(
-            &[&bytes[..at], &[0x9b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]].concat()[..],
+            &[
+                &bytes[..at],
+                &[0x9b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            ]
+            .concat()[..],
         );
     }
     for depth in [10, 60, 2000, 100_000] {
-        let deep =
-            format!("{}{{\"name\":\"sgd\"}}{}", r#"{"name":"composed","wrap":[],"inner":"#.repeat(depth), "}".repeat(depth));
-        let text = text.replacen(&serde_json::to_string(&state.groups[0].algorithm).unwrap(), &deep, 1);
+        let deep = format!(
+            "{}{{\"name\":\"sgd\"}}{}",
+            r#"{"name":"composed","wrap":[],"inner":"#.repeat(depth),
+            "}".repeat(depth)
+        );
+        let text = text.replacen(
+            &serde_json::to_string(&state.groups[0].algorithm).unwrap(),
+            &deep,
+            1,
+        );
         assert!(text.contains(&deep));
         let read = serde_json::from_str::<StateDict>(&text);
         assert_eq!(read.is_ok(), depth <= 10, "{depth}");
@@ -1172,7 +1872,9 @@ fn promises_are_not_believed() {
 #[test]
 fn json_has_the_numbers_that_json_does_not_know() {
     let mut momentum = Optimizer::<f32>::new(Momentum::new(0.1));
-    momentum.update(&mut arr![1.0, 1.0], &arr![1.0, 1.0]).unwrap();
+    momentum
+        .update(&mut arr![1.0, 1.0], &arr![1.0, 1.0])
+        .unwrap();
     let mut state = momentum.state_dict();
     let odd = arr![
         f32::NAN,
@@ -1186,49 +1888,100 @@ fn json_has_the_numbers_that_json_does_not_know() {
     ];
     state.params[0].shape = vec![8];
     state.params[0].arrays[0].data = odd.clone().into_dyn().into();
-    state.params[0].scalars = [f64::NEG_INFINITY, 0.1, f64::from_bits(0x7ff0_dead_beef_0001), 1e-310];
+    state.params[0].scalars = Scalars::new([
+        f64::NEG_INFINITY,
+        0.1,
+        f64::from_bits(0x7ff0_dead_beef_0001),
+        1e-310,
+    ]);
     let text = serde_json::to_string(&state).unwrap();
     assert!(text.contains(r#"["NaN","inf","-inf",-0.0,"#), "{text}");
     let bits = |state: &StateDict| -> (Vec<u32>, [u64; 4]) {
         let array = state.array::<f32>("variable", "exp_avg").unwrap();
-        (array.iter().map(|x| x.to_bits()).collect(), state.params[0].scalars.map(f64::to_bits))
+        (
+            array.iter().map(|x| x.to_bits()).collect(),
+            [0, 1, 2, 3].map(|k| state.params[0].scalars[k].to_bits()),
+        )
     };
     for format in FORMATS {
         let (found, expected) = (bits(&transport(&state, format)), bits(&state));
         let text = format == "JSON";
         let same = |x: u64, y: u64, nan: bool| x == y || text && nan;
         assert!(
-            found.0.iter().zip(&expected.0).all(|(&x, &y)| same(x.into(), y.into(), f32::from_bits(y).is_nan())),
+            found.0.iter().zip(&expected.0).all(|(&x, &y)| same(
+                x.into(),
+                y.into(),
+                f32::from_bits(y).is_nan()
+            )),
             "{format}"
         );
         assert_eq!(found.1, expected.1, "{format}");
     }
-    let error = serde_json::from_str::<StateDict>(&text.replace("-0.0,", "1e300,")).unwrap_err().to_string();
-    assert!(error.contains("not a number of f32"), "{error}");
+    let error = serde_json::from_str::<StateDict>(&text.replace("-0.0,", "1e300,"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("out of range for f32"), "{error}");
 }
 
-/// Files of each version that was ever written. They are read for ever and never written again: a new version adds its own, by
-/// `WRITE_STATES=1 cargo test --test suite files_of_every_version`, which leaves those that are there alone.
+/// Files of each version that was ever written. They are read for ever and never written again: a
+/// new version adds its own, by `WRITE_STATES=1 cargo test --test suite files_of_every_version`,
+/// which leaves those that are there alone.
 #[test]
 fn files_of_every_version_load_for_ever() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/states");
     // Numbers whose sums and products are the same in every version of this test.
-    let array = |t: usize| Array1::from_iter((0..7).map(|i| ((i * 5 + t * 3) % 11) as f32 * 0.25 - 1.0)).into_dyn();
-    let amsgrad = |lr| AdamW { lr, amsgrad: true, ..Default::default() };
+    let array = |t: usize| {
+        Array1::from_iter((0..7).map(|i| ((i * 5 + t * 3) % 11) as f32 * 0.25 - 1.0)).into_dyn()
+    };
+    let amsgrad = |lr| AdamW {
+        lr,
+        amsgrad: true,
+        ..Default::default()
+    };
     let mut whole = Optimizer::<f32>::new(composed(amsgrad(0.01), vec![Ema { decay: 0.9 }.into()]));
-    whole.add_group(Group::new("slow", ["b"], amsgrad(0.001))).unwrap();
-    whole.add_group(Group::new("matrices", Select::rank(2), Adafactor::new(0.01))).unwrap();
-    whole.add_group(Group::new("embeddings", Select::prefix("embed."), Prodigy::new(1.0))).unwrap();
-    whole.clip = Some(ClipByGlobalNorm { max_norm: 3.0, ..Default::default() });
+    whole
+        .add_group(Group::new("slow", ["b"], amsgrad(0.001)))
+        .unwrap();
+    whole
+        .add_group(Group::new(
+            "matrices",
+            Select::rank(2),
+            Adafactor::new(0.01),
+        ))
+        .unwrap();
+    whole
+        .add_group(Group::new(
+            "embeddings",
+            Select::prefix("embed."),
+            Prodigy::new(1.0),
+        ))
+        .unwrap();
+    whole.clip = Some(ClipByGlobalNorm {
+        max_norm: 3.0,
+        ..Default::default()
+    });
     whole.set_accumulation(2);
-    let mut p = [array(1), array(2), array(5).into_shape_with_order(vec![1, 7]).unwrap(), array(6)];
+    let mut p = [
+        array(1),
+        array(2),
+        array(5).into_shape_with_order(vec![1, 7]).unwrap(),
+        array(6),
+    ];
     let step = |optimizer: &mut Optimizer<f32>, p: &mut [ArrayD<f32>; 4], t: usize| {
         let [a, b, c, d] = p;
         let (ga, gb, gd) = (array(t + 3), array(t + 4), array(t + 6));
         let gc = array(t + 5).into_shape_with_order(vec![1, 7]).unwrap();
         let mut params = Params::new();
-        params.add("a", a, &ga).unwrap().add_optional("b", b, t.is_multiple_of(2).then_some(gb.view())).unwrap();
-        params.add("c", c, &gc).unwrap().add("embed.d", d, &gd).unwrap();
+        params
+            .add("a", a, &ga)
+            .unwrap()
+            .add_optional("b", b, t.is_multiple_of(2).then_some(&*gb))
+            .unwrap();
+        params
+            .add("c", c, &gc)
+            .unwrap()
+            .add("embed.d", d, &gd)
+            .unwrap();
         optimizer.step(params).unwrap();
     };
     (0..9).for_each(|t| step(&mut whole, &mut p, t));
@@ -1236,7 +1989,11 @@ fn files_of_every_version_load_for_ever() {
     let written = |format: &str| match format {
         "json" => serde_json::to_vec(&state).unwrap(),
         "state" => state.to_bytes().unwrap(),
-        "ckpt" => Checkpoint::new(5).state("optimizer", state.view()).unwrap().to_bytes().unwrap(),
+        "ckpt" => Checkpoint::new(5)
+            .state("optimizer", state.view())
+            .unwrap()
+            .to_bytes()
+            .unwrap(),
         _ => state.to_safetensors().unwrap(),
     };
     let from = p.clone();
@@ -1249,18 +2006,26 @@ fn files_of_every_version_load_for_ever() {
                 std::fs::create_dir_all(&folder).unwrap();
                 std::fs::write(&file, written(format)).unwrap();
             }
-            let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let bytes =
+                std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             let loaded = match format {
                 "json" => serde_json::from_slice(&bytes).unwrap(),
                 "state" => StateDict::from_bytes(&bytes).unwrap(),
-                "ckpt" => Checkpoint::from_bytes(&bytes).unwrap().take_state("optimizer").unwrap(),
+                "ckpt" => Checkpoint::from_bytes(&bytes)
+                    .unwrap()
+                    .take_state("optimizer")
+                    .unwrap(),
                 _ => StateDict::from_safetensors(&bytes).unwrap().0,
             };
             let mut resumed = Optimizer::<f32>::from_state(loaded).unwrap();
             let mut q = from.clone();
             (9..20).for_each(|t| step(&mut resumed, &mut q, t));
             assert_eq!(p, q, "version {version}, {format}");
-            assert_eq!(resumed.state_view(), whole.state_view(), "version {version}, {format}");
+            assert_eq!(
+                resumed.state_view(),
+                whole.state_view(),
+                "version {version}, {format}"
+            );
         }
     }
 }

@@ -1,36 +1,47 @@
-//! Work, such as one step, over arrays that are not one slice: strided, or of several memory orders.
+//! Steps over arrays that are not one slice: strided arrays, or several memory orders.
 //!
-//! The state is contiguous and the views are arranged to follow it, so a row of a view meets a slice of the state. Rows that
-//! are slices are swept where they are. Other elements pass through a tile on the stack and are swept there: a rule runs
-//! in the same vectorised loop whatever the layout, which is faster than a scalar loop over strides and the same bits.
+//! The state is contiguous and the views are arranged to follow it, so that each row of a view
+//! corresponds to a slice of the state. Rows that are slices are processed in place. Other elements
+//! are copied to a tile on the stack and back: every layout uses the same vectorized loop, which is
+//! faster than a scalar loop over strides and gives the same bits.
 use super::Arrays;
 use crate::array::{Element, layout::AXES};
 use ndarray::{ArrayView6, ArrayViewMut, ArrayViewMut6, Axis};
 
-/// Elements in a tile.
+/// Number of elements in a tile.
 const TILE: usize = 4096;
-/// Rows of a tile where two arrays disagree about the fastest axis.
+/// Maximum number of rows of a tile where two arrays differ in their fastest axis.
 const ROWS: usize = 32;
-/// Shorter rows go through a tile together.
+/// Shorter rows are gathered in a tile.
 const LONG_ROW: usize = 32;
 /// The fastest axis of the state.
 const LAST: Axis = Axis(AXES - 1);
 
-/// Does `work` on slices of all three; `state` lies in memory as the rows of `p` and `g` follow each other.
-pub(crate) fn walk<A: Element>(
+/// Calls `work` with slices of all three; the memory order of `state` is that of the rows of `p`
+/// and `g`.
+pub(crate) fn for_each_slice<A: Element>(
     work: &mut impl FnMut(&mut [A], &[A], Arrays<'_, A>),
     mut p: ArrayViewMut6<'_, A>,
     mut g: ArrayView6<'_, A>,
     state: Arrays<'_, A>,
 ) {
     merge(&mut p, &mut g);
-    let mut tile = Tile { work, p: [A::ZERO; TILE], g: [A::ZERO; TILE] };
-    let fastest = [fastest_axis(p.shape(), p.strides()), fastest_axis(g.shape(), g.strides())];
+    let mut tile = Tile {
+        work,
+        p: [A::ZERO; TILE],
+        g: [A::ZERO; TILE],
+    };
+    let fastest = [
+        fastest_axis(p.shape(), p.strides()),
+        fastest_axis(g.shape(), g.strides()),
+    ];
     match fastest.into_iter().find(|&axis| axis != LAST) {
         _ if p.is_empty() => {}
         Some(axis) if p.len() > TILE => tile.across(axis, p, g, state),
         Some(_) => tile.pieces(p, g, state),
-        None if p.len_of(LAST) >= LONG_ROW && p.stride_of(LAST) == 1 && g.stride_of(LAST) == 1 => tile.rows(p, g, state),
+        None if p.len_of(LAST) >= LONG_ROW && p.stride_of(LAST) == 1 && g.stride_of(LAST) == 1 => {
+            tile.rows(p, g, state)
+        }
         None => tile.pieces(p, g, state),
     }
 }
@@ -38,15 +49,22 @@ pub(crate) fn walk<A: Element>(
 /// The axis with the smallest stride.
 fn fastest_axis(shape: &[usize], strides: &[isize]) -> Axis {
     let long = (0..AXES).rev().filter(|&k| shape[k] > 1);
-    Axis(long.min_by_key(|&k| strides[k].unsigned_abs()).unwrap_or(AXES - 1))
+    Axis(
+        long.min_by_key(|&k| strides[k].unsigned_abs())
+            .unwrap_or(AXES - 1),
+    )
 }
 
-/// Makes the last axis as long as both arrays allow.
+/// Merges axes into the last one as far as both arrays allow.
 fn merge<A>(p: &mut ArrayViewMut6<'_, A>, g: &mut ArrayView6<'_, A>) {
-    let fits = |n: usize, into: usize, stride: isize, last: isize| n <= 1 || into <= 1 || stride == into as isize * last;
+    let fits = |n: usize, into: usize, stride: isize, last: isize| {
+        n <= 1 || into <= 1 || stride == into as isize * last
+    };
     for k in (0..AXES - 1).rev() {
         let (n, into) = (p.shape()[k], p.len_of(LAST));
-        if !fits(n, into, p.strides()[k], p.stride_of(LAST)) || !fits(n, into, g.strides()[k], g.stride_of(LAST)) {
+        if !fits(n, into, p.strides()[k], p.stride_of(LAST))
+            || !fits(n, into, g.strides()[k], g.stride_of(LAST))
+        {
             break;
         }
         p.merge_axes(Axis(k), LAST);
@@ -61,8 +79,13 @@ struct Tile<'w, A, W> {
 }
 
 impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
-    /// Rows that are slices in both arrays.
-    fn rows(&mut self, mut p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, mut state: Arrays<'_, A>) {
+    /// Processes rows that are slices in both arrays.
+    fn rows(
+        &mut self,
+        mut p: ArrayViewMut6<'_, A>,
+        g: ArrayView6<'_, A>,
+        mut state: Arrays<'_, A>,
+    ) {
         let n = p.len_of(LAST);
         for (p, g) in p.lanes_mut(LAST).into_iter().zip(g.lanes(LAST)) {
             let (row, rest) = state.split_at(n);
@@ -73,11 +96,11 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
         }
     }
 
-    /// Pieces that fit the tile, each contiguous in the state.
+    /// Processes pieces that fit in the tile, each contiguous in the state.
     fn pieces(&mut self, mut p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, state: Arrays<'_, A>) {
         let n = p.len();
         if n > TILE {
-            let (a, b) = halve(p, g, state);
+            let (a, b) = split_slowest_axis(p, g, state);
             self.pieces(a.0, a.1, a.2);
             return self.pieces(b.0, b.1, b.2);
         }
@@ -95,15 +118,22 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
         }
     }
 
-    /// Tiles of a few rows along `axis`, where one array runs fastest, by a few elements along the last, where the state does:
-    /// what is read of a cache line is used before the line is lost.
-    fn across(&mut self, axis: Axis, p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, mut state: Arrays<'_, A>) {
+    /// Processes tiles of a few rows along `axis`, the fastest of one array, by a few elements
+    /// along the last axis, the fastest of the state, so that a cache line is used up before it is
+    /// evicted.
+    fn across(
+        &mut self,
+        axis: Axis,
+        p: ArrayViewMut6<'_, A>,
+        g: ArrayView6<'_, A>,
+        mut state: Arrays<'_, A>,
+    ) {
         let slowest = (0..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
         if slowest != axis.index() || p.len_of(axis) > ROWS {
             if p.len() <= TILE {
                 return self.pieces(p, g, state);
             }
-            let (a, b) = halve(p, g, state);
+            let (a, b) = split_slowest_axis(p, g, state);
             self.across(axis, a.0, a.1, a.2);
             return self.across(axis, b.0, b.1, b.2);
         }
@@ -111,7 +141,8 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
         self.columns(axis, p, g, &mut state, row, 0);
     }
 
-    /// A few rows along `axis`; the state of each is `row` long and `p` and `g` begin at `start` of it.
+    /// Processes a few rows along `axis`; the state of each row has length `row`, and `p` and `g`
+    /// begin at its index `start`.
     fn columns(
         &mut self,
         axis: Axis,
@@ -123,7 +154,9 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
     ) {
         let width = p.len() / p.len_of(axis);
         if p.len() > TILE {
-            let next = (axis.index() + 1..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
+            let next = (axis.index() + 1..AXES)
+                .find(|&k| p.shape()[k] > 1)
+                .unwrap_or(AXES - 1);
             let at = p.shape()[next] / 2;
             let ((p, p1), (g, g1)) = (p.split_at(Axis(next), at), g.split_at(Axis(next), at));
             let left = width / (p.shape()[next] + p1.shape()[next]) * at;
@@ -150,8 +183,9 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
 
 pub(super) type Piece<'a, A> = (ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>);
 
-/// Two halves along the slowest axis, so that the state of each half stays contiguous. There must be two elements.
-pub(super) fn halve<'a, A>(
+/// Splits a piece in half along its slowest axis, so that the state of each half stays contiguous.
+/// The piece must have at least two elements.
+pub(super) fn split_slowest_axis<'a, A>(
     p: ArrayViewMut6<'a, A>,
     g: ArrayView6<'a, A>,
     state: Arrays<'a, A>,
@@ -163,8 +197,12 @@ pub(super) fn halve<'a, A>(
     ((p, g, s), (p1, g1, s1))
 }
 
-/// Copies a view row by row into the front of `tile`, in the order that reads along `axis`.
-fn gather<'t, A: Element>(from: &ArrayView6<'_, A>, axis: Axis, tile: &'t mut [A; TILE]) -> &'t [A] {
+/// Copies a view row by row to the start of `tile`, reading along `axis`.
+fn gather<'t, A: Element>(
+    from: &ArrayView6<'_, A>,
+    axis: Axis,
+    tile: &'t mut [A; TILE],
+) -> &'t [A] {
     let tile = &mut tile[..from.len()];
     if let Ok(mut tile) = ArrayViewMut::from_shape(from.raw_dim(), &mut *tile) {
         let mut from = from.view();

@@ -1,16 +1,45 @@
-//! The state of one element, and the memory it lives in.
+//! The state of one element, and state arrays.
 use crate::array::Element;
 use std::ops::Range;
 
-/// The largest number of state arrays a rule and its wrappers can have together.
-pub const MAX_STATES: usize = 6;
+/// The maximum number of state arrays of a rule together with its wrappers.
+pub(crate) const MAX_STATES: usize = 6;
 
-/// The state arrays of one parameter, or of one piece of it: as many slices of equal length as the rule has state, in the
-/// order of its names, then empty ones.
-pub struct Arrays<'a, A>(pub [&'a mut [A]; MAX_STATES]);
+/// The state arrays of a parameter or of a piece of it: a slice of the same length for each state
+/// array, in the order of the names.
+#[derive(Debug)]
+pub struct Arrays<'a, A>(pub(crate) [&'a mut [A]; MAX_STATES]);
+
+/// No state arrays.
+impl<A> Default for Arrays<'_, A> {
+    fn default() -> Self {
+        Arrays(Default::default())
+    }
+}
+
+impl<'a, A> Arrays<'a, A> {
+    /// Creates a list of state arrays, in the order of their names. More than six do not compile.
+    pub fn new<const N: usize>(arrays: [&'a mut [A]; N]) -> Self {
+        const { assert!(N <= MAX_STATES, "at most six state arrays") };
+        let mut all = Arrays::default();
+        all.0
+            .iter_mut()
+            .zip(arrays)
+            .for_each(|(place, array)| *place = array);
+        all
+    }
+
+    /// Returns the `k`th array, counted from 0, or an empty slice if there are not as many.
+    pub fn array_mut(&mut self, k: usize) -> &mut [A] {
+        self.0
+            .get_mut(k)
+            .map(|array| &mut **array)
+            .unwrap_or_default()
+    }
+}
 
 impl<A> Arrays<'_, A> {
-    /// The first `at` elements of each array, and the rest.
+    /// Splits each array after `at` elements.
     #[inline]
     pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
         let mut tails: [&mut [A]; MAX_STATES] = Default::default();
@@ -25,52 +54,63 @@ impl<A> Arrays<'_, A> {
         (Arrays(heads), Arrays(tails))
     }
 
-    /// The arrays in `range`, in the first places.
+    /// The arrays in `range`, renumbered from 0.
     #[inline]
-    pub(crate) fn some(&mut self, range: Range<usize>) -> Arrays<'_, A> {
+    pub(crate) fn subset(&mut self, range: Range<usize>) -> Arrays<'_, A> {
         let mut some: [&mut [A]; MAX_STATES] = Default::default();
         let arrays = self.0.iter_mut().skip(range.start).take(range.len());
-        some.iter_mut().zip(arrays).for_each(|(some, array)| *some = array);
+        some.iter_mut()
+            .zip(arrays)
+            .for_each(|(some, array)| *some = array);
         Arrays(some)
     }
 
     /// The elements in `range` of each array.
     #[inline]
     pub(crate) fn part(&mut self, range: Range<usize>) -> Arrays<'_, A> {
-        Arrays(self.0.each_mut().map(|array| array.get_mut(range.clone()).unwrap_or_default()))
+        Arrays(
+            self.0
+                .each_mut()
+                .map(|array| array.get_mut(range.clone()).unwrap_or_default()),
+        )
     }
 }
 
-/// The numbers a rule keeps for one element: `[A; S]` with `S` up to 6, or a pair of such for a wrapper around a rule.
+/// The state of one element: `[A; S]`, where `S` is at most 6, or a pair of states for a rule in a
+/// wrapper.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the state of an element: state is `[A; S]`, S <= 6, or a pair of such"
+    message = "`{Self}` is not an element's state: use `[A; S]` with S <= 6, or a pair of states"
 )]
-pub trait Lanes<A: Element>: Copy + Send + Sync {
-    /// Every number zero.
+pub trait RuleState<A: Element>: Copy + Send + Sync {
+    /// All zeros.
     const ZERO: Self;
-    /// The same shape with a slice in place of each number.
-    type Slices<'a>: View<Self>;
-    /// How many numbers.
+    /// The same structure with a slice in place of each number.
+    #[doc(hidden)]
+    type Slices<'a>: StateSlices<Self>;
+    /// The number of state arrays.
+    #[doc(hidden)]
     const N: usize;
-    /// Takes one slice for each number, from the one at `first` on.
+    /// Takes one slice per number, starting with the `first`th.
+    #[doc(hidden)]
     fn take<'a>(arrays: &mut Arrays<'a, A>, first: usize) -> Self::Slices<'a>;
 }
 
-/// Memory that holds lanes `L` at each index.
-pub trait View<L>: Sized {
-    /// The first `at` elements, and the rest.
+/// State arrays that hold the state `L` of one element at each index.
+pub trait StateSlices<L>: Sized {
+    /// Splits each array after `at` elements.
     fn split_at(self, at: usize) -> (Self, Self);
-    /// What stands at index `i`.
+    /// Returns the state of element `i`.
     fn load(&self, i: usize) -> L;
-    /// Replaces what stands at index `i`.
-    fn store(&mut self, i: usize, lanes: L);
+    /// Sets the state of element `i`.
+    fn store(&mut self, i: usize, state: L);
 }
 
-// Each arity by name: `from_fn(|k| arrays[k][i])` leaves a bounds check in the loop, and with it a scalar tail.
+// Each array by name: `from_fn(|k| arrays[k][i])` leaves a bounds check in the loop, which then
+// gets a scalar tail.
 macro_rules! arities {
     ($($s:literal: $($x:ident $y:ident)*;)*) => {$(
         #[allow(unused_variables, unused_mut)]
-        impl<A: Element> Lanes<A> for [A; $s] {
+        impl<A: Element> RuleState<A> for [A; $s] {
             const ZERO: [A; $s] = [A::ZERO; $s];
             type Slices<'a> = [&'a mut [A]; $s];
             const N: usize = $s;
@@ -82,7 +122,7 @@ macro_rules! arities {
             }
         }
         #[allow(unused_variables)]
-        impl<A: Element> View<[A; $s]> for [&mut [A]; $s] {
+        impl<A: Element> StateSlices<[A; $s]> for [&mut [A]; $s] {
             #[inline(always)]
             fn split_at(self, at: usize) -> (Self, Self) {
                 let [$($x),*] = self;
@@ -112,34 +152,35 @@ arities! {
     6: a s b t c u d v e w f x;
 }
 
-/// A state array that a step leaves alone: it keeps its place among the others and is not touched.
+/// The state of a wrapper that is idle in a step: the array keeps its place but is neither read nor
+/// written.
 #[derive(Clone, Copy, Debug)]
-pub struct Untouched;
+pub struct IdleState;
 
-impl<A: Element> Lanes<A> for Untouched {
-    const ZERO: Self = Untouched;
+impl<A: Element> RuleState<A> for IdleState {
+    const ZERO: Self = IdleState;
     const N: usize = 1;
-    type Slices<'a> = Untouched;
+    type Slices<'a> = IdleState;
     #[inline(always)]
-    fn take(_arrays: &mut Arrays<'_, A>, _first: usize) -> Untouched {
-        Untouched
+    fn take(_arrays: &mut Arrays<'_, A>, _first: usize) -> IdleState {
+        IdleState
     }
 }
 
-impl View<Untouched> for Untouched {
+impl StateSlices<IdleState> for IdleState {
     #[inline(always)]
     fn split_at(self, _at: usize) -> (Self, Self) {
-        (Untouched, Untouched)
+        (IdleState, IdleState)
     }
     #[inline(always)]
-    fn load(&self, _i: usize) -> Untouched {
-        Untouched
+    fn load(&self, _i: usize) -> IdleState {
+        IdleState
     }
     #[inline(always)]
-    fn store(&mut self, _i: usize, _lanes: Untouched) {}
+    fn store(&mut self, _i: usize, _state: IdleState) {}
 }
 
-impl<A: Element, L: Lanes<A>, M: Lanes<A>> Lanes<A> for (L, M) {
+impl<A: Element, L: RuleState<A>, M: RuleState<A>> RuleState<A> for (L, M) {
     const ZERO: (L, M) = (L::ZERO, M::ZERO);
     const N: usize = L::N + M::N;
     type Slices<'a> = (L::Slices<'a>, M::Slices<'a>);
@@ -149,7 +190,7 @@ impl<A: Element, L: Lanes<A>, M: Lanes<A>> Lanes<A> for (L, M) {
     }
 }
 
-impl<L, M, V: View<L>, W: View<M>> View<(L, M)> for (V, W) {
+impl<L, M, V: StateSlices<L>, W: StateSlices<M>> StateSlices<(L, M)> for (V, W) {
     #[inline(always)]
     fn split_at(self, at: usize) -> (Self, Self) {
         let ((a, s), (b, t)) = (self.0.split_at(at), self.1.split_at(at));

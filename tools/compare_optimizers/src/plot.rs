@@ -1,4 +1,4 @@
-//! Line plots with logarithmic axes, in PNG. The font is part of the program, so no font needs to be installed.
+//! Line plots with logarithmic axes, as PNG files. The font is embedded: none has to be installed.
 use plotters::{
     prelude::*,
     style::{FontStyle, register_font},
@@ -7,7 +7,7 @@ use std::{error::Error, path::Path, sync::Once};
 
 pub struct Line {
     pub name: String,
-    /// 0 for the best: if there are more lines than colours, the worse ones are grey.
+    /// 0 for the best. If there are more lines than colors, the worst ones are grey.
     pub rank: usize,
     pub points: Vec<(f64, f64)>,
 }
@@ -21,8 +21,8 @@ pub struct Panel {
     pub lines: Vec<Line>,
 }
 
-/// Okabe and Ito's colours, which people with colour blindness can tell apart.
-const COLOURS: [RGBColor; 7] = [
+/// The color-blind safe palette of Okabe and Ito.
+const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -34,7 +34,7 @@ const COLOURS: [RGBColor; 7] = [
 
 const GREY: RGBColor = RGBColor(205, 205, 205);
 
-/// Draws panels side by side, two a row.
+/// Draws the panels, two in each row.
 pub fn draw(file: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
     static FONT: Once = Once::new();
     FONT.call_once(|| _ = register_font("sans-serif", FontStyle::Normal, dejavu::sans::regular()));
@@ -43,13 +43,23 @@ pub fn draw(file: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
     root.fill(&WHITE)?;
     for (area, panel) in root.split_evenly((rows, 2)).iter().zip(panels) {
         let shown = |&&(x, y): &&(f64, f64)| x > 0.0 && y > 0.0 && x.is_finite() && y.is_finite();
-        let points: Vec<_> = panel.lines.iter().flat_map(|line| line.points.iter().filter(shown)).copied().collect();
+        let points: Vec<_> = panel
+            .lines
+            .iter()
+            .flat_map(|line| line.points.iter().filter(shown))
+            .copied()
+            .collect();
         let range = |of: fn(&(f64, f64)) -> f64| {
-            let (low, high) = points.iter().map(of).fold((f64::MAX, f64::MIN_POSITIVE), |(l, h), v| (l.min(v), h.max(v)));
+            let (low, high) = points
+                .iter()
+                .map(of)
+                .fold((f64::MAX, f64::MIN_POSITIVE), |(l, h), v| {
+                    (l.min(v), h.max(v))
+                });
             if low < high { low..high } else { 0.1..10.0 }
         };
         let (x, y) = (range(|p| p.0), range(|p| p.1));
-        // The axis would be marked decade by decade, however many there are.
+        // plotters labels every decade of a logarithmic axis, so their number is limited.
         let y = (y.start / 2.0).max(y.end * 1e-30)..y.end * 2.0;
         let mut chart = ChartBuilder::on(area)
             .caption(&panel.title, ("sans-serif", 22))
@@ -71,27 +81,38 @@ pub fn draw(file: &Path, panels: &[Panel]) -> Result<(), Box<dyn Error>> {
             .x_label_formatter(&number)
             .y_label_formatter(&number)
             .draw()?;
-        let many = panel.lines.len() > COLOURS.len();
+        let many = panel.lines.len() > COLORS.len();
         let mut lines: Vec<_> = panel.lines.iter().enumerate().collect();
         if many {
             lines.sort_by_key(|(_, line)| std::cmp::Reverse(line.rank)); // the best on top
         }
         for (i, line) in lines {
-            let style = COLOURS.get(if many { line.rank } else { i }).unwrap_or(&GREY).stroke_width(2);
+            let style = COLORS
+                .get(if many { line.rank } else { i })
+                .unwrap_or(&GREY)
+                .stroke_width(2);
             let points: Vec<_> = line.points.iter().filter(shown).copied().collect();
-            // Segment by segment: the joints of one long path would stick out as spikes.
-            let series = chart.draw_series(points.windows(2).map(|ends| PathElement::new(ends.to_vec(), style)))?;
+            // Segment by segment, since the joints of one long path would stick out as spikes.
+            let series = chart.draw_series(
+                points
+                    .windows(2)
+                    .map(|ends| PathElement::new(ends.to_vec(), style)),
+            )?;
             if style.color != GREY.to_rgba() {
-                series
-                    .label(&line.name)
-                    .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style.stroke_width(3)));
+                series.label(&line.name).legend(move |(x, y)| {
+                    PathElement::new([(x, y), (x + 22, y)], style.stroke_width(3))
+                });
             }
             if panel.dots {
-                chart.draw_series(points.iter().map(|&point| Circle::new(point, 4, style.filled())))?;
+                chart.draw_series(
+                    points
+                        .iter()
+                        .map(|&point| Circle::new(point, 4, style.filled())),
+                )?;
             }
         }
         if panel.dots {
-            continue; // the colours are those of the panel before, and there is no room that is always free
+            continue; // the legend is that of the panel before
         }
         chart
             .configure_series_labels()

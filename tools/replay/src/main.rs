@@ -1,11 +1,14 @@
-//! Replays recorded runs of any framework and compares: the cross-check of an optimizer. `docs/replay.md` has the format.
+//! Replays recorded runs of other frameworks and compares the parameters. The file format is
+//! described in `docs/replay.md`.
 //!
-//! `cargo run --release --example replay -- [--dtype f64|f32] [--threads N] [--interrupt K] [--print] FILE...`
+//! ```sh
+//! cargo run --release -p replay -- --help
+//! ```
 use clap::{Parser, ValueEnum};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
-    AnyAlgorithm, Group, Optimizer, Parallel, Params, ReduceOnPlateau, Schedule, StateDict,
-    kernel::Element,
+    AnyAlgorithm, AnySchedule, Group, Optimizer, Parallel, Params, ReduceOnPlateau, StateDict,
+    algorithm::Element,
     state::{Data, ElementType, Named},
     wrap::ClipByGlobalNorm,
 };
@@ -24,31 +27,31 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-/// Replays cases and reports the worst error of each.
+/// Replays cases and prints the largest error of each
 #[derive(Parser)]
 struct Args {
     /// JSON files, each a list of cases
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// Element type of parameters, gradients and state
+    /// Element type of parameters, gradients and state arrays
     #[arg(long, value_enum, default_value_t = Dtype::F64)]
     dtype: Dtype,
-    /// Run on this many threads, in small pieces (the bits do not depend on it)
+    /// Number of threads; results do not depend on it. Work is split into small chunks
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
     /// Pass if |x - y| <= rtol max(1, |y|) [default: 2e-5 for optimizers in f32, else 1e-12]
     #[arg(long)]
     rtol: Option<f64>,
-    /// Compare nothing: write what is computed, one JSON list for each file
+    /// Print the computed values instead of comparing them, one JSON list per file
     #[arg(long)]
     print: bool,
-    /// Stop each case after K steps, save its state to a file, and go on in a new process that loads it
+    /// Stop each case after K steps, save its state to a file, and resume in a new process
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..))]
     interrupt: Option<u64>,
     /// Format of that file
     #[arg(long, value_enum, default_value_t = Format::Binary)]
     format: Format,
-    /// In the new process: the file, and which case of FILE to go on with
+    /// In the new process: the state file and the index of the case to resume
     #[arg(long, hide = true, requires = "case")]
     resume: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -120,7 +123,7 @@ struct Rates {
     lr: Vec<f64>,
 }
 
-/// What tells a file of schedules from one of optimizers.
+/// Tells a file of schedules from one of optimizers.
 #[derive(Deserialize)]
 struct Probe {
     schedule: Option<IgnoredAny>,
@@ -140,31 +143,44 @@ fn main() -> ExitCode {
     }
 }
 
-/// A case of either kind.
+/// A case: a run of an optimizer or the values of a schedule.
 trait Replay: DeserializeOwned {
     type Computed: Serialize;
     fn id(&self) -> &str;
-    /// `place`: its file, and its number there.
+    /// `place` is the file and the index of the case in it.
     fn replay(&self, args: &Args, place: (&Path, usize)) -> Result<Self::Computed>;
-    /// What comes after the interruption, from what the other process has saved; for it to read.
+    /// The part after the interruption, from the saved state, serialized for the parent process.
     fn resume(&self, args: &Args, saved: &[u8]) -> Result<String>;
     fn worst_error(&self, computed: &Self::Computed) -> Result<f64>;
     fn rtol(args: &Args) -> f64;
 }
 
-/// Whether every case passed.
+/// Returns whether every case passed.
 fn run(args: &Args) -> Result<bool> {
-    let pool = ThreadPoolBuilder::new().num_threads(args.threads.unwrap_or(1) as usize).build()?;
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(args.threads.unwrap_or(1) as usize)
+        .build()?;
     if let (Some(saved), Some(number), [file]) = (&args.resume, args.case, &args.files[..]) {
-        let resume = if has_schedules(file)? { resume_file::<ScheduleCase> } else { resume_file::<Case> };
+        let resume = if has_schedules(file)? {
+            resume_file::<ScheduleCase>
+        } else {
+            resume_file::<Case>
+        };
         println!("{}", pool.install(|| resume(file, number, args, saved))?);
         return Ok(true);
     }
     let (mut passed, mut all) = (0, 0);
     for file in &args.files {
-        let replay = if has_schedules(file)? { replay_file::<ScheduleCase> } else { replay_file::<Case> };
+        let replay = if has_schedules(file)? {
+            replay_file::<ScheduleCase>
+        } else {
+            replay_file::<Case>
+        };
         let results = pool.install(|| replay(file, args))?;
-        (passed, all) = (passed + results.iter().filter(|pass| **pass).count(), all + results.len());
+        (passed, all) = (
+            passed + results.iter().filter(|pass| **pass).count(),
+            all + results.len(),
+        );
     }
     if !args.print {
         println!("{passed} passed, {} failed", all - passed);
@@ -172,43 +188,72 @@ fn run(args: &Args) -> Result<bool> {
     Ok(passed == all)
 }
 
-/// Which cases passed; none if they are only printed.
+/// Returns for each case whether it passed; empty if the values are only printed.
 fn replay_file<C: Replay>(file: &Path, args: &Args) -> Result<Vec<bool>> {
     let cases: Vec<C> = read(file)?;
     let explain = |case: &C, error| format!("{}: case {}: {error}", file.display(), case.id());
-    let replay = |(i, case): (usize, &C)| case.replay(args, (file, i)).map_err(|error| explain(case, error));
-    let computed = cases.iter().enumerate().map(replay).collect::<std::result::Result<Vec<_>, _>>()?;
+    let replay = |(i, case): (usize, &C)| {
+        case.replay(args, (file, i))
+            .map_err(|error| explain(case, error))
+    };
+    let computed = cases
+        .iter()
+        .enumerate()
+        .map(replay)
+        .collect::<std::result::Result<Vec<_>, _>>()?;
     if args.print {
         println!("{}", serde_json::to_string(&computed)?);
         return Ok(Vec::new());
     }
     let mut passed = Vec::new();
     for (case, computed) in cases.iter().zip(&computed) {
-        let error = case.worst_error(computed).map_err(|error| explain(case, error))?;
+        let error = case
+            .worst_error(computed)
+            .map_err(|error| explain(case, error))?;
         let pass = error <= args.rtol.unwrap_or(C::rtol(args));
-        println!("{:<32} {error:>9.1e}  {}", case.id(), if pass { "pass" } else { "FAIL" });
+        println!(
+            "{:<32} {error:>9.1e}  {}",
+            case.id(),
+            if pass { "pass" } else { "FAIL" }
+        );
         passed.push(pass);
     }
     Ok(passed)
 }
 
 fn resume_file<C: Replay>(file: &Path, number: usize, args: &Args, saved: &Path) -> Result<String> {
-    read::<C>(file)?.get(number).ok_or("there is no such case")?.resume(args, &fs::read(saved)?)
+    read::<C>(file)?
+        .get(number)
+        .ok_or("no such case")?
+        .resume(args, &fs::read(saved)?)
 }
 
-/// After which of so many steps a case is interrupted, if it is.
+/// The step after which a case of `steps` steps is interrupted, if it is.
 fn stop(args: &Args, steps: usize) -> Option<usize> {
-    args.interrupt.and_then(|k| usize::try_from(k).ok()).filter(|&k| k < steps)
+    args.interrupt
+        .and_then(|k| usize::try_from(k).ok())
+        .filter(|&k| k < steps)
 }
 
-/// What a new process makes of this.
-fn in_new_process<T: DeserializeOwned>(args: &Args, (file, number): (&Path, usize), saved: &[u8]) -> Result<T> {
+/// Resumes a case in a new process and returns what that process computed.
+fn in_new_process<T: DeserializeOwned>(
+    args: &Args,
+    (file, number): (&Path, usize),
+    saved: &[u8],
+) -> Result<T> {
     let path = env::temp_dir().join(format!("replay-{}-{number}.state", std::process::id()));
     fs::write(&path, saved)?;
     let mut child = Command::new(env::current_exe()?);
-    child.arg("--resume").arg(&path).args(["--case", &number.to_string()]).stderr(Stdio::inherit());
-    for (option, value) in [("--dtype", args.dtype.to_possible_value()), ("--format", args.format.to_possible_value())] {
-        child.args([option, value.ok_or("not an option")?.get_name()]);
+    child
+        .arg("--resume")
+        .arg(&path)
+        .args(["--case", &number.to_string()])
+        .stderr(Stdio::inherit());
+    for (option, value) in [
+        ("--dtype", args.dtype.to_possible_value()),
+        ("--format", args.format.to_possible_value()),
+    ] {
+        child.args([option, value.ok_or("hidden option value")?.get_name()]);
     }
     child.args(["--interrupt", &args.interrupt.unwrap_or(1).to_string()]);
     if let Some(threads) = args.threads {
@@ -224,7 +269,9 @@ fn in_new_process<T: DeserializeOwned>(args: &Args, (file, number): (&Path, usiz
 }
 
 fn has_schedules(file: &Path) -> Result<bool> {
-    Ok(read::<Probe>(file)?.iter().any(|case| case.schedule.is_some()))
+    Ok(read::<Probe>(file)?
+        .iter()
+        .any(|case| case.schedule.is_some()))
 }
 
 fn read<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {
@@ -244,15 +291,15 @@ fn error((x, y): (&f64, &f64)) -> f64 {
     }
 }
 
-/// What gives the rates of a case, and is saved between them.
+/// The source of the learning rates of a case: the state saved between processes.
 #[derive(Serialize, Deserialize)]
 enum Driver {
-    Schedule(Schedule),
+    Schedule(AnySchedule),
     Plateau(ReduceOnPlateau),
 }
 
 impl Driver {
-    /// Neither has arrays, so what is no binary format is JSON.
+    /// There are no arrays, so every format but the binary one is JSON.
     fn write(&self, format: Format) -> Result<Vec<u8>> {
         if format != Format::Binary {
             return Ok(serde_json::to_vec(self)?);
@@ -263,13 +310,19 @@ impl Driver {
     }
 
     fn read(bytes: &[u8], format: Format) -> Result<Self> {
-        if format == Format::Binary { Ok(ciborium::from_reader(bytes)?) } else { Ok(serde_json::from_slice(bytes)?) }
+        if format == Format::Binary {
+            Ok(ciborium::from_reader(bytes)?)
+        } else {
+            Ok(serde_json::from_slice(bytes)?)
+        }
     }
 }
 
 impl ScheduleCase {
     fn is_plateau(&self) -> bool {
-        self.schedule.get("name").is_some_and(|name| name == "reduce_on_plateau")
+        self.schedule
+            .get("name")
+            .is_some_and(|name| name == "reduce_on_plateau")
     }
 
     fn driver(&self) -> Result<Driver> {
@@ -279,24 +332,32 @@ impl ScheduleCase {
             let config = serde_json::from_value(keys.clone().into())?;
             return Ok(Driver::Plateau(ReduceOnPlateau::new(config)?));
         }
-        let schedule: Schedule = serde_json::from_value(keys)?;
+        let schedule: AnySchedule = serde_json::from_value(keys)?;
         schedule.validate()?;
         Ok(Driver::Schedule(schedule))
     }
 
-    /// The rates of these steps, counted from 0.
+    /// The learning rates of these steps, counted from 0.
     fn rates(&self, driver: &mut Driver, steps: Range<usize>) -> Result<Vec<f64>> {
         let plateau = match driver {
-            Driver::Schedule(schedule) => return Ok(steps.map(|step| schedule.value(step as u64)).collect()),
+            Driver::Schedule(schedule) => {
+                return Ok(steps.map(|step| schedule.value(step as u64)).collect());
+            }
             Driver::Plateau(plateau) => plateau,
         };
-        let metrics: Vec<f64> =
-            serde_json::from_value(self.schedule.get("metrics").ok_or("there are no `metrics`")?.clone())?;
+        let metrics: Vec<f64> = serde_json::from_value(
+            self.schedule
+                .get("metrics")
+                .ok_or("`metrics` is missing")?
+                .clone(),
+        )?;
         let rate = |step: usize| match step.checked_sub(1) {
             None => Ok(plateau.lr()),
             Some(last) => match metrics.get(last) {
                 Some(&metric) => Ok(plateau.observe(metric)),
-                None => Err(format!("{} metrics are not enough for step {step}", metrics.len()).into()),
+                None => {
+                    Err(format!("{} metrics are too few for step {step}", metrics.len()).into())
+                }
             },
         };
         steps.map(rate).collect()
@@ -316,22 +377,44 @@ impl Replay for ScheduleCase {
         let stop = stop(args, steps);
         let mut lr = self.rates(&mut driver, 0..stop.unwrap_or(steps))?;
         if stop.is_some() {
-            lr.extend(in_new_process::<Vec<u64>>(args, place, &driver.write(args.format)?)?.into_iter().map(f64::from_bits));
+            lr.extend(
+                in_new_process::<Vec<u64>>(args, place, &driver.write(args.format)?)?
+                    .into_iter()
+                    .map(f64::from_bits),
+            );
         }
-        Ok(Rates { id: self.id.clone(), lr })
+        Ok(Rates {
+            id: self.id.clone(),
+            lr,
+        })
     }
 
     fn resume(&self, args: &Args, saved: &[u8]) -> Result<String> {
         let first = usize::try_from(args.interrupt.unwrap_or(1))?;
-        let rates = self.rates(&mut Driver::read(saved, args.format)?, first..self.steps.unwrap_or(self.lr.len()))?;
-        Ok(serde_json::to_string(&rates.into_iter().map(f64::to_bits).collect::<Vec<_>>())?)
+        let rates = self.rates(
+            &mut Driver::read(saved, args.format)?,
+            first..self.steps.unwrap_or(self.lr.len()),
+        )?;
+        Ok(serde_json::to_string(
+            &rates.into_iter().map(f64::to_bits).collect::<Vec<_>>(),
+        )?)
     }
 
     fn worst_error(&self, computed: &Rates) -> Result<f64> {
         if computed.lr.len() != self.lr.len() {
-            return Err(format!("{} steps, but {} values in `lr`", computed.lr.len(), self.lr.len()).into());
+            return Err(format!(
+                "{} steps, but {} values in `lr`",
+                computed.lr.len(),
+                self.lr.len()
+            )
+            .into());
         }
-        Ok(computed.lr.iter().zip(&self.lr).map(error).fold(0.0, f64::max))
+        Ok(computed
+            .lr
+            .iter()
+            .zip(&self.lr)
+            .map(error)
+            .fold(0.0, f64::max))
     }
 
     fn rtol(_: &Args) -> f64 {
@@ -365,43 +448,82 @@ impl Replay for Case {
     }
 
     fn rtol(args: &Args) -> f64 {
-        if args.dtype == Dtype::F64 { 1e-12 } else { 2e-5 }
+        if args.dtype == Dtype::F64 {
+            1e-12
+        } else {
+            2e-5
+        }
     }
 }
 
 fn array<A: Element>(start: &Start, values: &[f64]) -> Result<ArrayD<A>> {
-    let values: Vec<A> = values.iter().map(|&x| A::of(x)).collect();
+    let values: Vec<A> = values.iter().map(|&x| A::from_f64(x)).collect();
     let n = values.len();
-    let wrong = |_| format!("`{}` has shape {:?} but {n} values", start.name, start.shape);
+    let wrong = |_| {
+        format!(
+            "`{}` has shape {:?} but {n} values",
+            start.name, start.shape
+        )
+    };
     Ok(ArrayD::from_shape_vec(IxDyn(&start.shape), values).map_err(wrong)?)
 }
 
 fn build<A: Element>(case: &Case, args: &Args) -> Result<Optimizer<A>> {
     let mut optimizer = Optimizer::new(case.optimizer.clone());
-    optimizer.parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel { min_work: 0, chunk: 4 });
+    optimizer.parallel = args.threads.map_or(Parallel::SERIAL, |_| Parallel {
+        min_work: 0,
+        chunk: 4,
+    });
     optimizer.clip = case.clip_by_global_norm.clone();
-    case.groups.iter().try_for_each(|group| optimizer.add_group(group.clone()))?;
+    case.groups
+        .iter()
+        .try_for_each(|group| optimizer.add_group(group.clone()))?;
     Ok(optimizer)
 }
 
 fn replay<A: Element>(case: &Case, args: &Args, place: (&Path, usize)) -> Result<Computed> {
     let mut optimizer = build::<A>(case, args)?;
-    let mut params = case.params.iter().map(|start| array::<A>(start, &start.values)).collect::<Result<Vec<_>>>()?;
-    let last = case.expect.iter().map(|point| point.step).max().unwrap_or(0);
+    let mut params = case
+        .params
+        .iter()
+        .map(|start| array::<A>(start, &start.values))
+        .collect::<Result<Vec<_>>>()?;
+    let last = case
+        .expect
+        .iter()
+        .map(|point| point.step)
+        .max()
+        .unwrap_or(0);
     let stop = stop(args, last);
     let mut expect = advance(case, &mut optimizer, &mut params, 1..=stop.unwrap_or(last))?;
     if stop.is_some() {
-        let named = |(start, param): (&Start, ArrayD<A>)| Named { name: start.name.clone(), data: Data::from(param) };
-        let saved = Saved { state: optimizer.state_dict(), params: case.params.iter().zip(params).map(named).collect() };
+        let named = |(start, param): (&Start, ArrayD<A>)| Named {
+            name: start.name.clone(),
+            data: Data::from(param),
+        };
+        let saved = Saved {
+            state: optimizer.state_dict(),
+            params: case.params.iter().zip(params).map(named).collect(),
+        };
         let later: Later = in_new_process(args, place, &saved.write(args.format)?)?;
-        let numbers =
-            |params: Vec<Vec<u64>>| params.into_iter().map(|p| p.into_iter().map(f64::from_bits).collect()).collect();
-        expect.extend(later.into_iter().map(|(step, params)| Point { step, params: numbers(params) }));
+        let numbers = |params: Vec<Vec<u64>>| {
+            params
+                .into_iter()
+                .map(|p| p.into_iter().map(f64::from_bits).collect())
+                .collect()
+        };
+        expect.extend(later.into_iter().map(|(step, params)| Point {
+            step,
+            params: numbers(params),
+        }));
     }
-    Ok(Computed { id: case.id.clone(), expect })
+    Ok(Computed {
+        id: case.id.clone(),
+        expect,
+    })
 }
 
-/// Makes these steps; the points that are asked for among them.
+/// Makes these steps and returns the expected points among them.
 fn advance<A: Element>(
     case: &Case,
     optimizer: &mut Optimizer<A>,
@@ -409,37 +531,52 @@ fn advance<A: Element>(
     steps: RangeInclusive<usize>,
 ) -> Result<Vec<Point>> {
     if case.grads.is_empty() && !steps.is_empty() {
-        return Err("there are no gradients".into());
+        return Err("`grads` is empty".into());
     }
     let mut computed = Vec::new();
     for step in steps {
         let values = &case.grads[(step - 1) % case.grads.len()];
         if values.len() != params.len() {
-            return Err(format!("step {step} has {} gradients for {} parameters", values.len(), params.len()).into());
+            return Err(format!(
+                "step {step} has {} gradients for {} parameters",
+                values.len(),
+                params.len()
+            )
+            .into());
         }
-        let grads = case.params.iter().zip(values).map(|(start, g)| array::<A>(start, g)).collect::<Result<Vec<_>>>()?;
-        let mut lent = Params::with_capacity(params.len());
+        let grads = case
+            .params
+            .iter()
+            .zip(values)
+            .map(|(start, g)| array::<A>(start, g))
+            .collect::<Result<Vec<_>>>()?;
+        let mut step_params = Params::with_capacity(params.len());
         for ((start, param), grad) in case.params.iter().zip(&mut *params).zip(&grads) {
-            lent.add(&*start.name, param, grad)?;
+            step_params.add(&*start.name, param, grad)?;
         }
         if !case.losses.is_empty() {
-            lent.loss(case.losses[(step - 1) % case.losses.len()]);
+            step_params.loss(case.losses[(step - 1) % case.losses.len()]);
         }
         if !case.lrs.is_empty() {
             optimizer.set_lr(case.lrs[(step - 1) % case.lrs.len()]);
         }
-        optimizer.step(lent)?;
+        optimizer.step(step_params)?;
         for _ in case.expect.iter().filter(|point| point.step == step) {
-            let points =
-                case.params.iter().zip(&*params).map(|(start, param)| optimizer.evaluation(&start.name, param.view()));
-            let params = points.map(|point| point.iter().map(|x| x.f64()).collect()).collect();
+            let points = case
+                .params
+                .iter()
+                .zip(&*params)
+                .map(|(start, param)| optimizer.evaluate_param(&start.name, param));
+            let params = points
+                .map(|point| point.iter().map(|x| x.f64()).collect())
+                .collect();
             computed.push(Point { step, params });
         }
     }
     Ok(computed)
 }
 
-/// What one process leaves for the next.
+/// What one process saves for the next.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     state: StateDict,
@@ -457,16 +594,21 @@ impl Saved {
                 bytes.extend(postcard::to_stdvec(&self.params)?);
                 Ok(bytes)
             }
-            // Parameters are all of one element type.
-            Format::Safetensors => Ok(match self.params.first().map(|param| param.data.element()) {
-                Some(ElementType::F32) => self.safetensors::<f32>()?,
-                _ => self.safetensors::<f64>()?,
-            }),
+            // All parameters have the same element type.
+            Format::Safetensors => Ok(
+                match self.params.first().map(|param| param.data.element()) {
+                    Some(ElementType::F32) => self.safetensors::<f32>()?,
+                    _ => self.safetensors::<f64>()?,
+                },
+            ),
         }
     }
 
     fn safetensors<A: Element>(&self) -> Result<Vec<u8>> {
-        let params = self.params.iter().filter_map(|param| Some((&*param.name, param.data.view::<A>()?)));
+        let params = self
+            .params
+            .iter()
+            .filter_map(|param| Some((&*param.name, param.data.view::<A>()?)));
         Ok(self.state.to_safetensors_with(params)?)
     }
 
@@ -474,50 +616,91 @@ impl Saved {
         match format {
             Format::Json => Ok(serde_json::from_slice(bytes)?),
             Format::Binary => {
-                let (length, rest) = bytes.split_first_chunk().ok_or("the file is too short")?;
+                let (length, rest) = bytes
+                    .split_first_chunk()
+                    .ok_or("the state file is truncated")?;
                 let length = usize::try_from(u64::from_le_bytes(*length))?;
-                let (state, params) = rest.split_at_checked(length).ok_or("the file is too short")?;
-                Ok(Saved { state: StateDict::from_bytes(state)?, params: postcard::from_bytes(params)? })
+                let (state, params) = rest
+                    .split_at_checked(length)
+                    .ok_or("the state file is truncated")?;
+                Ok(Saved {
+                    state: StateDict::from_bytes(state)?,
+                    params: postcard::from_bytes(params)?,
+                })
             }
             Format::Safetensors => {
                 let (state, params) = StateDict::from_safetensors(bytes)?;
-                Ok(Saved { state, params: params.into_iter().map(|(name, data)| Named { name, data }).collect() })
+                Ok(Saved {
+                    state,
+                    params: params
+                        .into_iter()
+                        .map(|(name, data)| Named { name, data })
+                        .collect(),
+                })
             }
         }
     }
 }
 
-/// Points with the bits of their numbers: what the new process prints.
+/// The output of the new process: points as the bits of their numbers.
 type Later = Vec<(usize, Vec<Vec<u64>>)>;
 
-/// The steps after the interruption.
+/// Makes the steps after the interruption.
 fn resume<A: Element>(case: &Case, args: &Args, saved: &[u8]) -> Result<String> {
     let saved = Saved::read(saved, args.format)?;
     let mut optimizer = build::<A>(case, args)?;
     optimizer.load_state_dict(saved.state)?;
     let find = |start: &Start| {
         let named = saved.params.iter().find(|named| named.name == start.name);
-        Ok(named.and_then(|named| named.data.view::<A>()).ok_or("a parameter is missing")?.to_owned())
+        Ok(named
+            .and_then(|named| named.data.view::<A>())
+            .ok_or("the state file lacks a parameter")?
+            .to_owned())
     };
     let mut params = case.params.iter().map(find).collect::<Result<Vec<_>>>()?;
-    let last = case.expect.iter().map(|point| point.step).max().unwrap_or(0);
+    let last = case
+        .expect
+        .iter()
+        .map(|point| point.step)
+        .max()
+        .unwrap_or(0);
     let first = usize::try_from(args.interrupt.unwrap_or(1))? + 1;
     let points = advance(case, &mut optimizer, &mut params, first..=last)?;
-    let bits = |params: Vec<Vec<f64>>| params.into_iter().map(|p| p.into_iter().map(f64::to_bits).collect()).collect();
-    let later: Later = points.into_iter().map(|point| (point.step, bits(point.params))).collect();
+    let bits = |params: Vec<Vec<f64>>| {
+        params
+            .into_iter()
+            .map(|p| p.into_iter().map(f64::to_bits).collect())
+            .collect()
+    };
+    let later: Later = points
+        .into_iter()
+        .map(|point| (point.step, bits(point.params)))
+        .collect();
     Ok(serde_json::to_string(&later)?)
 }
 
-/// The greatest |x - y| / max(1, |y|).
+/// The largest |x - y| / max(1, |y|).
 fn worst_error(case: &Case, computed: &Computed) -> Result<f64> {
     let mut worst: f64 = 0.0;
     for point in &case.expect {
-        let found = computed.expect.iter().find(|found| found.step == point.step).ok_or("steps count from 1")?;
+        let found = computed
+            .expect
+            .iter()
+            .find(|found| found.step == point.step)
+            .ok_or("steps count from 1")?;
         let lengths = |point: &Point| point.params.iter().map(Vec::len).collect::<Vec<_>>();
         if lengths(point) != lengths(found) {
-            return Err(format!("step {} expects values of other lengths than the parameters", point.step).into());
+            return Err(format!(
+                "step {} expects values of other lengths than the parameters",
+                point.step
+            )
+            .into());
         }
-        let values = found.params.iter().flatten().zip(point.params.iter().flatten());
+        let values = found
+            .params
+            .iter()
+            .flatten()
+            .zip(point.params.iter().flatten());
         worst = values.map(error).fold(worst, f64::max);
     }
     Ok(worst)

@@ -1,0 +1,101 @@
+//! The arguments of an algorithm in a step, and the scalars of its state.
+use super::Algorithm;
+use crate::{array::Element, kernel::numbers};
+use std::ops::Index;
+
+numbers! {
+    /// The scalars in the state of an algorithm, of one parameter or of a whole group: up to four.
+    Scalars, 4
+}
+
+numbers! {
+    /// The decay rates of running averages, up to three; [`StepContext::correction`] computes their
+    /// bias corrections.
+    DecayRates, 3
+}
+
+impl From<&(f64, f64)> for DecayRates {
+    fn from(&(beta1, beta2): &(f64, f64)) -> Self {
+        DecayRates::new([beta1, beta2])
+    }
+}
+
+impl From<&(f64, f64, f64)> for DecayRates {
+    fn from(&(beta1, beta2, beta3): &(f64, f64, f64)) -> Self {
+        DecayRates::new([beta1, beta2, beta3])
+    }
+}
+
+/// No decay rates: running averages of a list of any length have no bias corrections.
+impl From<&Vec<f64>> for DecayRates {
+    fn from(_: &Vec<f64>) -> Self {
+        DecayRates::default()
+    }
+}
+
+/// The natural logarithms of decay rates.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Logs([f64; 3]);
+
+impl Logs {
+    pub fn new(rates: DecayRates) -> Self {
+        Logs(rates.0.map(f64::ln))
+    }
+}
+
+/// The step that an algorithm computes a kernel or scalars for.
+#[derive(Clone, Copy, Debug)]
+pub struct StepContext {
+    /// The step count: 1 in the first step.
+    pub t: u64,
+    /// The scalars of the parameter or of its group.
+    pub scalars: Scalars,
+    /// The value of the objective, or NaN if the algorithm does not use it.
+    pub loss: f64,
+    /// Whether the sums of this step have not been computed yet.
+    pub sums_pending: bool,
+    pub(super) logs: Logs,
+}
+
+impl StepContext {
+    /// Creates the context of step `t` with the initial scalars of an algorithm.
+    pub fn new(algorithm: &impl Algorithm, t: u64) -> Self {
+        StepContext {
+            t,
+            scalars: algorithm.initial_scalars(),
+            loss: f64::NAN,
+            sums_pending: false,
+            logs: Logs::new(algorithm.decay_rates()),
+        }
+    }
+
+    /// Returns the bias correction `1 - beta^t` for the `k`th of [`Algorithm::decay_rates`],
+    /// counted from 0 and computed without cancellation.
+    #[inline(always)]
+    pub fn correction(&self, k: usize) -> f64 {
+        self.correction_at(k, self.t)
+    }
+
+    /// As [`correction`](StepContext::correction), but for step `t`.
+    #[inline(always)]
+    pub fn correction_at(&self, k: usize, t: u64) -> f64 {
+        let x = t as f64 * self.logs.0[k];
+        // Below -38 beta^t is less than half an ulp of 1: no call in late steps.
+        if x < -38.0 { 1.0 } else { -x.exp_m1() }
+    }
+}
+
+/// The state of one element, accessible by the names of the state arrays.
+#[derive(Debug)]
+pub struct ElementState<'a, A> {
+    pub(crate) names: &'a [&'static str],
+    pub(crate) values: &'a [A],
+}
+
+impl<A: Element> ElementState<'_, A> {
+    /// Returns the element of the state array `name`, if there is one.
+    pub fn get(&self, name: &str) -> Option<A> {
+        let i = self.names.iter().position(|&known| known == name)?;
+        self.values.get(i).copied()
+    }
+}

@@ -1,0 +1,346 @@
+//! Steps that transform the gradients of whole arrays before the sweep: wrappers that need whole
+//! arrays or norms, the wrappers outside of those, and algorithms with a preconditioner.
+//!
+//! They work on copies of the gradients: of one array after another, or of all arrays of a group at
+//! once if a norm or sum runs over the whole group.
+use super::{
+    Optimizer,
+    clip::norm,
+    group::{GroupSlot, Groups},
+    param_table::ParamEntry,
+    step::{Watches, measure_array, run_one},
+};
+use crate::{
+    algorithm::{Clipping, Stage, StageKind, StepInfo, WholeArray},
+    array::{
+        Element,
+        layout::{Order, trimmed},
+    },
+    kernel::{
+        Arrays, KernelArgs, Parallel, Sums, Totals,
+        param_views::{ParamViews, Strided, Task},
+        pool::lock,
+        reduce::RunningSums,
+    },
+    params::{Param, StepInput},
+};
+use ndarray::{ArrayD, ArrayView, ArrayView6, ArrayViewMut, ArrayViewMut6};
+use std::sync::Mutex;
+
+/// A parameter with its gradient and a row-major copy of the gradient, which the step transforms.
+struct StagedArray<'t, A> {
+    entry: usize,
+    p: ArrayViewMut6<'t, A>,
+    g: ArrayView6<'t, A>,
+    copy: &'t mut [A],
+    /// Whether the state is initialized in this step.
+    first: bool,
+}
+
+impl<'t, A: Element> StagedArray<'t, A> {
+    fn new<'a>(
+        param: &'t mut Param<'a, A>,
+        entry: &mut ParamEntry<A>,
+        slot: &mut GroupSlot<A>,
+        strided: &mut [Option<Strided<'a, A>>],
+        copy: &'t mut Vec<A>,
+    ) -> Self {
+        if !entry.allocated {
+            entry.allocate(param.views.order, slot);
+        }
+        let scale = slot.scale * param.clip_factor;
+        let (p, g) = param.views.take_views(Order::C, strided);
+        copy.clear();
+        // An empty array can have an axis that is too long to iterate over.
+        if !g.is_empty() {
+            copy.extend(g.iter().map(|&g| scale * g));
+        }
+        let first = !entry.begun;
+        entry.begun = true;
+        StagedArray {
+            entry: param.entry,
+            p,
+            g,
+            copy,
+            first,
+        }
+    }
+
+    /// The array in the form that wrappers and algorithms use; `None` if it is empty.
+    fn whole<'w>(
+        &'w mut self,
+        name: &'w str,
+        ndim: usize,
+        extra: &'w mut [ArrayD<A>],
+        parallel: Parallel,
+    ) -> Option<WholeArray<'w, A>> {
+        if self.copy.is_empty() {
+            return None;
+        }
+        let grad = ArrayViewMut::from_shape(self.p.raw_dim(), &mut *self.copy).ok()?;
+        Some(WholeArray {
+            name,
+            param: trimmed(self.p.view(), ndim),
+            grad: trimmed(grad, ndim),
+            extra,
+            parallel,
+        })
+    }
+
+    /// Calls `work` with slices of the parameter, the copy and the state, in the memory order of
+    /// the state.
+    fn walk(
+        &mut self,
+        entry: &mut ParamEntry<A>,
+        mut work: impl FnMut(&[A], &mut [A], Arrays<'_, A>),
+    ) {
+        // With exchanged roles: the copy is written, the parameter is only read.
+        if let Ok(copy) = ArrayViewMut::from_shape(self.p.raw_dim(), &mut *self.copy) {
+            let mut views = [None];
+            if let Ok(mut pair) =
+                ParamViews::new(copy, self.p.view(), 0, |pair| views = [Some(pair)])
+            {
+                let order = entry.order;
+                pair.for_each_slice(order, &mut views, entry.arrays(), &mut |g, p, state| {
+                    work(p, g, state)
+                });
+            }
+        }
+    }
+
+    /// Calls `work` with the parameter and the copy in place of its gradient.
+    fn with_views(
+        &mut self,
+        work: impl for<'a> FnOnce(&mut ParamViews<'a, A>, &mut [Option<Strided<'a, A>>]),
+    ) {
+        if let Ok(copy) = ArrayView::from_shape(self.p.raw_dim(), &*self.copy) {
+            let mut strided = [None];
+            let pair = ParamViews::new(self.p.view_mut(), copy, 0, |pair| strided = [Some(pair)]);
+            if let Ok(mut pair) = pair {
+                work(&mut pair, &mut strided);
+            }
+        }
+    }
+}
+
+impl<A: Element> Optimizer<A> {
+    /// Performs the step of all groups that need copies of their gradients, and removes their
+    /// gradients from the rest of the step.
+    #[cold]
+    pub(super) fn sweep_staged(&mut self, input: &mut StepInput<'_, '_, A>, watches: &Watches) {
+        let StepInput {
+            params,
+            strided,
+            loss,
+        } = input;
+        let Optimizer {
+            groups: Groups { list: slots, .. },
+            table,
+            parallel,
+            copies,
+            grad_norm,
+            ..
+        } = self;
+        for (group, slot) in slots.iter_mut().enumerate() {
+            if !slot.requirements.is_staged() {
+                continue;
+            }
+            let entries = &mut table.entries;
+            let is_member = |param: &&mut Param<'_, A>| {
+                param.views.has_grad() && entries[param.entry].group == group
+            };
+            let mut members: Vec<_> = params.iter_mut().filter(is_member).collect();
+            let mut step = StagedStep {
+                watch: watches.get(group),
+                loss: loss.unwrap_or(f64::NAN),
+                parallel: *parallel,
+                grad_norm: &mut *grad_norm,
+            };
+            let together = slot.requirements.spans_arrays();
+            let needed = if together { members.len() } else { 1 };
+            copies.resize_with(copies.len().max(needed), Vec::new);
+            if together {
+                let arrays = members.iter_mut().zip(&mut *copies).map(|(param, copy)| {
+                    let entry = &mut entries[param.entry];
+                    StagedArray::new(param, entry, slot, strided, copy)
+                });
+                let mut arrays: Vec<_> = arrays.collect();
+                step.run(slot, entries, &mut arrays);
+            } else {
+                for param in &mut members {
+                    let entry = &mut entries[param.entry];
+                    let array = StagedArray::new(param, entry, slot, strided, &mut copies[0]);
+                    step.run(slot, entries, &mut [array]);
+                }
+            }
+            for param in members {
+                param.views.freeze();
+            }
+        }
+    }
+}
+
+/// What a step uses for all arrays of a group.
+struct StagedStep<'s> {
+    watch: Option<&'s Mutex<Totals>>,
+    loss: f64,
+    parallel: Parallel,
+    grad_norm: &'s mut Option<f64>,
+}
+
+impl StagedStep<'_> {
+    fn info<A: Element>(&self, slot: &GroupSlot<A>, entry: &ParamEntry<A>) -> StepInfo {
+        StepInfo::new(
+            entry.t + 1,
+            slot.scalars.unwrap_or(entry.scalars),
+            self.loss,
+        )
+    }
+
+    /// Performs the step of these arrays: stages, sums, preconditioner, sweep.
+    fn run<A: Element>(
+        &mut self,
+        slot: &mut GroupSlot<A>,
+        entries: &mut [ParamEntry<A>],
+        arrays: &mut [StagedArray<'_, A>],
+    ) {
+        for k in 0..slot.requirements.stages.len() {
+            self.stage(k, slot, entries, arrays);
+        }
+        if slot.requirements.terms > 0 {
+            for array in arrays.iter_mut() {
+                self.measure(slot, &mut entries[array.entry], array);
+            }
+            slot.finish_sums(self.loss);
+        }
+        for array in arrays {
+            self.sweep(slot, &mut entries[array.entry], array);
+        }
+    }
+
+    /// Applies the wrapper of the `k`th stage to the copies.
+    fn stage<A: Element>(
+        &mut self,
+        k: usize,
+        slot: &GroupSlot<A>,
+        entries: &mut [ParamEntry<A>],
+        arrays: &mut [StagedArray<'_, A>],
+    ) {
+        let Stage {
+            kind,
+            arrays: range,
+        } = &slot.requirements.stages[k];
+        match kind {
+            StageKind::Clip(clipping) if clipping.global => {
+                let norm = self.clip(clipping, arrays);
+                self.grad_norm.get_or_insert(norm);
+            }
+            StageKind::Clip(clipping) => {
+                for array in arrays.chunks_mut(1) {
+                    self.clip(clipping, array);
+                }
+            }
+            StageKind::Whole => {
+                for array in arrays {
+                    let entry = &entries[array.entry];
+                    let (step, ndim) = (self.info(slot, entry), entry.shape.as_slice().len());
+                    if let Some(whole) = array.whole(&entry.name, ndim, &mut [], self.parallel) {
+                        slot.engine.stage_whole(k, &step, whole);
+                    }
+                }
+            }
+            StageKind::Elements(changes_gradients) => {
+                for array in arrays {
+                    let entry = &mut entries[array.entry];
+                    let (step, first) = (self.info(slot, entry), array.first);
+                    if first || *changes_gradients {
+                        array.walk(entry, |p, g, mut state| {
+                            let own = state.subset(range.clone());
+                            slot.engine.stage_elements(k, &step, first, p, g, own);
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Clips the copies by their global norm, and returns the norm.
+    fn clip<A: Element>(&self, clipping: &Clipping, arrays: &mut [StagedArray<'_, A>]) -> f64 {
+        let copies = || arrays.iter().map(|array| &*array.copy);
+        let norm = norm(copies, std::iter::empty, clipping.norm, &self.parallel);
+        let size: usize = copies().map(<[A]>::len).sum();
+        let factor = A::from_f64(clipping.factor_of(norm, size));
+        if factor != A::one() {
+            for array in arrays {
+                array.copy.iter_mut().for_each(|g| *g = factor * *g);
+            }
+        }
+        norm
+    }
+
+    /// Computes the sums over an array that the kernel needs.
+    fn measure<A: Element>(
+        &self,
+        slot: &mut GroupSlot<A>,
+        entry: &mut ParamEntry<A>,
+        array: &mut StagedArray<'_, A>,
+    ) {
+        let step = self.info(slot, entry);
+        let args = KernelArgs {
+            first: array.first,
+            staged: true,
+            scale: A::one(),
+        };
+        array.first = false;
+        let mut sums = RunningSums::default();
+        array.with_views(|pair, strided| {
+            sums = measure_array((pair, strided), entry, slot, &step, &args, &self.parallel);
+        });
+        slot.add_sums(entry, &step, sums);
+    }
+
+    /// Applies the preconditioner, if there is one, to the copy, and runs the kernel.
+    fn sweep<A: Element>(
+        &self,
+        slot: &mut GroupSlot<A>,
+        entry: &mut ParamEntry<A>,
+        array: &mut StagedArray<'_, A>,
+    ) {
+        let step = self.info(slot, entry);
+        if slot.requirements.preconditioned {
+            let ndim = entry.shape.as_slice().len();
+            if let Some(whole) = array.whole(&entry.name, ndim, &mut entry.extra, self.parallel) {
+                entry.scalars = slot.engine.transform(&step, whole);
+            }
+        }
+        entry.t += 1;
+        if slot.requirements.terms == 0 {
+            let step = StepInfo {
+                scalars: slot.scalars.unwrap_or(entry.scalars),
+                ..step
+            };
+            entry.scalars = slot.engine.update_scalars(&step, &Sums::default());
+        }
+        let scalars = slot.scalars.unwrap_or(entry.scalars);
+        let step = StepInfo::new(entry.t, scalars, f64::NAN);
+        let kernel = slot.engine.prepare(&step);
+        let args = KernelArgs {
+            first: array.first,
+            staged: true,
+            scale: A::one(),
+        };
+        let gathered = Mutex::new(Totals::default());
+        let watch = self.watch.map(|_| &gathered);
+        array.with_views(|pair, strided| {
+            let task = Task::borrow(pair, entry.order, strided, entry.arrays());
+            run_one(task, slot, kernel, &args, watch, &self.parallel);
+        });
+        if let Some(watch) = self.watch {
+            // The gradient of the sweep was the copy: take these totals from the original.
+            let mut totals = *lock(&gathered);
+            totals.gradient = array.g.iter().map(|g| g.f64() * g.f64()).sum();
+            totals.non_finite = array.g.iter().filter(|g| !g.is_finite()).count() as u64;
+            *lock(watch) += totals;
+        }
+    }
+}

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut rng = StdRng::seed_from_u64(0);
     let x = Array2::<f64>::random_using((200, 20), StandardNormal, &mut rng);
     let noise = Array1::<f64>::random_using(200, StandardNormal, &mut rng);
-    let y = 3.0 * &x.column(0) - 2.0 * &x.column(1) + &x.column(2) + 5.0 + 0.1 * noise;
+    let y = 3.0 * &x.column(0) - 2.0 * &x.column(1) + x.column(2) + 5.0 + 0.1 * noise;
 
     let mut optimizer = Optimizer::new(AdamW::new(0.1));
     optimizer.add_group(Group::new("no_decay", ["bias"], AdamW::new(0.1)))?;

@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let exp = (hidden.dot(&w2) + &b2).exp();
         let softmax = &exp / &exp.sum_axis(Axis(1)).insert_axis(Axis(1));
         // Back-propagation of the mean cross entropy.
-        let d2 = (softmax - &y) / 1500.0;
+        let d2 = (softmax - y.view()) / 1500.0;
         let d1 = d2.dot(&w2.t()) * (1.0 - hidden.pow2());
         let (dw1, db1) = (x.t().dot(&d1), d1.sum_axis(Axis(0)));
         let (dw2, db2) = (hidden.t().dot(&d2), d2.sum_axis(Axis(0)));

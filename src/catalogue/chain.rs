@@ -129,7 +129,9 @@ impl<A: Element> Chain<A> {
             .layers(kernel)
             .take(self.fused)
             .any(|layer| changing(&layer));
-        let ending = self.layers(kernel).any(|(layer, _)| layer.hooks().param);
+        let reads_old = self
+            .layers(kernel)
+            .any(|(layer, _)| layer.hooks().old_param);
         let inner = KernelArgs {
             scale: if changed { A::one() } else { args.scale },
             ..*args
@@ -156,7 +158,7 @@ impl<A: Element> Chain<A> {
                 }
                 g = tile;
             }
-            if ending {
+            if reads_old {
                 old[..n].copy_from_slice(p);
             }
             self.inner

@@ -78,6 +78,8 @@ pub struct Hooks {
     pub update: bool,
     /// [`Wrapper::param`].
     pub param: bool,
+    /// [`Wrapper::param`] reads the old parameter.
+    pub old_param: bool,
 }
 
 impl Hooks {
@@ -86,12 +88,14 @@ impl Hooks {
         gradient: false,
         update: false,
         param: false,
+        old_param: false,
     };
     /// All hooks.
     pub const ALL: Hooks = Hooks {
         gradient: true,
         update: true,
         param: true,
+        old_param: true,
     };
     /// [`Wrapper::gradient`] alone.
     pub const GRADIENT: Hooks = Hooks {
@@ -106,6 +110,12 @@ impl Hooks {
     /// [`Wrapper::param`] alone.
     pub const PARAM: Hooks = Hooks {
         param: true,
+        old_param: true,
+        ..Hooks::NONE
+    };
+    /// [`Wrapper::param`] alone, which reads the new parameter only.
+    pub const NEW_PARAM: Hooks = Hooks {
+        param: true,
         ..Hooks::NONE
     };
 
@@ -114,6 +124,7 @@ impl Hooks {
             gradient: self.gradient || other.gradient,
             update: self.update || other.update,
             param: self.param || other.param,
+            old_param: self.old_param || other.old_param,
         }
     }
 }

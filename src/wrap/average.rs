@@ -69,7 +69,7 @@ impl<A: Element, const SWA: bool> Wrapper<A> for Averaged<A, SWA> {
     const STATE: &'static [&'static str] = if SWA { &["swa"] } else { &["ema"] };
     const COST: u64 = 1;
     fn hooks(&self) -> Hooks {
-        Hooks::PARAM
+        Hooks::NEW_PARAM
     }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 1] {

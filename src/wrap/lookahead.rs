@@ -46,7 +46,11 @@ impl<A: Element> Wrapper<A> for Synchronize<A> {
     const STATE: &'static [&'static str] = &["slow"];
     const COST: u64 = 1;
     fn hooks(&self) -> Hooks {
-        if self.on { Hooks::PARAM } else { Hooks::NONE }
+        if self.on {
+            Hooks::NEW_PARAM
+        } else {
+            Hooks::NONE
+        }
     }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 1] {

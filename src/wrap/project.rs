@@ -41,7 +41,7 @@ pub struct Bound<A> {
 impl<A: Element> Wrapper<A> for Bound<A> {
     type State = [A; 0];
     fn hooks(&self) -> Hooks {
-        Hooks::PARAM
+        Hooks::NEW_PARAM
     }
     #[inline(always)]
     fn param(&self, _p: A, new: A, []: [A; 0]) -> (A, [A; 0]) {
@@ -84,7 +84,7 @@ pub struct Shrink<A> {
 impl<A: Element> Wrapper<A> for Shrink<A> {
     type State = [A; 0];
     fn hooks(&self) -> Hooks {
-        Hooks::PARAM
+        Hooks::NEW_PARAM
     }
     #[inline(always)]
     fn param(&self, _p: A, new: A, []: [A; 0]) -> (A, [A; 0]) {

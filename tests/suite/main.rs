@@ -7,6 +7,7 @@ mod around;
 mod behaviour;
 mod broken_formulas;
 mod broken_optimizers;
+mod chains;
 mod dialects;
 mod golden;
 mod groups;

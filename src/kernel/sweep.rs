@@ -101,10 +101,11 @@ for_each_instruction_set! {
         rule: &R,
         p: &[R::Elem],
         g: &mut [R::Elem],
-        mut state: V,
+        state: V,
     ) {
         let rule = &{ *rule };
         let n = g.len();
+        let (mut state, _) = state.split_at(n);
         let p = &p[..n];
         for i in 0..n {
             let (new, own) = rule.gradient(p[i], g[i], state.load(i));
@@ -122,10 +123,11 @@ for_each_instruction_set! {
         p: &[R::Elem],
         from: &[R::Elem],
         g: &mut [R::Elem],
-        mut state: V,
+        state: V,
     ) {
         let rule = &{ *rule };
         let n = g.len();
+        let (mut state, _) = state.split_at(n);
         let (p, from) = (&p[..n], &from[..n]);
         for i in 0..n {
             let (new, own) = rule.gradient(p[i], scale * from[i], state.load(i));
@@ -141,10 +143,11 @@ for_each_instruction_set! {
         rule: &R,
         old: &[R::Elem],
         new: &mut [R::Elem],
-        mut state: V,
+        state: V,
     ) {
         let rule = &{ *rule };
         let n = new.len();
+        let (mut state, _) = state.split_at(n);
         let old = &old[..n];
         for i in 0..n {
             let (changed, own) = rule.param(old[i], new[i], state.load(i));

@@ -11,6 +11,7 @@ use ndarray_optim::{
         ClipByValue, Ema, Grokfast, L1, Lookahead, ScaleGradient, Swa, Watch, WeightDecay,
     },
 };
+use std::ops::Range;
 
 /// The chains of the fixture.
 fn chains() -> Vec<Case> {
@@ -18,7 +19,7 @@ fn chains() -> Vec<Case> {
         .into_iter()
         .filter(|case| case.id.starts_with("chains-"))
         .collect();
-    assert!(all.len() >= 48, "{} chains", all.len());
+    assert!(all.len() >= 50, "{} chains", all.len());
     all
 }
 
@@ -70,6 +71,8 @@ fn by_type<A: Element>(algorithm: &AnyAlgorithm) -> Option<Optimizer<A>> {
         AdamW [ScaleGradient, ClipByGlobalNorm, WeightDecay];
         Sgd [ClipByNorm, ClipByGlobalNorm];
         Sgd [ClipByGlobalNorm, ClipByNorm];
+        Sgd [ClipByNorm, ClipByBlockRms, ClipByGlobalNorm];
+        Sgd [ClipByNorm, ClipByGlobalNorm, ClipByGlobalNorm];
         Sgd [ClipByBlockRms, ClipByGlobalNorm, ClipByBlockRms];
         Sgd [ClipByGlobalNorm, WeightDecay, ClipByNorm, ClipByGlobalNorm];
         Sgd [Centralize, ClipByGlobalNorm];
@@ -258,7 +261,7 @@ enum Resumed {
     FromState,
 }
 
-fn every_way_has_the_same_bits<A: Element>(case: &Case, run: &Run<A>) {
+fn every_way_has_the_same_bits<A: Element>(case: &Case, run: &Run<A>, ways: Range<usize>) {
     let by_file = || Optimizer::<A>::new(case.optimizer.clone());
     let by_type = || by_type::<A>(&case.optimizer);
     if let Some(typed) = by_type() {
@@ -268,7 +271,7 @@ fn every_way_has_the_same_bits<A: Element>(case: &Case, run: &Run<A>) {
     let mut serial = by_file();
     serial.parallel = Parallel::SERIAL;
     let expected = run.bits(serial, Layout::RowMajor, |_| None);
-    for (layout, threads, resumed) in [
+    let all = [
         (Layout::RowMajor, 1, Resumed::ByType),
         (Layout::RowMajor, 3, Resumed::ByFile),
         (Layout::Fortran, 2, Resumed::Not),
@@ -278,7 +281,8 @@ fn every_way_has_the_same_bits<A: Element>(case: &Case, run: &Run<A>) {
         (Layout::Spread, 1, Resumed::Not),
         (Layout::Spread, 3, Resumed::ByType),
         (Layout::Backwards, 2, Resumed::FromState),
-    ] {
+    ];
+    for (layout, threads, resumed) in all[ways].iter().copied() {
         let resume = |bytes: &[u8]| {
             let state = StateDict::from_bytes(bytes).unwrap();
             let mut optimizer = match resumed {
@@ -312,19 +316,20 @@ fn every_way_has_the_same_bits<A: Element>(case: &Case, run: &Run<A>) {
 fn chains_by_file_and_by_type_have_the_same_bits_in_every_layout_and_after_resuming() {
     let chains = chains();
     for (i, case) in chains.iter().enumerate() {
-        every_way_has_the_same_bits::<f64>(case, &Run::of(case));
-        every_way_has_the_same_bits::<f32>(case, &Run::of(case));
-        // Larger arrays take longer: one of the two.
+        every_way_has_the_same_bits::<f64>(case, &Run::of(case), 0..9);
+        every_way_has_the_same_bits::<f32>(case, &Run::of(case), 0..9);
+        // Larger arrays take longer: a third of the ways for each chain.
+        let some = 3 * (i % 3)..3 * (i % 3) + 3;
         if i % 2 == 0 {
-            every_way_has_the_same_bits::<f32>(case, &Run::larger(case));
+            every_way_has_the_same_bits::<f32>(case, &Run::larger(case), some);
         } else {
-            every_way_has_the_same_bits::<f64>(case, &Run::larger(case));
+            every_way_has_the_same_bits::<f64>(case, &Run::larger(case), some);
         }
     }
     let typed = chains
         .iter()
         .filter(|case| by_type::<f64>(&case.optimizer).is_some());
-    assert_eq!(typed.count(), 29);
+    assert_eq!(typed.count(), 31);
 }
 
 #[test]

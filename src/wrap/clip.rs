@@ -158,8 +158,9 @@ wrap_parameters! {
     /// ```
     ///
     /// A unit is a slice at one index of `unit_axis`: axis 0 for weights of shape (outputs,
-    /// inputs), torch's layout; optax uses the last axis. Vectors and scalars are clipped
-    /// element-wise, as in the code of the paper. It works on a copy of the gradient.
+    /// inputs), torch's layout; for matrices, optax uses the last axis. Vectors and scalars are
+    /// clipped element-wise, where optax takes the norm of the whole vector. It works on a copy of
+    /// the gradient.
     ///
     /// # Reference
     ///

@@ -9,6 +9,7 @@ mod broken_formulas;
 mod broken_optimizers;
 mod chains;
 mod dialects;
+mod edges;
 mod golden;
 mod groups;
 mod identities;

@@ -1,0 +1,1 @@
+//! The order of wrappers means what it says.

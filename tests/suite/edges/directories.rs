@@ -1,0 +1,1 @@
+//! Checkpoint files and directories on unusual file systems.

@@ -1,0 +1,1 @@
+//! Zeros, subnormals, huge and non-finite numbers.

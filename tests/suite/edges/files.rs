@@ -1,0 +1,1 @@
+//! Every legal value comes back from every format.

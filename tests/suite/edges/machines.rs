@@ -1,0 +1,1 @@
+//! The same bits and linear costs on every machine.

@@ -1,0 +1,1 @@
+//! Groups, windows and averages over a whole run.

@@ -1,0 +1,1 @@
+//! Every entry point obeys what is set for all steps.

@@ -5,7 +5,7 @@ use crate::{
     array::Element,
     kernel::{Hooks, Kernel, Wrapper, reduce::Norm},
 };
-use ndarray::Axis;
+use ndarray::{ArrayRef, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 
 wrap_parameters! {
     /// Clips gradients by their global norm, keeping their direction.
@@ -157,10 +157,11 @@ wrap_parameters! {
     /// g_unit <- g_unit m / |g_unit|   where |g_unit| > m = clipping max(|p_unit|, eps)
     /// ```
     ///
-    /// A unit is a slice at one index of `unit_axis`: axis 0 for weights of shape (outputs,
-    /// inputs), torch's layout; for matrices, optax uses the last axis. Vectors and scalars are
-    /// clipped element-wise, where optax takes the norm of the whole vector. It works on a copy of
-    /// the gradient.
+    /// A unit is a slice at one index of `unit_axis`: axis 0 for weights of shape (outputs, inputs),
+    /// torch's layout, the last axis for optax's. A vector or scalar is one unit, also if it has
+    /// further axes of length 1. With the last axis this is `optax.adaptive_grad_clip` for all
+    /// arrays except those with three axes, of which optax reduces the first one only. It works on a
+    /// copy of the gradient. A unit whose gradient is not finite is left as it is.
     ///
     /// # Reference
     ///
@@ -175,35 +176,47 @@ wrap_parameters! {
     }
 }
 
+impl AdaptiveClip {
+    fn clip<A: Element>(&self, param: ArrayViewD<'_, A>, mut grad: ArrayViewMutD<'_, A>) {
+        let most = self.clipping * norm(&param).max(self.eps);
+        let norm = norm(&grad);
+        if norm > most && norm.is_finite() {
+            let factor = A::from_f64(most / norm);
+            grad.mapv_inplace(|g| g * factor);
+        }
+    }
+}
+
+/// The 2-norm, which neither overflows nor underflows.
+fn norm<A: Element>(array: &ArrayRef<A, IxDyn>) -> f64 {
+    let scaled = |scale: f64| {
+        let square = |x: &A| (x.f64() * scale).powi(2);
+        array.iter().map(square).sum::<f64>()
+    };
+    let squares = scaled(1.0);
+    let scale = if squares == f64::INFINITY {
+        2.0_f64.powi(-600)
+    } else if squares < 2.0_f64.powi(-900) {
+        2.0_f64.powi(600)
+    } else {
+        return squares.sqrt();
+    };
+    scaled(scale).sqrt() / scale
+}
+
 impl Wrap for AdaptiveClip {
     barrier!();
 
     fn transform<A: Element>(&self, _step: &StepContext, array: &mut WholeArray<'_, A>) {
-        let factor = |p: f64, g: f64| {
-            let most = self.clipping * p.sqrt().max(self.eps);
-            A::from_f64(if g.sqrt() > most {
-                most / g.sqrt()
-            } else {
-                1.0
-            })
-        };
-        let square = |x: A| x.f64() * x.f64();
-        if array.param.ndim() < 2 {
-            let (grad, param) = (&mut array.grad, &array.param);
-            grad.zip_mut_with(param, |g, &p| *g = *g * factor(square(p), square(*g)));
+        let (param, grad) = (&array.param, &mut array.grad);
+        let is_vector = param.shape().iter().filter(|&&n| n > 1).count() < 2;
+        if is_vector {
+            self.clip(param.view(), grad.view_mut());
             return;
         }
-        let axis = Axis(self.unit_axis.min(array.param.ndim() - 1));
-        for (p, mut g) in array
-            .param
-            .axis_iter(axis)
-            .zip(array.grad.axis_iter_mut(axis))
-        {
-            let sum = |sum: f64, &x: &A| sum + square(x);
-            let factor = factor(p.iter().fold(0.0, sum), g.iter().fold(0.0, sum));
-            if factor != A::one() {
-                g.mapv_inplace(|g| g * factor);
-            }
+        let axis = Axis(self.unit_axis.min(param.ndim() - 1));
+        for (p, g) in param.axis_iter(axis).zip(grad.axis_iter_mut(axis)) {
+            self.clip(p, g);
         }
     }
 }

@@ -276,6 +276,9 @@ impl Wrap for Noise {
 
     fn transform<A: Element>(&self, step: &StepContext, array: &mut WholeArray<'_, A>) {
         let deviation = (self.eta / (1.0 + step.t as f64).powf(self.gamma)).sqrt();
+        if deviation == 0.0 {
+            return;
+        }
         let name = array
             .name
             .bytes()

@@ -62,10 +62,7 @@ fn main() {
         };
 
         let adamw = || AdamW::new(1e-3);
-        let wrap = [
-            ClipByValue { max_value: 0.9 }.into(),
-            Ema { decay: 0.999 }.into(),
-        ];
+        let wrap = [ClipByValue { max_value: 0.9 }.into(), Ema::default().into()];
         let [
             mut plain,
             mut separate,

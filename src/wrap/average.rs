@@ -15,12 +15,17 @@ wrap_parameters! {
     /// # Update rule
     ///
     /// ```text
-    /// e <- e + w (p - e),  w = (1 - decay) / (1 - decay^t)
+    /// e <- e + w (p - e),  w = (1 - decay) / (1 - decay^t)        with debias
+    ///                      w = 1 - decay,  e = p after the first step         without
     /// ```
     ///
-    /// `e` is the bias-corrected average: it equals p after the first step and stays equal to a
-    /// constant p. This is `optax.ema` with `debias`, applied to parameters, and differs from
-    /// torch's `AveragedModel` only in its start.
+    /// With `debias`, `e` is the bias-corrected average, in which the first steps weigh no more than
+    /// their share: `optax.ema` of the parameters. Without, the parameters after the first step keep
+    /// the weight decay^(t - 1): `torch.optim.swa_utils.AveragedModel` with
+    /// `get_ema_multi_avg_fn(decay)`, updated after each step. Either equals p after the first step
+    /// and stays equal to a constant p.
+    ///
+    /// Steps without the parameter do not count.
     ///
     /// # State
     ///
@@ -28,6 +33,12 @@ wrap_parameters! {
     Ema = "ema" {
         /// Decay rate of the average.
         decay: f64 [in 0..1] = 0.999;
+        /// Corrects the bias towards the parameters after the first step.
+        debias: bool = true;
+    }
+    presets {
+        /// `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn()`.
+        torch { debias: false }
     }
 }
 
@@ -92,7 +103,12 @@ impl Wrap for Ema {
         _lr: f64,
         kernel: K,
     ) -> Self::Kernel<A, K> {
-        let weight = (1.0 - self.decay) / -(step.t as f64 * self.decay.ln()).exp_m1();
+        // In the first step the average becomes the parameter.
+        let weight = match step.t {
+            1 => 1.0,
+            t if self.debias => (1.0 - self.decay) / -(t as f64 * self.decay.ln()).exp_m1(),
+            _ => 1.0 - self.decay,
+        };
         let keep = A::from_f64(1.0 - weight);
         kernel.with(Averaged { keep })
     }

@@ -369,7 +369,10 @@ pub trait Compose: Algorithm + sealed::Sealed {
 
     /// Keeps an exponential moving average of the parameters: see [`Ema`].
     fn ema(self, decay: f64) -> Wrapped<Self, Ema> {
-        self.wrap(Ema { decay })
+        self.wrap(Ema {
+            decay,
+            ..Default::default()
+        })
     }
 
     /// Synchronizes with slow parameters every `sync_period` steps: see [`Lookahead`].

@@ -519,7 +519,11 @@ fn a_watched_step_tells_what_it_did_and_is_the_same_step() {
                 let chain = || {
                     vec![
                         ClipByValue { max_value: 0.05 }.into(),
-                        Ema { decay: 0.9 }.into(),
+                        Ema {
+                            decay: 0.9,
+                            ..Default::default()
+                        }
+                        .into(),
                     ]
                 };
                 check(

@@ -83,7 +83,11 @@ impl Setup {
         let wrap: &[AnyWrap] = if i.is_multiple_of(2) {
             &[]
         } else {
-            &[Ema { decay: 0.8 }.into()]
+            &[Ema {
+                decay: 0.8,
+                ..Default::default()
+            }
+            .into()]
         };
         let groups = vec![
             Group::new("prefix", Select::prefix("b."), other(17, &[5], wrap)),
@@ -380,7 +384,11 @@ fn wrappers() -> Vec<AnyWrap> {
             decoupled: false,
         }
         .into(),
-        Ema { decay: 0.9 }.into(),
+        Ema {
+            decay: 0.9,
+            ..Default::default()
+        }
+        .into(),
         Swa { start: 2, every: 2 }.into(),
         Lookahead {
             sync_period: 3,
@@ -1938,7 +1946,16 @@ fn files_of_every_version_load_for_ever() {
         amsgrad: true,
         ..Default::default()
     };
-    let mut whole = Optimizer::<f32>::new(composed(amsgrad(0.01), vec![Ema { decay: 0.9 }.into()]));
+    let mut whole = Optimizer::<f32>::new(composed(
+        amsgrad(0.01),
+        vec![
+            Ema {
+                decay: 0.9,
+                ..Default::default()
+            }
+            .into(),
+        ],
+    ));
     whole
         .add_group(Group::new("slow", ["b"], amsgrad(0.001)))
         .unwrap();

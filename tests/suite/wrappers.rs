@@ -104,7 +104,11 @@ fn staged_by_type_and_by_file<C: Algorithm + Into<AnyAlgorithm>, W: Wrap + Into<
             ..Default::default()
         };
         let file = any.clone().in_wrappers([
-            Ema { decay: 0.9 }.into(),
+            Ema {
+                decay: 0.9,
+                ..Default::default()
+            }
+            .into(),
             inner.clone().into(),
             wrap.clone().into(),
             clip.into(),
@@ -170,7 +174,10 @@ fn chains_by_type_and_by_file_are_the_same_bits() {
     ));
     names.insert(by_type_and_by_file(
         Adafactor::default(),
-        Ema { decay: 0.9 },
+        Ema {
+            decay: 0.9,
+            ..Default::default()
+        },
     ));
     names.insert(by_type_and_by_file(
         Sgd::default(),
@@ -850,7 +857,13 @@ fn wrong_wrappers_are_errors_that_name_the_field() {
     assert_eq!(field(Optimizer::new(sgd().bounds(1.0, 0.0))), "lower");
     // Two state arrays of one name, and more than there is room for.
     assert_eq!(field(Optimizer::new(sgd().ema(0.5).ema(0.9))), "wrap");
-    let twice: [AnyWrap; 2] = [0.5, 0.9].map(|decay| Ema { decay }.into());
+    let twice: [AnyWrap; 2] = [0.5, 0.9].map(|decay| {
+        Ema {
+            decay,
+            ..Default::default()
+        }
+        .into()
+    });
     assert_eq!(
         field(Optimizer::new(AnyAlgorithm::from(sgd()).in_wrappers(twice))),
         "wrap"

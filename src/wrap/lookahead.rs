@@ -28,8 +28,8 @@ wrap_parameters! {
     Lookahead = "lookahead" {
         /// Fast steps between synchronizations.
         sync_period: u64 [>= 1] = 5;
-        /// Step size of the slow parameters.
-        slow_step_size: f64 [in 0..=1] = 0.5;
+        /// Step size of the slow parameters; above 1, they move beyond the fast ones.
+        slow_step_size: f64 [>= 0] = 0.5;
     }
 }
 

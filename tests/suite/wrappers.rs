@@ -847,7 +847,7 @@ fn wrong_wrappers_are_errors_that_name_the_field() {
         "sync_period"
     );
     assert_eq!(
-        field(Optimizer::new(sgd().lookahead(1, 1.5))),
+        field(Optimizer::new(sgd().lookahead(1, -0.5))),
         "slow_step_size"
     );
     assert_eq!(

@@ -43,11 +43,38 @@ impl Logs {
     }
 }
 
+/// The steps of the optimizer, of which a parameter may have missed some. While it does, it keeps its
+/// value. Steps in a row without a common parameter, such as one for each layer, count as one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Clock {
+    /// Number of steps of the optimizer; within a step, including it.
+    pub now: u64,
+    /// Number of these steps before the first one that contained the parameter.
+    pub joined: u64,
+    /// Number of these steps up to the last one that contained the parameter; within a step, without
+    /// it.
+    pub last: u64,
+}
+
+impl Clock {
+    /// The clock in step `t` of a parameter that has not missed any.
+    pub(crate) fn in_step(t: u64) -> Self {
+        Clock {
+            now: t,
+            joined: 0,
+            last: t.saturating_sub(1),
+        }
+    }
+}
+
 /// The step that an algorithm computes a kernel or scalars for.
 #[derive(Clone, Copy, Debug)]
 pub struct StepContext {
-    /// The step count: 1 in the first step.
+    /// The step count of the parameter: 1 in its first step.
     pub t: u64,
+    /// The steps of the optimizer.
+    pub clock: Clock,
     /// The scalars of the parameter or of its group.
     pub scalars: Scalars,
     /// The value of the objective, or NaN if the algorithm does not use it.
@@ -62,6 +89,7 @@ impl StepContext {
     pub fn new(algorithm: &impl Algorithm, t: u64) -> Self {
         StepContext {
             t,
+            clock: Clock::in_step(t),
             scalars: algorithm.initial_scalars(),
             loss: f64::NAN,
             sums_pending: false,
@@ -90,9 +118,15 @@ impl StepContext {
 pub struct ElementState<'a, A> {
     pub(crate) names: &'a [&'static str],
     pub(crate) values: &'a [A],
+    pub(crate) clock: Clock,
 }
 
 impl<A: Element> ElementState<'_, A> {
+    /// Returns the steps of the optimizer.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
     /// Returns the element of the state array `name`, if there is one.
     pub fn get(&self, name: &str) -> Option<A> {
         let i = self.names.iter().position(|&known| known == name)?;

@@ -1,8 +1,8 @@
 //! Type erasure: an algorithm with its hyper-parameters as the trait object that the optimizer
 //! calls.
 use super::{
-    Algorithm, Clipping, ElementState, ExtraArray, Logs, Scalars, Stage, StageKind, StepContext,
-    WholeArray, split_stages,
+    Algorithm, Clipping, Clock, ElementState, ExtraArray, Logs, Scalars, Stage, StageKind,
+    StepContext, WholeArray, split_stages,
 };
 use crate::{
     Error,
@@ -103,8 +103,10 @@ pub(crate) fn kind(parts: &[Part<'_>]) -> String {
 /// The scalar arguments of a step of one array, or of all arrays of a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct StepInfo {
-    /// The step count: 1 in the first step.
+    /// The step count of the array: 1 in its first step.
     pub t: u64,
+    /// The steps of the optimizer.
+    pub clock: Clock,
     /// The scalars of the state.
     pub scalars: Scalars,
     /// The value of the objective.
@@ -114,10 +116,11 @@ pub(crate) struct StepInfo {
 }
 
 impl StepInfo {
-    /// A step without pending sums.
+    /// A step without pending sums, of an array that has not missed any.
     pub fn new(t: u64, scalars: Scalars, loss: f64) -> Self {
         StepInfo {
             t,
+            clock: Clock::in_step(t),
             scalars,
             loss,
             sums_pending: false,
@@ -126,13 +129,15 @@ impl StepInfo {
 
     /// Whether both steps have the same kernel. The loss affects kernels only through the scalars.
     pub fn same_kernel(&self, other: &StepInfo) -> bool {
-        (self.t, self.scalars, self.sums_pending) == (other.t, other.scalars, other.sums_pending)
+        (self.t, self.clock, self.sums_pending) == (other.t, other.clock, other.sums_pending)
+            && self.scalars == other.scalars
     }
 
     #[inline(always)]
     pub fn context(&self, logs: Logs) -> StepContext {
         StepContext {
             t: self.t,
+            clock: self.clock,
             scalars: self.scalars,
             loss: self.loss,
             sums_pending: self.sums_pending,

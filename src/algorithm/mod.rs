@@ -86,7 +86,7 @@ mod stage;
 mod whole_array;
 
 pub(crate) use context::Logs;
-pub use context::{DecayRates, ElementState, Scalars, StepContext};
+pub use context::{Clock, DecayRates, ElementState, Scalars, StepContext};
 pub(crate) use engine::{Engine, Requirements, StepInfo, kind};
 pub use engine::{Part, Recipe};
 pub use hyper_parameters::{Field, FieldValue, HyperParameters, Interval, split_name};

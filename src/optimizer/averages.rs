@@ -81,6 +81,7 @@ impl<A: Element> Optimizer<A> {
         // Without the extra arrays, which have other shapes.
         let arrays = &state[..names.len()];
         let mut values = vec![A::ZERO; arrays.len()];
+        let clock = entry.clock(self.steps);
         for (index, p) in point.indexed_iter_mut() {
             for (value, (_, array)) in values.iter_mut().zip(arrays) {
                 *value = array[&index];
@@ -88,16 +89,33 @@ impl<A: Element> Optimizer<A> {
             let state = ElementState {
                 names,
                 values: &values,
+                clock,
             };
             *p = slot.engine.evaluate(*p, &state);
         }
         point
     }
 
+    /// Whether the average in this state array does not depend on the parameter: it includes the
+    /// steps that the parameter has missed, and at least one.
+    fn is_up_to_date(&self, entry: usize, average: usize) -> bool {
+        let entry = &self.table.entries[entry];
+        let slot = &self.groups.list[entry.group];
+        let names = &slot.requirements.arrays[..];
+        let mut values = vec![A::ZERO; names.len()];
+        values[average] = A::one();
+        let state = ElementState {
+            names,
+            values: &values,
+            clock: entry.clock(self.steps),
+        };
+        slot.engine.evaluate(A::ZERO, &state) == A::one()
+    }
+
     fn swap_dyn(&mut self, name: &str, mut param: ArrayViewMutD<'_, A>) -> Result<(), Error> {
         let no_average = || Error::NoAverage { name: name.into() };
         let index = self.table.find(name).ok_or_else(no_average)?;
-        let entry = &mut self.table.entries[index];
+        let entry = &self.table.entries[index];
         let names = &self.groups.list[entry.group].requirements.arrays;
         let average = names
             .iter()
@@ -107,6 +125,14 @@ impl<A: Element> Optimizer<A> {
         if !entry.shape.is(param.shape()) {
             return Err(entry.shape_changed(param.shape()));
         }
+        if !entry.swapped && !self.is_up_to_date(index, average) {
+            let point = self.evaluate_dyn(name, param.view());
+            let entry = &mut self.table.entries[index];
+            entry.last = self.steps;
+            let memory = &mut entry.state[average];
+            trimmed(entry.order.view_mut(&entry.shape, memory), point.ndim()).assign(&point);
+        }
+        let entry = &mut self.table.entries[index];
         let average = entry
             .order
             .view_mut(&entry.shape, &mut entry.state[average]);

@@ -1,7 +1,6 @@
 //! Hessian estimates between steps.
 use super::{Optimizer, Outcome, group::Groups};
 use crate::{
-    algorithm::StepInfo,
     array::{Element, monomorphize},
     error::Error,
     kernel::{Arrays, KernelArgs},
@@ -80,7 +79,7 @@ impl<A: Element> Optimizer<A> {
                 first: !entry.begun,
                 ..KernelArgs::next(A::one())
             };
-            let step = StepInfo::new(entry.t + 1, entry.scalars, f64::NAN);
+            let step = entry.next_step(slot, f64::NAN);
             let kernel = slot.engine.prepare(&step);
             entry.begun = true;
             let (engine, order) = (&*slot.engine, entry.order);

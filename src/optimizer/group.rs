@@ -95,6 +95,8 @@ pub(super) struct GroupSlot<A: Element> {
     pub sign: A,
     /// `sign` times the factor of gradient clipping in the current step.
     pub scale: A,
+    /// Number of steps of the optimizer, including the current one.
+    pub now: u64,
     /// Scalars shared by the whole group, if its sums run over all arrays.
     pub scalars: Option<Scalars>,
     /// Number of steps that have updated `scalars`.
@@ -124,6 +126,7 @@ impl<A: Element> GroupSlot<A> {
             requirements: Requirements::default(),
             sign: A::one(),
             scale: A::one(),
+            now: 0,
             scalars: None,
             t: 0,
             sums: Box::default(),

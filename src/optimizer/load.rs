@@ -11,7 +11,7 @@ use crate::{
     catalogue::AnyAlgorithm,
     difference::{Difference, Differs, LoadReport, in_group},
     error::Error,
-    state::{GroupState, MAX_STEPS, StateView, VERSION},
+    state::{GroupState, MAX_STEPS, ParamState, StateView, VERSION},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -159,6 +159,7 @@ impl<A: Element> Optimizer<A> {
             accumulation,
         };
         let has_arrays = self.plan_groups(&state.groups, &mut plan, &mut wrong);
+        let steps = steps_of(state);
 
         let mut seen = HashSet::new();
         for param in &mut state.params {
@@ -191,7 +192,7 @@ impl<A: Element> Optimizer<A> {
             // Without valid hyper-parameters it is not known which arrays are expected.
             let slot = Some(&plan.slots[group]).filter(|_| has_arrays[group]);
             let shape = current.map(|current| &current.shape);
-            match ParamEntry::from_state(param, group, shape, slot) {
+            match ParamEntry::from_state(param, group, shape, slot, steps) {
                 Ok((entry, left_over)) => {
                     plan.slots[group].holds_state |= entry.allocated;
                     wrong.extend(left_over);
@@ -229,6 +230,9 @@ impl<A: Element> Optimizer<A> {
         }
         if state.element != A::TYPE {
             differs(Differs::Element, "element type", &state.element, &A::TYPE);
+        }
+        if steps_of(state) > MAX_STEPS {
+            differs(Differs::Value, "steps", &steps_of(state), &"at most 2^53");
         }
         if state.skipped >= MAX_STEPS {
             let expected = "less than 2^53";
@@ -292,6 +296,7 @@ impl<A: Element> Optimizer<A> {
         self.non_finite = state.non_finite;
         self.limits = state.limits;
         self.skipped = state.skipped;
+        self.steps = steps_of(state);
         self.clip.clone_from(&state.clip);
         self.accumulation = plan.accumulation;
         self.table = ParamTable::from_entries(plan.entries);
@@ -313,6 +318,11 @@ impl<A: Element> Optimizer<A> {
             .iter()
             .map(|group| (group.name.clone(), group.optimizer.clone()))
             .collect();
+        // An optimizer that has made no step goes on where the state ended.
+        let steps = match self.steps {
+            0 => steps_of(&state).min(MAX_STEPS),
+            steps => steps,
+        };
         let mut report = LoadReport::default();
         let (mut entries, mut seen) = (Vec::new(), HashSet::new());
         for param in &mut state.params {
@@ -341,7 +351,7 @@ impl<A: Element> Optimizer<A> {
             };
             let slot = &self.groups.list[group];
             let shape = current.map(|current| &current.shape);
-            match ParamEntry::from_state(param, group, shape, Some(slot)) {
+            match ParamEntry::from_state(param, group, shape, Some(slot), steps) {
                 Ok((mut entry, left_over)) => {
                     // Scalars have a meaning for one algorithm only.
                     if kinds.get(&param.group) != Some(&slot.kind()) {
@@ -362,6 +372,7 @@ impl<A: Element> Optimizer<A> {
         for entry in entries {
             self.table.insert(entry);
         }
+        self.steps = steps;
         self.refresh_holds_state();
         for slot in &mut self.groups.list {
             let found = state.groups.iter().find(|group| group.name == slot.name);
@@ -376,6 +387,19 @@ impl<A: Element> Optimizer<A> {
         }
         Ok(report)
     }
+}
+
+/// The number of steps of the optimizer that a state was taken from.
+fn steps_of(state: &StateView<'_>) -> u64 {
+    let of_param = |param: &ParamState<_>| {
+        let steps = param.steps.saturating_add(param.missed);
+        steps.saturating_add(param.joined)
+    };
+    state
+        .params
+        .iter()
+        .map(of_param)
+        .fold(state.steps, u64::max)
 }
 
 impl<A: Element> GroupSlot<A> {

@@ -18,12 +18,14 @@ type LoadedEntry<A> = Result<(ParamEntry<A>, Vec<Difference>), Vec<Difference>>;
 
 impl<A: Element> ParamEntry<A> {
     /// Creates the entry of a parameter in this group from its state. `current` is the shape that
-    /// the parameter has in the optimizer. Without a slot, arrays are ignored.
+    /// the parameter has in the optimizer. Without a slot, arrays are ignored. `now` is the number of
+    /// steps of the optimizer.
     pub(super) fn from_state(
         param: &mut ParamState<Data<'_>>,
         group: usize,
         current: Option<&Shape>,
         slot: Option<&GroupSlot<A>>,
+        now: u64,
     ) -> LoadedEntry<A> {
         let mut wrong = Vec::new();
         let place = format!("parameter `{}`", param.name);
@@ -47,8 +49,13 @@ impl<A: Element> ParamEntry<A> {
             let found = format!("{:?}, reversed {:?}", param.order, param.reversed);
             differs(Differs::Value, ", memory order", &found, &"each axis once");
         }
-        if param.steps > MAX_STEPS {
-            differs(Differs::Value, ", steps", &param.steps, &"at most 2^53");
+        let counts = [
+            (", steps", param.steps),
+            (", steps before its first", param.joined),
+            (", steps since its last", param.missed),
+        ];
+        for (what, steps) in counts.into_iter().filter(|(_, steps)| *steps > MAX_STEPS) {
+            differs(Differs::Value, what, &steps, &"at most 2^53");
         }
         let has_arrays = !param.arrays.is_empty() || !param.factors.is_empty();
         let has_state = has_arrays || param.steps > 0 || param.begun || param.swapped;
@@ -64,6 +71,7 @@ impl<A: Element> ParamEntry<A> {
         entry.allocated = param.allocated;
         entry.begun = param.begun;
         entry.swapped = param.swapped;
+        (entry.joined, entry.last) = (param.joined, now.saturating_sub(param.missed));
         let mut left_over = Vec::new();
         if let Some(slot) = slot
             && param.allocated

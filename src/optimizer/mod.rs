@@ -123,6 +123,8 @@ pub struct Optimizer<A: Element> {
     stats: Vec<GroupStats>,
     /// Number of steps skipped since the last one that was applied.
     skipped: u64,
+    /// Number of steps; those in a row without a common parameter count as one.
+    steps: u64,
 }
 
 impl<A: Element> fmt::Debug for Optimizer<A> {

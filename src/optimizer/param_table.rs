@@ -1,7 +1,7 @@
 //! The state of every parameter, by name.
 use super::group::{GroupSlot, Groups};
 use crate::{
-    algorithm::{ExtraArray, Scalars},
+    algorithm::{Clock, ExtraArray, Scalars, StepInfo},
     array::{
         Element,
         layout::{Order, Shape, trimmed},
@@ -49,6 +49,10 @@ pub(super) struct ParamEntry<A> {
     pub begun: bool,
     /// Whether the parameter is swapped with its average.
     pub swapped: bool,
+    /// Number of steps of the optimizer before the first one of the parameter.
+    pub joined: u64,
+    /// Number of steps of the optimizer up to the last one that its averages include.
+    pub last: u64,
     /// Step count.
     pub t: u64,
     /// `ParamTable::stamp` of the last step with this parameter, to detect repeated names.
@@ -227,6 +231,8 @@ impl<A: Element> ParamEntry<A> {
             allocated: false,
             begun: false,
             swapped: false,
+            joined: 0,
+            last: 0,
             t: 0,
             seen: 0,
         }
@@ -238,6 +244,40 @@ impl<A: Element> ParamEntry<A> {
             name: self.name.to_string(),
             known: self.shape.as_slice().to_vec(),
             given: given.to_vec(),
+        }
+    }
+
+    /// The steps of the optimizer, `now` including the current one.
+    #[inline]
+    pub fn clock(&self, now: u64) -> Clock {
+        let before = now.saturating_sub(1);
+        let (joined, last) = match self.t {
+            0 => (before, before),
+            _ => (self.joined, self.last),
+        };
+        Clock { now, joined, last }
+    }
+
+    /// Whether a step with the parameter comes after the last one of the optimizer, instead of being
+    /// part of it: whether the parameter was in it too.
+    pub fn follows(&self, steps: u64) -> bool {
+        steps == 0 || self.t > 0 && self.last == steps
+    }
+
+    /// Counts a step. Returns it, with the scalars of the last one.
+    #[inline]
+    pub fn count(&mut self, slot: &GroupSlot<A>, loss: f64) -> StepInfo {
+        let step = self.next_step(slot, loss);
+        (self.t, self.joined, self.last) = (step.t, step.clock.joined, step.clock.now);
+        step
+    }
+
+    /// The next step, with the scalars of the last one.
+    #[inline]
+    pub fn next_step(&self, slot: &GroupSlot<A>, loss: f64) -> StepInfo {
+        StepInfo {
+            clock: self.clock(slot.now),
+            ..StepInfo::new(self.t + 1, slot.scalars.unwrap_or(self.scalars), loss)
         }
     }
 

@@ -230,13 +230,16 @@ impl<A: Element> Optimizer<A> {
             groups: Groups { list: slots, .. },
             table,
             parallel,
+            steps,
             ..
         } = self;
+        *steps += u64::from(table.entries[entry].follows(*steps));
         let (entry, slot) = (&mut table.entries[entry], &mut slots[group]);
         if !entry.allocated {
             entry.allocate(order, slot);
         }
         slot.engine.begin_step();
+        slot.now = *steps;
         let [
             Param {
                 views, clip_factor, ..

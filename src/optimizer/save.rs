@@ -54,6 +54,11 @@ impl<A: Element> Optimizer<A> {
                 allocated: entry.allocated,
                 begun: entry.begun,
                 swapped: entry.swapped,
+                joined: entry.joined,
+                missed: match entry.t {
+                    0 => 0,
+                    _ => self.steps.saturating_sub(entry.last),
+                },
                 order,
                 reversed,
                 arrays: zip(names, &entry.state)
@@ -71,6 +76,7 @@ impl<A: Element> Optimizer<A> {
             limits: self.limits,
             clip: self.clip.clone(),
             skipped: self.skipped,
+            steps: self.steps,
             groups: groups.collect(),
             params: self.table.entries.iter().map(param).collect(),
             accumulation: self.accumulation.save(),

@@ -189,14 +189,6 @@ struct StagedStep<'s> {
 }
 
 impl StagedStep<'_> {
-    fn info<A: Element>(&self, slot: &GroupSlot<A>, entry: &ParamEntry<A>) -> StepInfo {
-        StepInfo::new(
-            entry.t + 1,
-            slot.scalars.unwrap_or(entry.scalars),
-            self.loss,
-        )
-    }
-
     /// Performs the step of these arrays: stages, sums, preconditioner, sweep.
     fn run<A: Element>(
         &mut self,
@@ -243,7 +235,8 @@ impl StagedStep<'_> {
             StageKind::Whole => {
                 for array in arrays {
                     let entry = &entries[array.entry];
-                    let (step, ndim) = (self.info(slot, entry), entry.shape.as_slice().len());
+                    let step = entry.next_step(slot, self.loss);
+                    let ndim = entry.shape.as_slice().len();
                     if let Some(whole) = array.whole(&entry.name, ndim, &mut [], self.parallel) {
                         slot.engine.stage_whole(k, &step, whole);
                     }
@@ -252,7 +245,7 @@ impl StagedStep<'_> {
             StageKind::Elements(changes_gradients) => {
                 for array in arrays {
                     let entry = &mut entries[array.entry];
-                    let (step, first) = (self.info(slot, entry), array.first);
+                    let (step, first) = (entry.next_step(slot, self.loss), array.first);
                     if first || *changes_gradients {
                         array.walk(entry, |p, g, mut state| {
                             let own = state.subset(range.clone());
@@ -285,7 +278,7 @@ impl StagedStep<'_> {
         entry: &mut ParamEntry<A>,
         array: &mut StagedArray<'_, A>,
     ) {
-        let step = self.info(slot, entry);
+        let step = entry.next_step(slot, self.loss);
         let args = KernelArgs {
             first: array.first,
             staged: true,
@@ -306,14 +299,13 @@ impl StagedStep<'_> {
         entry: &mut ParamEntry<A>,
         array: &mut StagedArray<'_, A>,
     ) {
-        let step = self.info(slot, entry);
+        let step = entry.count(slot, self.loss);
         if slot.requirements.preconditioned {
             let ndim = entry.shape.as_slice().len();
             if let Some(whole) = array.whole(&entry.name, ndim, &mut entry.extra, self.parallel) {
                 entry.scalars = slot.engine.transform(&step, whole);
             }
         }
-        entry.t += 1;
         if slot.requirements.terms == 0 {
             let step = StepInfo {
                 scalars: slot.scalars.unwrap_or(entry.scalars),
@@ -321,8 +313,11 @@ impl StagedStep<'_> {
             };
             entry.scalars = slot.engine.update_scalars(&step, &Sums::default());
         }
-        let scalars = slot.scalars.unwrap_or(entry.scalars);
-        let step = StepInfo::new(entry.t, scalars, f64::NAN);
+        let step = StepInfo {
+            scalars: slot.scalars.unwrap_or(entry.scalars),
+            loss: f64::NAN,
+            ..step
+        };
         let kernel = slot.engine.prepare(&step);
         let args = KernelArgs {
             first: array.first,

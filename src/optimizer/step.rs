@@ -48,9 +48,13 @@ impl<A: Element> Optimizer<A> {
         };
         self.set_clip_factors(&mut input);
         let watches = self.begin_watch();
+        let with_grad = input.params.iter().filter(|param| param.views.has_grad());
+        let mut entries = with_grad.map(|param| &self.table.entries[param.entry]);
+        self.steps += u64::from(entries.any(|entry| entry.follows(self.steps)));
         let (mut any_staged, mut any_sums) = (false, false);
         for slot in &mut self.groups.list {
             slot.engine.begin_step();
+            slot.now = self.steps;
             any_staged |= slot.requirements.is_staged();
             any_sums |= slot.requirements.terms > 0;
         }
@@ -194,7 +198,7 @@ impl<A: Element> Optimizer<A> {
             if !entry.allocated {
                 entry.allocate(param.views.order, slot);
             }
-            let step = StepInfo::new(entry.t + 1, slot.scalars.unwrap_or(entry.scalars), loss);
+            let step = entry.next_step(slot, loss);
             let args = KernelArgs {
                 first: !entry.begun,
                 staged: false,
@@ -441,9 +445,8 @@ impl<A: Element> ParamEntry<A> {
         slot: &mut GroupSlot<A>,
         loss: f64,
     ) -> (usize, KernelArgs<A>) {
-        self.t += 1;
+        let step = self.count(slot, loss);
         if slot.requirements.terms == 0 {
-            let step = StepInfo::new(self.t, slot.scalars.unwrap_or(self.scalars), loss);
             self.scalars = slot.engine.update_scalars(&step, &Sums::default());
         }
         let args = KernelArgs {
@@ -452,8 +455,11 @@ impl<A: Element> ParamEntry<A> {
             scale: slot.scale * clip_factor,
         };
         self.begun = true;
-        let scalars = slot.scalars.unwrap_or(self.scalars);
-        let step = StepInfo::new(self.t, scalars, f64::NAN);
+        let step = StepInfo {
+            scalars: slot.scalars.unwrap_or(self.scalars),
+            loss: f64::NAN,
+            ..step
+        };
         (slot.engine.prepare(&step), args)
     }
 }

@@ -3,7 +3,7 @@ use super::{
     Optimizer, Outcome, UNNAMED, accumulate::Accumulation, group::Groups, param_table::ParamTable,
 };
 use crate::{
-    algorithm::{Recipe, StepInfo},
+    algorithm::Recipe,
     array::{
         Element,
         layout::{Order, Shape},
@@ -44,6 +44,7 @@ impl<A: Element> Optimizer<A> {
             grad_norm: None,
             stats: Vec::new(),
             skipped: 0,
+            steps: 0,
         }
     }
 
@@ -124,7 +125,9 @@ impl<A: Element> Optimizer<A> {
     /// Performs a step for all parameters in `params`.
     ///
     /// A step need not contain every parameter, and new parameters may appear in any step: each has
-    /// its own step count.
+    /// its own step count. Averages over a window ([`Swa`](crate::wrap::Swa)) and
+    /// [`Lookahead`](crate::wrap::Lookahead) count the steps of the optimizer, where steps in a row
+    /// without a common parameter, such as one for each layer, count as one.
     ///
     /// # Errors
     ///
@@ -182,6 +185,7 @@ impl<A: Element> Optimizer<A> {
         };
         let same_array = entry.begun
             && !entry.swapped
+            && entry.last == self.steps
             && entry.order == Order::C
             && entry.shape == *shape
             && *entry.name == *UNNAMED;
@@ -196,9 +200,11 @@ impl<A: Element> Optimizer<A> {
         {
             return None;
         }
-        let step = StepInfo::new(entry.t + 1, entry.scalars, f64::NAN);
-        let scalars = slot.engine.repeat(&step, slot.sign, p, g, entry.arrays())?;
-        (entry.t, entry.scalars, self.grad_norm) = (entry.t + 1, scalars, None);
+        slot.now = self.steps + 1;
+        let step = entry.next_step(slot, f64::NAN);
+        entry.scalars = (slot.engine).repeat(&step, slot.sign, p, g, entry.arrays())?;
+        (entry.t, entry.joined, entry.last) = (step.t, step.clock.joined, slot.now);
+        (self.steps, self.grad_norm) = (slot.now, None);
         Some(())
     }
 }

@@ -78,6 +78,10 @@ pub struct StateDict<T = Data<'static>> {
     pub clip: Option<ClipByGlobalNorm>,
     /// Number of steps skipped since the last one that was applied.
     pub skipped: u64,
+    /// Number of steps of the optimizer, of which those in a row without a common parameter count as
+    /// one: at least as many as any parameter has made and missed.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub steps: u64,
     /// The groups; the first one is that of the parameters in no group.
     pub groups: Vec<GroupState>,
     /// The parameters, in the order of their first steps.
@@ -144,6 +148,12 @@ pub struct ParamState<T = Data<'static>> {
     pub begun: bool,
     /// Whether the parameter is swapped with its average.
     pub swapped: bool,
+    /// Number of steps of the optimizer before the first one of the parameter.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub joined: u64,
+    /// Number of steps of the optimizer since the last one of the parameter.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub missed: u64,
     /// The memory order of the state, which is that of the parameter in its first step: the axes
     /// from the slowest to the fastest.
     pub order: Vec<u8>,
@@ -218,6 +228,8 @@ impl<T> ParamState<T> {
             allocated: false,
             begun: false,
             swapped: false,
+            joined: 0,
+            missed: 0,
             order: (0..=u8::MAX).take(shape.len()).collect(),
             reversed: Vec::new(),
             arrays: Vec::new(),
@@ -294,6 +306,8 @@ impl<T> StateDict<T> {
                 allocated: param.allocated,
                 begun: param.begun,
                 swapped: param.swapped,
+                joined: param.joined,
+                missed: param.missed,
             });
         }
         let accumulation = match &self.accumulation {
@@ -326,6 +340,7 @@ impl<T> StateDict<T> {
             limits: self.limits,
             clip: self.clip.clone(),
             skipped: self.skipped,
+            steps: self.steps,
             groups: self.groups.clone(),
             params,
             accumulation,

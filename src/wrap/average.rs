@@ -1,7 +1,7 @@
 //! Averages of the parameters, updated in the sweep.
 use super::{Wrap, wrap_parameters};
 use crate::{
-    algorithm::{ElementState, StepContext},
+    algorithm::{Clock, ElementState, StepContext},
     array::Element,
     kernel::{Either, Hooks, Idle, Kernel, Wrapper},
 };
@@ -51,8 +51,10 @@ wrap_parameters! {
     /// every `every` steps from step `start` on:  e <- e + (p - e) / n        n: samples so far
     /// ```
     ///
-    /// Before step `start` the average is the initial parameter. Steps that are not sampled do not
-    /// touch the state.
+    /// Before the first sample the average is the parameter itself. Steps of the optimizer count, so
+    /// that all parameters are sampled at once: one that is not part of a sampled step counts with
+    /// the value that it keeps, as in `torch.optim.swa_utils.AveragedModel`, and one that joins later
+    /// is sampled from then on. Other steps do not touch the state.
     ///
     /// # State
     ///
@@ -71,13 +73,13 @@ wrap_parameters! {
 
 /// `e <- p + keep (e - p)` with the new p.
 #[derive(Clone, Copy, Debug)]
-pub struct Averaged<A, const SWA: bool> {
+pub struct Averaged<A> {
     keep: A,
 }
 
-impl<A: Element, const SWA: bool> Wrapper<A> for Averaged<A, SWA> {
+impl<A: Element> Wrapper<A> for Averaged<A> {
     type State = [A; 1];
-    const STATE: &'static [&'static str] = if SWA { &["swa"] } else { &["ema"] };
+    const STATE: &'static [&'static str] = &["ema"];
     const COST: u64 = 1;
     fn hooks(&self) -> Hooks {
         Hooks::NEW_PARAM
@@ -93,8 +95,41 @@ impl<A: Element, const SWA: bool> Wrapper<A> for Averaged<A, SWA> {
     }
 }
 
+/// The mean of the average, the old parameter and the new one, with these weights for the first two.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampled<A> {
+    keep: A,
+    missed: A,
+}
+
+impl<A: Element> Wrapper<A> for Sampled<A> {
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = &["swa"];
+    const COST: u64 = 1;
+    fn hooks(&self) -> Hooks {
+        Hooks {
+            old_param: self.missed != A::ZERO,
+            ..Hooks::NEW_PARAM
+        }
+    }
+    #[inline(always)]
+    fn begin(&self, p: A, _g: A) -> [A; 1] {
+        [p]
+    }
+    #[inline(always)]
+    fn param(&self, p: A, new: A, [e]: [A; 1]) -> (A, [A; 1]) {
+        let mean = new + self.keep * (e - new);
+        let mean = if self.missed == A::ZERO {
+            mean
+        } else {
+            mean + self.missed * (p - new)
+        };
+        (new, [mean])
+    }
+}
+
 impl Wrap for Ema {
-    type Kernel<A: Element, K: Kernel<A>> = K::With<Averaged<A, false>>;
+    type Kernel<A: Element, K: Kernel<A>> = K::With<Averaged<A>>;
 
     #[inline(always)]
     fn around<A: Element, K: Kernel<A>>(
@@ -118,8 +153,27 @@ impl Wrap for Ema {
     }
 }
 
+impl Swa {
+    /// The number of samples in the first `steps` steps of the optimizer.
+    fn samples(&self, steps: u64) -> u64 {
+        match steps.checked_sub(self.start.max(1)) {
+            Some(since) => since / self.every.max(1) + 1,
+            None => 0,
+        }
+    }
+
+    /// The samples in the average, and those after them of the first `steps` steps of the optimizer.
+    fn counts(&self, clock: Clock, steps: u64) -> (u64, u64) {
+        let last = self.samples(clock.last);
+        (
+            last.saturating_sub(self.samples(clock.joined)),
+            self.samples(steps).saturating_sub(last),
+        )
+    }
+}
+
 impl Wrap for Swa {
-    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Averaged<A, true>>, K::With<Idle>>;
+    type Kernel<A: Element, K: Kernel<A>> = Either<K::With<Sampled<A>>, K::With<Idle>>;
 
     #[inline(always)]
     fn around<A: Element, K: Kernel<A>>(
@@ -128,22 +182,29 @@ impl Wrap for Swa {
         _lr: f64,
         kernel: K,
     ) -> Self::Kernel<A, K> {
-        let every = self.every.max(1);
-        let since = step.t.checked_sub(self.start.max(1));
-        let samples = since.map_or(0, |since| since / every) as f64 + 1.0;
-        if since.is_some_and(|since| since.is_multiple_of(every)) {
-            let keep = A::from_f64(1.0 - 1.0 / samples);
-            Either::Left(kernel.with(Averaged { keep }))
+        let clock = step.clock;
+        let (held, missed) = self.counts(clock, clock.now.saturating_sub(1));
+        let now = self.samples(clock.now) - self.samples(clock.now.saturating_sub(1));
+        if missed + now > 0 {
+            let weight = |samples| A::from_f64(samples as f64 / (held + missed + now) as f64);
+            let (keep, missed) = (weight(held), weight(missed));
+            Either::Left(kernel.with(Sampled { keep, missed }))
         } else if step.t == 1 {
             // The array is initialized at the first step: the average stays as it is.
-            let keep = A::one();
-            Either::Left(kernel.with(Averaged { keep }))
+            let (keep, missed) = (A::one(), A::ZERO);
+            Either::Left(kernel.with(Sampled { keep, missed }))
         } else {
             Either::Right(kernel.with(Idle))
         }
     }
 
     fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {
-        state.get("swa").unwrap_or(p)
+        let clock = state.clock();
+        let (held, missed) = self.counts(clock, clock.now);
+        match state.get("swa") {
+            Some(e) if held > 0 && missed == 0 => e,
+            Some(e) if held > 0 => p + A::from_f64(held as f64 / (held + missed) as f64) * (e - p),
+            _ => p,
+        }
     }
 }

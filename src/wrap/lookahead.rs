@@ -16,7 +16,10 @@ wrap_parameters! {
     /// initially:                slow = p
     /// ```
     ///
-    /// The state of the wrapped algorithm is not reset, the default of optax and pytorch_optimizer.
+    /// Steps of the optimizer count, whichever parameters they contain, so that all parameters
+    /// synchronize at once; one without a gradient in such a step goes on to the next, as in
+    /// pytorch_optimizer. The state of the wrapped algorithm is not reset, the default there and in
+    /// optax.
     ///
     /// # State
     ///
@@ -78,7 +81,7 @@ impl Wrap for Lookahead {
         _lr: f64,
         kernel: K,
     ) -> Self::Kernel<A, K> {
-        let on = step.t.is_multiple_of(self.sync_period.max(1));
+        let on = step.clock.now.is_multiple_of(self.sync_period.max(1));
         // The array is initialized at the first step.
         if on || step.t == 1 {
             let back = A::from_f64(1.0 - self.slow_step_size);

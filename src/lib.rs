@@ -158,11 +158,14 @@ mod array;
 mod catalogue;
 #[cfg(feature = "checkpoint")]
 pub mod checkpoint;
+#[cfg(feature = "serde")]
+mod config;
 mod difference;
 mod error;
 pub mod guide;
 mod hutchinson;
 mod kernel;
+mod nesting;
 mod optim;
 mod optimizer;
 mod params;

@@ -32,6 +32,7 @@ pub enum NonFinite {
 pub struct Limits {
     /// The maximum global 2-norm of the gradients. Gradients above it are treated as non-finite.
     /// Default: no limit.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
     pub norm: Option<f64>,
     /// The maximum number of consecutive skipped steps; one more fails with
     /// [`Error::TooManySkipped`](crate::Error::TooManySkipped). Default: no limit.

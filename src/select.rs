@@ -74,7 +74,11 @@ impl<S: Into<String>> From<Vec<S>> for Select {
 #[cfg(feature = "serde")]
 mod serial {
     use super::Select;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{
+        Deserialize, Deserializer, Serialize, Serializer,
+        de::{Error, MapAccess, SeqAccess, Visitor},
+    };
+    use std::fmt;
 
     /// The representation in formats that are not self-describing.
     #[derive(Serialize, Deserialize)]
@@ -83,17 +87,6 @@ mod serial {
         Names(Vec<String>),
         Prefix(String),
         Rank(usize),
-    }
-
-    /// The representation in human-readable formats.
-    #[derive(Serialize, Deserialize)]
-    #[serde(
-        untagged,
-        expecting = "a list of names, {\"prefix\": ...} or {\"rank\": ...}"
-    )]
-    enum Written {
-        Names(Vec<String>),
-        Tagged(Tagged),
     }
 
     impl From<Tagged> for Select {
@@ -106,29 +99,71 @@ mod serial {
         }
     }
 
-    impl Serialize for Select {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let tagged = match self.clone() {
-                Select::Names(names) if serializer.is_human_readable() => {
-                    return names.serialize(serializer);
-                }
+    impl From<Select> for Tagged {
+        fn from(select: Select) -> Self {
+            match select {
                 Select::Names(names) => Tagged::Names(names),
                 Select::Prefix(prefix) => Tagged::Prefix(prefix),
                 Select::Rank(axes) => Tagged::Rank(axes),
-            };
-            tagged.serialize(serializer)
+            }
         }
     }
 
+    impl Serialize for Select {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if !serializer.is_human_readable() {
+                return Tagged::from(self.clone()).serialize(serializer);
+            }
+            match self {
+                Select::Names(names) => names.serialize(serializer),
+                Select::Prefix(prefix) => serializer.collect_map([("prefix", prefix)]),
+                Select::Rank(axes) => serializer.collect_map([("rank", axes)]),
+            }
+        }
+    }
+
+    /// Reads a list, or a map with one key.
+    struct Read;
+
+    impl<'de> Visitor<'de> for Read {
+        type Value = Select;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of names, {\"prefix\": ...} or {\"rank\": ...}")
+        }
+        fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Select, S::Error> {
+            let mut names = Vec::new();
+            while let Some(name) = list.next_element()? {
+                names.push(name);
+            }
+            Ok(Select::Names(names))
+        }
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Select, M::Error> {
+            let select = match map.next_key::<String>()?.as_deref() {
+                Some("names") => Select::Names(map.next_value()?),
+                Some("prefix") => Select::Prefix(map.next_value()?),
+                Some("rank") => Select::Rank(map.next_value()?),
+                Some(key) => return Err(M::Error::unknown_field(key, KEYS)),
+                None => return Err(M::Error::invalid_length(0, &self)),
+            };
+            match map.next_key::<String>()? {
+                Some(key) => Err(M::Error::custom(format_args!(
+                    "`{key}` is one key too many"
+                ))),
+                None => Ok(select),
+            }
+        }
+    }
+
+    const KEYS: &[&str] = &["names", "prefix", "rank"];
+
     impl<'de> Deserialize<'de> for Select {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            if !deserializer.is_human_readable() {
-                return Tagged::deserialize(deserializer).map(Select::from);
+            if deserializer.is_human_readable() {
+                deserializer.deserialize_any(Read)
+            } else {
+                Tagged::deserialize(deserializer).map(Select::from)
             }
-            Ok(match Written::deserialize(deserializer)? {
-                Written::Names(names) => Select::Names(names),
-                Written::Tagged(tagged) => tagged.into(),
-            })
         }
     }
 }

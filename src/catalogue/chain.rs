@@ -8,6 +8,7 @@ use crate::{
     array::Element,
     error::Error,
     kernel::{Arrays, KernelArgs, Sums, reduce::RunningSums},
+    nesting,
 };
 use std::{
     any::{Any, TypeId},
@@ -22,9 +23,19 @@ const BLOCK: usize = 512;
 
 /// Wraps an engine; the wrappers are listed from the inside out.
 pub(super) fn around<A: Element>(inner: Recipe<A>, wrap: Vec<AnyWrap>) -> Recipe<A> {
+    chain(inner, wrap, false)
+}
+
+/// As [`around`], for wrappers in a configuration that is nested too deep: every check fails.
+pub(super) fn too_deep<A: Element>(inner: Recipe<A>, wrap: Vec<AnyWrap>) -> Recipe<A> {
+    chain(inner, wrap, true)
+}
+
+fn chain<A: Element>(inner: Recipe<A>, wrap: Vec<AnyWrap>, is_too_deep: bool) -> Recipe<A> {
     Recipe(Box::new(Chain {
         inner,
         wrap,
+        is_too_deep,
         checked: None,
         version: 0,
         requirements: Requirements::default(),
@@ -40,6 +51,8 @@ pub(super) fn around<A: Element>(inner: Recipe<A>, wrap: Vec<AnyWrap>) -> Recipe
 struct Chain<A: Element> {
     inner: Recipe<A>,
     wrap: Vec<AnyWrap>,
+    /// Whether the configuration was nested too deep.
+    is_too_deep: bool,
     /// The wrappers that were validated last, and the version of `inner` at that time.
     checked: Option<(Vec<AnyWrap>, u64)>,
     version: u64,
@@ -57,6 +70,9 @@ struct Chain<A: Element> {
 impl<A: Element> Chain<A> {
     #[cold]
     fn recheck(&mut self, inner_version: u64) -> Result<(), Error> {
+        if self.is_too_deep {
+            return Err(nesting::too_deep("inner"));
+        }
         let mut requirements = self.inner.0.requirements().clone();
         let step = StepInfo::new(1, self.inner.0.initial_scalars(), f64::NAN);
         let (mut wrappers, mut places) = (Vec::new(), Vec::new());

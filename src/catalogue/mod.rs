@@ -1,7 +1,5 @@
 //! Every algorithm and wrapper of the crate as a value that a configuration file can hold.
 mod chain;
-#[cfg(feature = "serde")]
-mod config_value;
 mod wrap;
 
 pub use wrap::AnyWrap;
@@ -10,10 +8,11 @@ use crate::{
     algorithm::{Field, HyperParameters, Part, Recipe},
     array::{Element, monomorphize},
     error::Error,
+    nesting::{MAX_NESTING, TOO_DEEP},
     optim::*,
     wrap::Lookahead,
 };
-use std::any::Any;
+use std::{any::Any, fmt, mem};
 
 /// An algorithm in wrappers, for configuration files: see [`AnyAlgorithm::in_wrappers`].
 #[derive(Clone, Debug, PartialEq)]
@@ -43,8 +42,52 @@ pub struct LookaheadConfig {
     #[cfg_attr(feature = "serde", serde(default = "sync_period"))]
     pub sync_period: u64,
     /// Step size of the slow parameters, in [0, 1]. Default 0.5.
-    #[cfg_attr(feature = "serde", serde(default = "slow_step_size"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(default = "slow_step_size", with = "crate::config::field")
+    )]
     pub slow_step_size: f64,
+}
+
+impl LookaheadConfig {
+    fn wrap(&self) -> Lookahead {
+        Lookahead {
+            sync_period: self.sync_period,
+            slow_step_size: self.slow_step_size,
+        }
+    }
+}
+
+impl From<ComposedConfig> for AnyAlgorithm {
+    fn from(composed: ComposedConfig) -> Self {
+        AnyAlgorithm::Composed(composed)
+    }
+}
+
+impl From<LookaheadConfig> for AnyAlgorithm {
+    fn from(lookahead: LookaheadConfig) -> Self {
+        AnyAlgorithm::Lookahead(lookahead)
+    }
+}
+
+impl Drop for ComposedConfig {
+    fn drop(&mut self) {
+        drop_nested(&mut self.inner);
+    }
+}
+
+impl Drop for LookaheadConfig {
+    fn drop(&mut self) {
+        drop_nested(&mut self.inner);
+    }
+}
+
+/// Drops what is nested in an algorithm, without recursion.
+fn drop_nested(algorithm: &mut AnyAlgorithm) {
+    let mut next = algorithm.take_inner();
+    while let Some(mut algorithm) = next {
+        next = algorithm.take_inner();
+    }
 }
 
 #[cfg(feature = "serde")]
@@ -58,44 +101,100 @@ fn slow_step_size() -> f64 {
 }
 
 impl AnyAlgorithm {
-    /// Wraps the algorithm; the wrappers are listed from the inside out.
+    /// Wraps the algorithm; the wrappers are listed from the inside out. They are added to those
+    /// that it has already.
     pub fn in_wrappers(self, wrap: impl IntoIterator<Item = AnyWrap>) -> AnyAlgorithm {
         let wrap: Vec<_> = wrap.into_iter().collect();
-        if wrap.is_empty() {
-            self
-        } else {
-            AnyAlgorithm::Composed(ComposedConfig {
-                inner: Box::new(self),
+        match self {
+            inner if wrap.is_empty() => inner,
+            AnyAlgorithm::Composed(mut composed) => {
+                composed.wrap.extend(wrap);
+                composed.into()
+            }
+            inner => ComposedConfig {
+                inner: Box::new(inner),
                 wrap,
-            })
+            }
+            .into(),
         }
     }
 
     /// Returns the algorithm inside of all wrappers, and the wrappers from the inside out.
     fn flatten(&self) -> (&AnyAlgorithm, Vec<AnyWrap>) {
-        match self {
-            AnyAlgorithm::Composed(ComposedConfig { inner, wrap }) => {
-                let (base, mut all) = inner.flatten();
-                all.extend(wrap.iter().cloned());
-                (base, all)
+        let (mut base, mut outside_in) = (self, Vec::new());
+        while let Some(inner) = base.inner() {
+            match base {
+                AnyAlgorithm::Lookahead(lookahead) => outside_in.push(lookahead.wrap().into()),
+                AnyAlgorithm::Composed(ComposedConfig { wrap, .. }) => {
+                    outside_in.extend(wrap.iter().rev().cloned());
+                }
+                _ => {}
             }
-            AnyAlgorithm::Lookahead(LookaheadConfig {
-                inner,
-                sync_period,
-                slow_step_size,
-            }) => {
-                let (base, mut all) = inner.flatten();
-                all.push(
-                    Lookahead {
-                        sync_period: *sync_period,
-                        slow_step_size: *slow_step_size,
-                    }
-                    .into(),
-                );
-                (base, all)
-            }
-            base => (base, Vec::new()),
+            base = inner;
         }
+        outside_in.reverse();
+        (base, outside_in)
+    }
+
+    /// Any algorithm, to take the place of another one.
+    fn any() -> AnyAlgorithm {
+        AnyAlgorithm::Sgd(Sgd::default())
+    }
+
+    /// Returns the algorithm in the outermost wrappers.
+    fn inner(&self) -> Option<&AnyAlgorithm> {
+        match self {
+            AnyAlgorithm::Composed(ComposedConfig { inner, .. })
+            | AnyAlgorithm::Lookahead(LookaheadConfig { inner, .. }) => Some(inner),
+            _ => None,
+        }
+    }
+
+    /// Takes the algorithm out of the outermost wrappers and leaves another one there.
+    fn take_inner(&mut self) -> Option<AnyAlgorithm> {
+        match self {
+            AnyAlgorithm::Composed(ComposedConfig { inner, .. })
+            | AnyAlgorithm::Lookahead(LookaheadConfig { inner, .. }) => {
+                Some(mem::replace(inner, AnyAlgorithm::any()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns another algorithm in the outermost wrappers of this one.
+    fn around(&self, inner: AnyAlgorithm) -> AnyAlgorithm {
+        let inner = Box::new(inner);
+        match self {
+            AnyAlgorithm::Composed(ComposedConfig { wrap, .. }) => ComposedConfig {
+                inner,
+                wrap: wrap.clone(),
+            }
+            .into(),
+            AnyAlgorithm::Lookahead(lookahead) => LookaheadConfig {
+                inner,
+                sync_period: lookahead.sync_period,
+                slow_step_size: lookahead.slow_step_size,
+            }
+            .into(),
+            _ => *inner,
+        }
+    }
+
+    /// Returns whether the outermost wrappers are the same.
+    fn same_layer(&self, other: &AnyAlgorithm) -> bool {
+        match (self, other) {
+            (AnyAlgorithm::Composed(a), AnyAlgorithm::Composed(b)) => a.wrap == b.wrap,
+            (AnyAlgorithm::Lookahead(a), AnyAlgorithm::Lookahead(b)) => a.wrap() == b.wrap(),
+            _ => false,
+        }
+    }
+
+    fn is_too_deep(&self) -> bool {
+        let mut inside = self.inner();
+        for _ in 0..MAX_NESTING {
+            inside = inside.and_then(AnyAlgorithm::inner);
+        }
+        inside.is_some()
     }
 
     /// Calls `with` with the parts of an engine: the algorithm and its wrappers.
@@ -128,7 +227,13 @@ impl<A: Element> From<AnyAlgorithm> for Recipe<A> {
         monomorphize!(A, <>, (any: AnyAlgorithm) -> Recipe<A> {
             let (base, wrap) = any.flatten();
             let inner = base.alone();
-            if wrap.is_empty() { inner } else { chain::around(inner, wrap) }
+            if any.is_too_deep() {
+                chain::too_deep(inner, wrap)
+            } else if wrap.is_empty() {
+                inner
+            } else {
+                chain::around(inner, wrap)
+            }
         })
     }
 }
@@ -149,22 +254,76 @@ macro_rules! catalogue {
         /// optimizer.update(&mut array![1.0, 2.0], &array![0.1, 0.2])?;
         /// # Ok::<(), ndarray_optim::Error>(())
         /// ```
-        #[derive(Clone, Debug, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(tag = "name"))]
         #[non_exhaustive]
         pub enum AnyAlgorithm {
             $(
                 $(#[$on])*
                 #[doc = $summary]
-                #[cfg_attr(feature = "serde", serde(rename = $name))]
                 $algorithm($algorithm),
             )*
             /// An algorithm in wrappers.
-            #[cfg_attr(feature = "serde", serde(rename = "composed"))]
             Composed(ComposedConfig),
             /// Lookahead around an algorithm: see [`wrap::Lookahead`](crate::wrap::Lookahead).
-            #[cfg_attr(feature = "serde", serde(rename = "lookahead"))]
             Lookahead(LookaheadConfig),
+        }
+
+        // Clone, PartialEq and Debug without recursion, for algorithms in any number of wrappers.
+        impl Clone for AnyAlgorithm {
+            fn clone(&self) -> Self {
+                let mut layers = vec![self];
+                while let Some(inner) = layers.last().and_then(|last| last.inner()) {
+                    layers.push(inner);
+                }
+                let mut copy = layers.pop().map_or_else(AnyAlgorithm::any, |base| match base {
+                    $($(#[$on])* AnyAlgorithm::$algorithm(algorithm) => algorithm.clone().into(),)*
+                    // The innermost one is in no other.
+                    AnyAlgorithm::Composed(_) | AnyAlgorithm::Lookahead(_) => AnyAlgorithm::any(),
+                });
+                while let Some(layer) = layers.pop() {
+                    copy = layer.around(copy);
+                }
+                copy
+            }
+        }
+
+        impl PartialEq for AnyAlgorithm {
+            fn eq(&self, other: &Self) -> bool {
+                let (mut a, mut b) = (self, other);
+                while let (Some(inside_a), Some(inside_b)) = (a.inner(), b.inner()) {
+                    if !a.same_layer(b) {
+                        return false;
+                    }
+                    (a, b) = (inside_a, inside_b);
+                }
+                match (a, b) {
+                    $(
+                        $(#[$on])*
+                        (AnyAlgorithm::$algorithm(a), AnyAlgorithm::$algorithm(b)) => a == b,
+                    )*
+                    _ => false,
+                }
+            }
+        }
+
+        impl fmt::Debug for AnyAlgorithm {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let (name, value): (&str, &dyn fmt::Debug) = match self {
+                    $(
+                        $(#[$on])*
+                        AnyAlgorithm::$algorithm(algorithm) => {
+                            (stringify!($algorithm), algorithm)
+                        }
+                    )*
+                    AnyAlgorithm::Composed(_) | AnyAlgorithm::Lookahead(_)
+                        if self.is_too_deep() =>
+                    {
+                        return write!(f, "{} {TOO_DEEP}", self.name());
+                    }
+                    AnyAlgorithm::Composed(composed) => ("Composed", composed),
+                    AnyAlgorithm::Lookahead(lookahead) => ("Lookahead", lookahead),
+                };
+                f.debug_tuple(name).field(value).finish()
+            }
         }
 
         impl AnyAlgorithm {
@@ -226,8 +385,9 @@ macro_rules! catalogue {
                         $(#[$on])*
                         AnyAlgorithm::$algorithm(algorithm) => algorithm.clone().recipe(),
                     )*
-                    AnyAlgorithm::Composed(ComposedConfig { inner, .. }) => inner.alone(),
-                    AnyAlgorithm::Lookahead(LookaheadConfig { inner, .. }) => inner.alone(),
+                    AnyAlgorithm::Composed(_) | AnyAlgorithm::Lookahead(_) => {
+                        self.flatten().0.alone()
+                    }
                 }
             }
         }
@@ -242,13 +402,14 @@ macro_rules! catalogue {
         )*
 
         #[cfg(feature = "serde")]
-        mod read {
-            use super::{*, config_value::ConfigValue};
-            use serde::{Deserialize, Deserializer, de::{Error as _, value::Error}};
+        mod in_files {
+            use super::*;
+            use crate::config::{self, ConfigValue};
+            use serde::{Deserialize, Deserializer, Serialize, Serializer, de::value::Error};
 
-            #[derive(Deserialize)]
-            #[serde(tag = "name")]
-            enum Named {
+            #[derive(Serialize, Deserialize)]
+            #[serde(remote = "AnyAlgorithm", tag = "name")]
+            enum Tagged {
                 $($(#[$on])* #[serde(rename = $name)] $algorithm($algorithm),)*
                 #[serde(rename = "composed")]
                 Composed(ComposedConfig),
@@ -256,21 +417,30 @@ macro_rules! catalogue {
                 Lookahead(LookaheadConfig),
             }
 
-            #[inline(never)]
-            fn read(value: ConfigValue) -> Result<AnyAlgorithm, Error> {
-                Ok(match Named::deserialize(value)? {
-                    $(
-                        $(#[$on])*
-                        Named::$algorithm(algorithm) => AnyAlgorithm::$algorithm(algorithm),
-                    )*
-                    Named::Composed(composed) => AnyAlgorithm::Composed(composed),
-                    Named::Lookahead(lookahead) => AnyAlgorithm::Lookahead(lookahead),
-                })
+            impl config::Named for AnyAlgorithm {
+                const WHAT: &'static str = "an algorithm";
+
+                fn is_too_deep(&self) -> bool {
+                    AnyAlgorithm::is_too_deep(self)
+                }
+                fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    Tagged::serialize(self, serializer)
+                }
+                #[inline(never)]
+                fn read(value: ConfigValue) -> Result<AnyAlgorithm, Error> {
+                    Tagged::deserialize(value)
+                }
+            }
+
+            impl Serialize for AnyAlgorithm {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    config::serialize(self, serializer)
+                }
             }
 
             impl<'de> Deserialize<'de> for AnyAlgorithm {
                 fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                    read(ConfigValue::deserialize(deserializer)?).map_err(D::Error::custom)
+                    config::deserialize(deserializer)
                 }
             }
         }

@@ -35,8 +35,6 @@ macro_rules! any_wrap {
         /// wrappers are applied block by block; blocks stay in the first-level cache, so that
         /// memory is read and written once here too.
         #[derive(Clone, Debug, PartialEq)]
-        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-        #[cfg_attr(feature = "serde", serde(tag = "name", rename_all = "snake_case"))]
         #[non_exhaustive]
         pub enum AnyWrap {
             $($(#[$doc])* $name($name),)*
@@ -47,6 +45,46 @@ macro_rules! any_wrap {
                 AnyWrap::$name(wrap)
             }
         })*
+
+        #[cfg(feature = "serde")]
+        mod in_files {
+            use super::*;
+            use crate::config::{self, ConfigValue};
+            use serde::{Deserialize, Deserializer, Serialize, Serializer, de::value::Error};
+
+            #[derive(Serialize, Deserialize)]
+            #[serde(remote = "AnyWrap", tag = "name", rename_all = "snake_case")]
+            enum Tagged {
+                $($name($name),)*
+            }
+
+            impl config::Named for AnyWrap {
+                const WHAT: &'static str = "a wrapper";
+
+                fn is_too_deep(&self) -> bool {
+                    false
+                }
+                fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    Tagged::serialize(self, serializer)
+                }
+                #[inline(never)]
+                fn read(value: ConfigValue) -> Result<AnyWrap, Error> {
+                    Tagged::deserialize(value)
+                }
+            }
+
+            impl Serialize for AnyWrap {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    config::serialize(self, serializer)
+                }
+            }
+
+            impl<'de> Deserialize<'de> for AnyWrap {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    config::deserialize(deserializer)
+                }
+            }
+        }
 
         /// Evaluates an expression for a wrapper of any type.
         macro_rules! each {

@@ -16,7 +16,10 @@ macro_rules! numbers {
             derive(serde::Serialize, serde::Deserialize),
             serde(transparent)
         )]
-        pub struct $name(pub(crate) [f64; $most]);
+        pub struct $name(
+            #[cfg_attr(feature = "serde", serde(with = "crate::config::bits_list"))]
+            pub(crate) [f64; $most],
+        );
 
         impl $name {
             /// Creates a list of these numbers, padded with 0. Too many numbers do not compile.

@@ -53,10 +53,13 @@ in_catalogue! {
     )]
     AggMo = "aggmo" {
         /// Learning rate.
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
         lr: f64 [>= 0] = 1e-3;
         /// Momentum factors, one to six.
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
         betas: Vec<f64> [in 0..1] = vec![0.0, 0.9, 0.99];
         /// Weight decay (L2 penalty): weight_decay p is added to the gradient.
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
         weight_decay: f64 [>= 0] = 0.0;
     }
     check(self) {

@@ -14,7 +14,13 @@ use crate::{
 
 /// Declares an algorithm of the catalogue.
 macro_rules! algorithm {
-    ($(#[$attr:meta])* $name:ident = $label:literal { $($fields:tt)* } $($rest:tt)*) => {
+    (
+        $(#[$attr:meta])*
+        $name:ident = $label:literal {
+            $($(#[$doc:meta])* $field:ident: $type:ty $([$($range:tt)+])? = $default:expr;)*
+        }
+        $($rest:tt)*
+    ) => {
         in_catalogue! {
             $(#[$attr])*
             #[derive(Copy)]
@@ -23,7 +29,13 @@ macro_rules! algorithm {
                 derive(serde::Serialize, serde::Deserialize),
                 serde(default, deny_unknown_fields)
             )]
-            $name = $label { $($fields)* }
+            $name = $label {
+                $(
+                    $(#[$doc])*
+                    #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
+                    $field: $type $([$($range)+])? = $default;
+                )*
+            }
             $($rest)*
         }
     };

@@ -61,7 +61,7 @@ in_catalogue! {
     #[cfg_attr(
         feature = "serde",
         derive(serde::Serialize, serde::Deserialize),
-        serde(from = "Keys")
+        serde(from = "Keys", into = "Keys")
     )]
     RmsProp = "rmsprop" {
         /// Learning rate.
@@ -212,18 +212,30 @@ impl Algorithm for RmsProp {
 #[cfg(feature = "serde")]
 macro_rules! keys {
     ($($other:ident: $type:ty),*) => {
-        #[derive(serde::Deserialize)]
+        #[derive(serde::Serialize, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
         struct Keys {
+            #[serde(with = "crate::config::field")]
             lr: f64,
+            #[serde(with = "crate::config::field")]
             alpha: Option<f64>,
-            $($other: $type,)*
+            $(
+                #[serde(with = "crate::config::field")]
+                $other: $type,
+            )*
         }
 
         impl Default for Keys {
             fn default() -> Self {
                 let RmsProp { lr, $($other,)* .. } = RmsProp::default();
                 Keys { lr, alpha: None, $($other,)* }
+            }
+        }
+
+        impl From<RmsProp> for Keys {
+            fn from(RmsProp { lr, alpha, $($other),* }: RmsProp) -> Self {
+                let alpha = Some(alpha);
+                Keys { lr, alpha, $($other),* }
             }
         }
 

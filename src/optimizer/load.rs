@@ -458,6 +458,10 @@ impl<A: Element> GroupSlot<A> {
         if found.scalars.is_some() && !self.requirements.global_sums {
             differs(Differs::Value, ", scalars", &"some", &"none");
         }
+        if found.scalars.is_none() && self.requirements.global_sums && found.steps > 0 {
+            let expected = "those after its steps";
+            differs(Differs::Value, ", scalars", &"none", &expected);
+        }
         if found.frozen && self.name.is_none() {
             let expected = "not frozen: only a group can be";
             differs(Differs::Value, "", &"frozen", &expected);

@@ -5,16 +5,23 @@ use std::sync::{Mutex, PoisonError};
 
 /// Statistics of the last step for the parameters of a group, returned by [`Optimizer::stats`].
 #[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct GroupStats {
     /// The name of the group; `None` for parameters in no group.
     pub group: Option<String>,
     /// The 2-norm of the gradients, as they were passed to the step.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
     pub grad_norm: f64,
     /// The 2-norm of the updates, which were subtracted from the parameters.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
     pub update_norm: f64,
     /// The 2-norm of the parameters after the step.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
     pub param_norm: f64,
     /// Number of infinite and NaN gradient elements.
     pub non_finite: u64,

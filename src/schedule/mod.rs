@@ -35,8 +35,9 @@
 use crate::{
     Error,
     algorithm::{Field, FieldValue, HyperParameters, Interval},
+    nesting::{self, MAX_NESTING, TOO_DEEP},
 };
-use std::f64::consts::FRAC_PI_2;
+use std::{f64::consts::FRAC_PI_2, fmt, iter::zip, mem};
 
 /// Declares a struct of hyper-parameters: those without a default, which `new` takes, and those
 /// with one.
@@ -68,6 +69,7 @@ macro_rules! configuration {
             $(
                 $(#[$doc])*
                 $(#[doc = concat!(" Range `", stringify!($($range)+), "`.")])?
+                #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
                 pub $field: $type,
             )*
             $(
@@ -76,7 +78,7 @@ macro_rules! configuration {
                     " Default `", stringify!($default), "`",
                     $(", range `", stringify!($($more_range)+), "`",)? ".",
                 )]
-                #[cfg_attr(feature = "serde", serde(default = $path))]
+                #[cfg_attr(feature = "serde", serde(default = $path, with = "crate::config::field"))]
                 pub $more: $more_type,
             )*
         }
@@ -200,13 +202,6 @@ macro_rules! catalogue {
         /// assert!((schedule.value(299) - 0.1).abs() < 1e-15);
         /// # Ok::<(), ndarray_optim::Error>(())
         /// ```
-        // The tests compare serde's names with those of the structs.
-        #[derive(Clone, Debug, PartialEq)]
-        #[cfg_attr(
-            feature = "serde",
-            derive(serde::Serialize, serde::Deserialize),
-            serde(tag = "name", rename_all = "snake_case")
-        )]
         #[non_exhaustive]
         pub enum AnySchedule {
             $(
@@ -245,8 +240,42 @@ macro_rules! catalogue {
             /// Never panics, even with hyper-parameters that [`validate`](AnySchedule::validate)
             /// rejects. The value is unspecified then and may be NaN.
             pub fn value(&self, step: u64) -> f64 {
+                self.value_within(step, MAX_NESTING)
+            }
+
+            /// As [`value`](AnySchedule::value), but NaN if more than `levels` compositions are
+            /// inside each other.
+            #[allow(unreachable_patterns)]
+            fn value_within(&self, step: u64, levels: usize) -> f64 {
                 match self {
+                    AnySchedule::Sequential(list) => list.value_within(step, levels),
+                    AnySchedule::Product(list) => list.value_within(step, levels),
                     $(AnySchedule::$schedule(schedule) => schedule.value(step),)*
+                }
+            }
+
+            /// Returns a copy without the schedules that it is composed of.
+            #[allow(unreachable_patterns)]
+            fn shell(&self) -> AnySchedule {
+                match self {
+                    AnySchedule::Sequential(list) => {
+                        Sequential::new(Vec::new(), list.milestones.clone()).into()
+                    }
+                    AnySchedule::Product(_) => Product::new(Vec::new()).into(),
+                    $(AnySchedule::$schedule(schedule) => schedule.clone().into(),)*
+                }
+            }
+
+            /// Compares two schedules without those that they are composed of.
+            #[allow(unreachable_patterns)]
+            fn same_shell(&self, other: &AnySchedule) -> bool {
+                match (self, other) {
+                    (AnySchedule::Sequential(a), AnySchedule::Sequential(b)) => {
+                        a.milestones == b.milestones
+                    }
+                    (AnySchedule::Product(_), AnySchedule::Product(_)) => true,
+                    $((AnySchedule::$schedule(a), AnySchedule::$schedule(b)) => a == b,)*
+                    _ => false,
                 }
             }
 
@@ -262,6 +291,18 @@ macro_rules! catalogue {
             }
         }
 
+        impl fmt::Debug for AnySchedule {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                if self.is_too_deep() {
+                    return write!(f, "{} {TOO_DEEP}", self.name());
+                }
+                let (name, value): (&str, &dyn fmt::Debug) = match self {
+                    $(AnySchedule::$schedule(schedule) => (stringify!($schedule), schedule),)*
+                };
+                f.debug_tuple(name).field(value).finish()
+            }
+        }
+
         $(
             impl From<$schedule> for AnySchedule {
                 fn from(schedule: $schedule) -> Self {
@@ -269,6 +310,47 @@ macro_rules! catalogue {
                 }
             }
         )*
+
+        #[cfg(feature = "serde")]
+        mod in_files {
+            use super::*;
+            use crate::config::{self, ConfigValue};
+            use serde::{Deserialize, Deserializer, Serialize, Serializer, de::value::Error};
+
+            // The tests compare these names with those of the structs.
+            #[derive(Serialize, Deserialize)]
+            #[serde(remote = "AnySchedule", tag = "name", rename_all = "snake_case")]
+            enum Tagged {
+                $($schedule($schedule),)*
+            }
+
+            impl config::Named for AnySchedule {
+                const WHAT: &'static str = "a schedule";
+
+                fn is_too_deep(&self) -> bool {
+                    AnySchedule::is_too_deep(self)
+                }
+                fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    Tagged::serialize(self, serializer)
+                }
+                #[inline(never)]
+                fn read(value: ConfigValue) -> Result<AnySchedule, Error> {
+                    Tagged::deserialize(value)
+                }
+            }
+
+            impl Serialize for AnySchedule {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    config::serialize(self, serializer)
+                }
+            }
+
+            impl<'de> Deserialize<'de> for AnySchedule {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    config::deserialize(deserializer)
+                }
+            }
+        }
     };
 }
 

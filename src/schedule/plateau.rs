@@ -115,12 +115,11 @@ impl ReduceOnPlateauConfig {
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
-    serde(deny_unknown_fields)
+    serde(deny_unknown_fields, try_from = "Unchecked")
 )]
 pub struct ReduceOnPlateau {
     config: ReduceOnPlateauConfig,
     lr: f64,
-    /// An option because JSON has no infinity to begin with.
     best: Option<f64>,
     bad: u64,
     cooling: u64,
@@ -191,5 +190,37 @@ impl ReduceOnPlateau {
                 PlateauMode::Min => metric < best - margin,
                 PlateauMode::Max => metric > best + margin,
             }
+    }
+}
+
+/// The fields of [`ReduceOnPlateau`] as a file has them.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    config: ReduceOnPlateauConfig,
+    #[serde(with = "crate::config::field")]
+    lr: f64,
+    #[serde(default, with = "crate::config::field")]
+    best: Option<f64>,
+    bad: u64,
+    cooling: u64,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for ReduceOnPlateau {
+    type Error = Error;
+
+    fn try_from(file: Unchecked) -> Result<Self, Error> {
+        let plateau = ReduceOnPlateau {
+            lr: file.lr,
+            best: file.best,
+            bad: file.bad,
+            cooling: file.cooling,
+            ..ReduceOnPlateau::new(file.config)?
+        };
+        plateau.lr.check("lr", &[Interval::at_least(0.0)])?;
+        plateau.best.check("best", &[Interval::FINITE])?;
+        Ok(plateau)
     }
 }

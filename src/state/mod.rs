@@ -110,13 +110,11 @@ pub struct GroupState {
     /// The name of the algorithm with those of its wrappers: `adamw` or `adamw + ema`.
     pub optimizer: String,
     /// The hyper-parameters, if the algorithm is in the catalogue.
-    #[cfg_attr(feature = "serde", serde(with = "serial::config"))]
     pub algorithm: Option<AnyAlgorithm>,
     /// Whether the group is frozen.
     pub frozen: bool,
     /// Scalars shared by all parameters of the group, for algorithms whose sums run over the whole
     /// group.
-    #[cfg_attr(feature = "serde", serde(with = "serial::maybe_scalars"))]
     pub scalars: Option<Scalars>,
     /// Number of steps that have updated `scalars`.
     pub steps: u64,
@@ -140,7 +138,6 @@ pub struct ParamState<T = Data<'static>> {
     /// Step count of the parameter.
     pub steps: u64,
     /// The scalars of the parameter; their meaning depends on the algorithm.
-    #[cfg_attr(feature = "serde", serde(with = "serial::scalars"))]
     pub scalars: Scalars,
     /// Whether the state arrays are allocated, which happens at the first gradient.
     pub allocated: bool,
@@ -193,7 +190,7 @@ pub struct Round<T = Data<'static>> {
     /// Number of calls so far.
     pub calls: u32,
     /// Mean loss so far.
-    #[cfg_attr(feature = "serde", serde(with = "serial::number"))]
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::bits"))]
     pub loss: f64,
     /// Mean gradients so far, sorted by the name of the parameter.
     pub means: Vec<Mean<T>>,

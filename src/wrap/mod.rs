@@ -409,7 +409,13 @@ impl<C: Algorithm> Compose for C {}
 
 /// Declares the hyper-parameters of a wrapper.
 macro_rules! wrap_parameters {
-    ($(#[$attr:meta])* $name:ident = $label:literal { $($fields:tt)* } $($rest:tt)*) => {
+    (
+        $(#[$attr:meta])*
+        $name:ident = $label:literal {
+            $($(#[$doc:meta])* $field:ident: $type:ty $([$($range:tt)+])? = $default:expr;)*
+        }
+        $($rest:tt)*
+    ) => {
         crate::hyper_parameters! {
             $(#[$attr])*
             #[cfg_attr(
@@ -417,7 +423,13 @@ macro_rules! wrap_parameters {
                 derive(serde::Serialize, serde::Deserialize),
                 serde(default, deny_unknown_fields)
             )]
-            pub struct $name = $label { $($fields)* }
+            pub struct $name = $label {
+                $(
+                    $(#[$doc])*
+                    #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
+                    $field: $type $([$($range)+])? = $default;
+                )*
+            }
             $($rest)*
         }
     };

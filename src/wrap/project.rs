@@ -7,7 +7,7 @@ use crate::{
 };
 use ndarray::{ArrayRef, Dimension};
 
-wrap_parameters! {
+crate::hyper_parameters! {
     /// Box constraints: each step ends with the projection of the parameters onto [lower, upper].
     ///
     /// # Update rule
@@ -15,10 +15,17 @@ wrap_parameters! {
     /// ```text
     /// p <- min(max(p, lower), upper)
     /// ```
-    Bounds = "bounds" {
-        /// Lower bound, if any.
+    #[cfg_attr(
+        feature = "serde",
+        derive(serde::Serialize, serde::Deserialize),
+        serde(default, deny_unknown_fields)
+    )]
+    pub struct Bounds = "bounds" {
+        /// Lower bound, if any; `"none"` in files.
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::optional_bound"))]
         lower: Option<f64> = Some(0.0);
         /// Upper bound, if any; not below the lower bound.
+        #[cfg_attr(feature = "serde", serde(with = "crate::config::optional_bound"))]
         upper: Option<f64> = None;
     }
     check(self) {

@@ -1,11 +1,13 @@
-//! The contents of a configuration file before its algorithm is known.
+//! The contents of a configuration file before its type is known.
 //!
 //! It is the same type for every format, so that the conversion to one of fifty algorithms is
 //! compiled in this crate, not in each program that reads a file.
+use super::number::{DIGITS, Number};
+use crate::nesting::{MAX_NESTING, TOO_DEEP};
 use serde::{
-    Deserialize, Deserializer,
+    Deserializer,
     de::{
-        Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+        DeserializeSeed, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
         value::{Error, MapDeserializer, SeqDeserializer},
     },
     forward_to_deserialize_any,
@@ -13,7 +15,7 @@ use serde::{
 use std::fmt;
 
 /// A value of a self-describing format. Maps keep the order of their keys, and duplicate keys.
-pub(super) enum ConfigValue {
+pub(crate) enum ConfigValue {
     Null,
     Bool(bool),
     Signed(i64),
@@ -24,19 +26,42 @@ pub(super) enum ConfigValue {
     Map(Vec<(String, ConfigValue)>),
 }
 
-impl<'de> Deserialize<'de> for ConfigValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+/// Reads a value in which lists and maps are nested so many levels deep at most.
+#[derive(Clone, Copy)]
+pub(super) struct AnyValue {
+    /// What it is, for messages.
+    what: &'static str,
+    left: usize,
+}
+
+impl AnyValue {
+    /// A value that can hold compositions of as many levels as there may be: each is a map in a
+    /// list, and the innermost may hold lists of pairs or of maps.
+    pub fn new(what: &'static str) -> Self {
+        let left = 2 * MAX_NESTING + 4;
+        AnyValue { what, left }
+    }
+
+    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+        let left = self.left.checked_sub(1);
+        let left = left.ok_or_else(|| E::custom(format_args!("{} {TOO_DEEP}", self.what)))?;
+        Ok(AnyValue { left, ..self })
     }
 }
 
-struct ValueVisitor;
+impl<'de> DeserializeSeed<'de> for AnyValue {
+    type Value = ConfigValue;
 
-impl<'de> Visitor<'de> for ValueVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ConfigValue, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for AnyValue {
     type Value = ConfigValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an algorithm")
+        f.write_str(self.what)
     }
     fn visit_unit<E>(self) -> Result<ConfigValue, E> {
         Ok(ConfigValue::Null)
@@ -45,7 +70,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(ConfigValue::Null)
     }
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<ConfigValue, D::Error> {
-        ConfigValue::deserialize(deserializer)
+        self.inner()?.deserialize(deserializer)
     }
     fn visit_bool<E>(self, x: bool) -> Result<ConfigValue, E> {
         Ok(ConfigValue::Bool(x))
@@ -63,19 +88,37 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(ConfigValue::Text(text.into()))
     }
     fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<ConfigValue, S::Error> {
-        let mut all = Vec::new();
-        while let Some(next) = list.next_element()? {
+        let (inner, mut all) = (self.inner()?, Vec::new());
+        while let Some(next) = list.next_element_seed(inner)? {
             all.push(next);
         }
         Ok(ConfigValue::List(all))
     }
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<ConfigValue, M::Error> {
-        let mut all = Vec::new();
-        while let Some(next) = map.next_entry()? {
-            all.push(next);
+        let (inner, mut all) = (self.inner()?, Vec::new());
+        while let Some(key) = map.next_key::<String>()? {
+            if key == DIGITS {
+                return of_digits(&map.next_value::<String>()?);
+            }
+            all.push((key, map.next_value_seed(inner)?));
         }
         Ok(ConfigValue::Map(all))
     }
+}
+
+/// A number that serde_json has not interpreted.
+fn of_digits<E: serde::de::Error>(digits: &str) -> Result<ConfigValue, E> {
+    if let Ok(x) = digits.parse() {
+        return Ok(ConfigValue::Unsigned(x));
+    }
+    // As serde_json without that feature does, which keeps the sign of `-0`.
+    match digits.parse() {
+        Ok(x) if x != 0 => return Ok(ConfigValue::Signed(x)),
+        _ => {}
+    }
+    Number::of_digits(digits)
+        .map(ConfigValue::Number)
+        .ok_or_else(|| E::custom(format_args!("number `{digits}` out of range")))
 }
 
 impl IntoDeserializer<'_> for ConfigValue {

@@ -87,7 +87,7 @@ impl ReduceOnPlateauConfig {
 /// # Schedule
 ///
 /// ```text
-/// better:  metric < best (1 - threshold)  (rel)  or  best - threshold  (abs);  max: >, and + for -
+/// better:  metric < best - threshold |best|  (rel)  or  best - threshold  (abs);  max: >, + for -
 /// each metric: better -> best = metric, bad = 0;  else bad += 1
 ///              in a cooldown -> one observation less remains of it, bad = 0
 ///              bad > patience -> lr = max(factor lr, min_lr), bad = 0, a cooldown begins
@@ -97,7 +97,9 @@ impl ReduceOnPlateauConfig {
 ///
 /// # Elsewhere
 ///
-/// torch: `ReduceLROnPlateau`. optax: `contrib.reduce_on_plateau`, which scales updates.
+/// torch: `ReduceLROnPlateau`, for metrics of 0 and above. Below 0 the relative threshold of torch
+/// has the wrong sign, so that a metric that stays the same counts as better. optax:
+/// `contrib.reduce_on_plateau`, which scales updates.
 ///
 /// # Example
 ///
@@ -182,7 +184,7 @@ impl ReduceOnPlateau {
             return metric.is_finite();
         };
         let margin = match self.config.threshold_mode {
-            ThresholdMode::Rel => best * self.config.threshold,
+            ThresholdMode::Rel => best.abs() * self.config.threshold,
             ThresholdMode::Abs => self.config.threshold,
         };
         metric.is_finite()

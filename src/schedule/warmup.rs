@@ -149,6 +149,8 @@ schedule! {
     /// f(x) = 1 - x (linear), (1 + cos(pi x)) / 2 (cosine) or 1 - sqrt(x) (sqrt)
     /// ```
     ///
+    /// With `decay_steps` = 0 there is no decay: the learning rate stays at `peak_lr`.
+    ///
     /// # Elsewhere
     ///
     /// torch, optax: [`Sequential`] of three schedules.
@@ -168,7 +170,7 @@ schedule! {
         warmup_steps: u64;
         /// Steps at the peak learning rate.
         stable_steps: u64;
-        /// Steps of the decay.
+        /// Steps of the decay; 0 for none.
         decay_steps: u64;
     }
     defaults {
@@ -186,7 +188,10 @@ impl WarmupStableDecay {
         let Some(since) = step.checked_sub(self.warmup_steps) else {
             return between(self.init_lr, self.peak_lr, left(step, self.warmup_steps));
         };
-        let Some(since) = since.checked_sub(self.stable_steps) else {
+        let Some(since) = since
+            .checked_sub(self.stable_steps)
+            .filter(|_| self.decay_steps > 0)
+        else {
             return self.peak_lr;
         };
         let left = left(since, self.decay_steps);
@@ -209,7 +214,9 @@ schedule! {
     /// lr sqrt(max(warmup_steps, 1) / max(t, 1))           after that
     /// ```
     ///
-    /// The learning rate is `lr` at step `warmup_steps` and half of that at four times that step.
+    /// The learning rate is `lr` at step `warmup_steps` and half of that at four times that step. It
+    /// is not `lr / sqrt(t)`, but `sqrt(warmup_steps)` times that. [`Noam`] has `factor / sqrt(t)`
+    /// with `model_size` = 1, where `t` is counted from 1.
     ///
     /// # Elsewhere
     ///

@@ -414,8 +414,9 @@ pub fn split_name(name: &str) -> (&str, Option<usize>) {
 /// several fields together, after the ranges; `self.wrong(field, value, expected)` returns the
 /// error.
 ///
-/// Two field names have a special meaning: a field `betas` sets the decay rates of
-/// [`StepContext::correction`], and a field `maximize` negates the gradient if it is true.
+/// Three field names have a special meaning: a field `betas` sets the decay rates of
+/// [`StepContext::correction`], a field `bias_correction` makes all of these 1 if it is false, and a
+/// field `maximize` negates the gradient if it is true.
 ///
 /// [`StepContext::correction`]: crate::algorithm::StepContext::correction
 #[macro_export]
@@ -557,7 +558,12 @@ macro_rules! implement_hyper_parameters {
             }
 
             fn declared_decay_rates(&self) -> $crate::algorithm::DecayRates {
-                $crate::declared_decay_rates!(self; $($field)*)
+                if $crate::declared_bias_correction!(self; $($field)*) {
+                    $crate::declared_decay_rates!(self; $($field)*)
+                } else {
+                    // At a rate of 0, 1 - beta^t is 1.
+                    $crate::algorithm::DecayRates::default()
+                }
             }
 
             fn declared_maximize(&self) -> bool {
@@ -632,6 +638,17 @@ macro_rules! declared_decay_rates {
     };
     ($self:ident; $other:ident $($rest:ident)*) => {
         $crate::declared_decay_rates!($self; $($rest)*)
+    };
+}
+
+/// Returns the field `bias_correction`, or true if there is none.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! declared_bias_correction {
+    ($self:ident;) => { true };
+    ($self:ident; bias_correction $($rest:ident)*) => { $self.bias_correction };
+    ($self:ident; $other:ident $($rest:ident)*) => {
+        $crate::declared_bias_correction!($self; $($rest)*)
     };
 }
 

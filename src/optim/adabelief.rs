@@ -14,6 +14,8 @@ algorithm! {
     /// p <- p - lr m' / (sqrt(s') + eps)    m' = m / (1 - beta1^t), s' = s / (1 - beta2^t)
     /// ```
     ///
+    /// Without `bias_correction`, m' = m and s' = s.
+    ///
     /// This is `optax.adabelief`: `eps_root` is stored in s, where it accumulates.
     ///
     /// # Hyper-parameters
@@ -52,6 +54,8 @@ algorithm! {
         eps: f64 [>= 0] = 1e-16;
         /// Added to the running variance at every step.
         eps_root: f64 [>= 0] = 1e-16;
+        /// Bias correction: divides the moments by 1 - beta^t.
+        bias_correction: bool = true;
     }
 }
 

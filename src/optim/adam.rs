@@ -14,6 +14,7 @@ algorithm! {
     /// amsgrad:            v' = max over all steps so far of v, / (1 - beta2^t)
     /// amsgrad_corrected:  v' = max over all steps so far of v / (1 - beta2^t)
     /// eps_uncorrected:    eps / sqrt(1 - beta2^t) in place of eps
+    /// bias_correction false:  m and v in place of m' and v'
     /// ```
     ///
     /// This is `torch.optim.Adam`. `amsgrad_corrected` follows optax, which takes the maximum after
@@ -68,6 +69,8 @@ algorithm! {
         amsgrad: bool = false;
         /// With `amsgrad`, takes the maximum of the bias-corrected second moments.
         amsgrad_corrected: bool = false;
+        /// Bias correction: divides the moments by 1 - beta^t.
+        bias_correction: bool = true;
         /// Maximizes the objective instead of minimizing it.
         maximize: bool = false;
     }

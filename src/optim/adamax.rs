@@ -14,6 +14,7 @@ algorithm! {
     /// u <- max(beta2 u, |g| + eps)            from u = 0
     /// p <- p - lr / (1 - beta1^t) m / u
     /// eps_outside_max:  u <- max(beta2 u, |g|),  p <- p - lr / (1 - beta1^t) m / (u + eps)
+    /// bias_correction false:  lr in place of lr / (1 - beta1^t)
     /// ```
     ///
     /// This is `torch.optim.Adamax` and `optax.adamax`, which have `eps` inside the maximum. In
@@ -54,6 +55,8 @@ algorithm! {
         eps: f64 [>= 0] = 1e-8;
         /// Adds `eps` to the maximum instead of `|g|`, as keras does.
         eps_outside_max: bool = false;
+        /// Bias correction: divides the first moment by 1 - beta1^t.
+        bias_correction: bool = true;
         /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
         weight_decay: f64 [>= 0] = 0.0;
         /// Maximizes the objective instead of minimizing it.

@@ -21,6 +21,7 @@ algorithm! {
     /// amsgrad:            v' = max over all steps so far of v, / (1 - beta2^t)
     /// amsgrad_corrected:  v' = max over all steps so far of v / (1 - beta2^t)
     /// eps_uncorrected:    eps / sqrt(1 - beta2^t) in place of eps
+    /// bias_correction false:  m and v in place of m' and v'
     /// ```
     ///
     /// This is `torch.optim.AdamW`. torch shrinks `p` first, which is the same in exact arithmetic
@@ -74,6 +75,8 @@ algorithm! {
         amsgrad: bool = false;
         /// With `amsgrad`, takes the maximum of bias-corrected second moments.
         amsgrad_corrected: bool = false;
+        /// Bias correction: divides the moments by 1 - beta^t.
+        bias_correction: bool = true;
         /// Maximize the objective instead of minimizing it.
         maximize: bool = false;
     }

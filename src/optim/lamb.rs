@@ -14,7 +14,7 @@ algorithm! {
     /// p <- p - lr |p| / |u| u
     /// ```
     ///
-    /// `m` and `v` start at 0; `m'` and `v'` are bias-corrected. The norms are those of the whole
+    /// `m` and `v` start at 0; `m'` and `v'` are bias-corrected, unless `bias_correction` is false. The norms are those of the whole
     /// array, and the trust ratio `|p| / |u|` is 1 if either of them is 0.
     ///
     /// This is `optax.lamb`. keras applies weight decay outside the trust ratio, which is not
@@ -56,6 +56,8 @@ algorithm! {
         eps: f64 [>= 0] = 1e-6;
         /// Weight decay: weight_decay p is added to the update before it is rescaled.
         weight_decay: f64 [>= 0] = 0.0;
+        /// Bias correction: divides the moments by 1 - beta^t.
+        bias_correction: bool = true;
     }
     presets {
         /// `optax.lamb`: the defaults.

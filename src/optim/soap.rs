@@ -95,6 +95,8 @@ algorithm! {
         shampoo_beta: Option<f64> [in 0..1] = None;
         /// Added to the denominator for numerical stability.
         eps: f64 [>= 0] = 1e-8;
+        /// Bias correction: divides the moments by 1 - beta^t.
+        bias_correction: bool = true;
         /// Decoupled weight decay: each step but the first subtracts lr weight_decay p.
         weight_decay: f64 [>= 0] = 0.01;
         /// Number of steps between updates of the bases.

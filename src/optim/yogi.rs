@@ -97,19 +97,12 @@ impl Algorithm for Yogi {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let correction = |k| {
-            if self.bias_correction {
-                step.correction(k)
-            } else {
-                1.0
-            }
-        };
-        let root = correction(1).sqrt();
+        let root = step.correction(1).sqrt();
         AdditiveMoments {
             m: RunningAverage::new(self.betas.0),
             one_minus_beta2: f(1.0 - self.betas.1),
             eps: f(self.eps * root),
-            step_size: f(self.lr * root / correction(0)),
+            step_size: f(self.lr * root / step.correction(0)),
             initial: f(self.initial_accumulator_value),
         }
     }

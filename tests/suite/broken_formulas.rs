@@ -304,6 +304,7 @@ impl Formula {
                     weight_decay,
                     amsgrad,
                     amsgrad_corrected,
+                    bias_correction,
                     maximize,
                 } = *c;
                 let same = Adam {
@@ -314,6 +315,7 @@ impl Formula {
                     weight_decay,
                     amsgrad,
                     amsgrad_corrected,
+                    bias_correction,
                     maximize,
                 };
                 Formula::Adam(same, true)

@@ -21,7 +21,10 @@ algorithm! {
     ///
     /// # Hyper-parameters
     ///
-    /// - `lr` over `beta + sqrt(n)` is the per-parameter learning rate.
+    /// - `lr` over `beta + sqrt(n)` is the per-parameter learning rate. A step with `lr` = 0, such as
+    ///   the first of a warm-up, changes neither the parameter nor the state.
+    /// - z is in units of 1 / `lr`: where `lr` changes between steps, p follows in proportion, as in
+    ///   both references. Prefer a constant `lr`, which n lowers anyway.
     /// - `lambda_1` and `lambda_2` apply to the sum of all losses so far, not to each step. A
     ///   larger `lambda_1` makes more elements 0.
     /// - The initial value of the parameter enters only through z.
@@ -50,7 +53,7 @@ algorithm! {
     /// ```
     Ftrl = "ftrl" {
         /// Learning rate.
-        lr: f64 [> 0] = 1e-3;
+        lr: f64 [>= 0] = 1e-3;
         /// Exponent of the learning-rate decay.
         lr_power: f64 [<= 0] = -0.5;
         /// Added to the square root of n.
@@ -79,6 +82,8 @@ pub struct RegularizedLeader<A> {
     lambda_2: A,
     /// Whether `power` is 1/2, for which a square root is faster.
     is_root: bool,
+    /// Whether the learning rate is 0.
+    is_still: bool,
     initial: A,
 }
 
@@ -88,7 +93,8 @@ impl<A: Element> Rule for RegularizedLeader<A> {
     const STATE: &'static [&'static str] = &["z", "n"];
     const COST: u64 = 8;
     #[inline(always)]
-    fn delta(&self, p: A, g: A, [z, n]: [A; 2]) -> (A, [A; 2]) {
+    fn delta(&self, p: A, g: A, old: [A; 2]) -> (A, [A; 2]) {
+        let [z, n] = old;
         let power = |n: A| {
             if self.is_root {
                 n.sqrt()
@@ -105,7 +111,11 @@ impl<A: Element> Rule for RegularizedLeader<A> {
         } else {
             next
         };
-        (p - next, [z, new])
+        if self.is_still {
+            (A::ZERO, old)
+        } else {
+            (p - next, [z, new])
+        }
     }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 2] {
@@ -126,6 +136,7 @@ impl Algorithm for Ftrl {
             lambda_1: f(self.lambda_1),
             lambda_2: f(self.lambda_2),
             is_root: self.lr_power == -0.5,
+            is_still: self.lr == 0.0,
             initial: f(self.initial_accumulator_value),
         }
     }

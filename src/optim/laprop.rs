@@ -10,19 +10,22 @@ algorithm! {
     /// ```text
     /// v <- beta2 v + (1 - beta2) g^2
     /// m <- beta1 m + (1 - beta1) lr g / (sqrt(v / (1 - beta2^t)) + eps)
-    /// p <- p - m / (1 - beta1^t) - lr weight_decay p
+    /// l <- beta1 l + (1 - beta1) lr
+    /// p <- p - lr / l m - lr weight_decay p
     /// ```
     ///
-    /// This is the form of the paper, with `lr` inside `m`.
+    /// This is the authors' code, with `lr` inside `m` and its bias correction: at a constant `lr`,
+    /// `lr / l` is `1 / (1 - beta1^t)`, as in the paper. The authors' code, however, moves by all of
+    /// `m` in steps with `lr` = 0. Here such steps do not move, as the formula says.
     ///
     /// # Hyper-parameters
     ///
-    /// As in Adam, each element moves by about `lr` per step in the parameter's own unit. Since
-    /// `lr` is inside `m`, a change of `lr` applies to new gradients only.
+    /// As in Adam, each element moves by about `lr` per step in the parameter's own unit. When `lr`
+    /// changes, gradients count in `m` by the `lr` of their own step.
     ///
     /// # State
     ///
-    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter.
+    /// `exp_avg` and `exp_avg_sq`, in the shape of the parameter, and the scalar l.
     ///
     /// # Reference
     ///
@@ -78,16 +81,23 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
 impl Algorithm for LaProp {
     type Kernel<A: Element> = WithDecoupled<NormalizedMomentum<A>>;
 
+    /// The running average of the learning rate.
+    fn update_scalars(&self, step: &StepContext, _sums: &Sums) -> Scalars {
+        let Scalars([l, ..]) = step.scalars;
+        Scalars::new([self.betas.0 * l + (1.0 - self.betas.0) * self.lr])
+    }
+
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
         let root = step.correction(1).sqrt();
+        let Scalars([l, ..]) = step.scalars;
         let rule = NormalizedMomentum {
             beta1: f(self.betas.0),
             v: RunningAverage::new(self.betas.1),
             g_coef: f((1.0 - self.betas.0) * self.lr * root),
             eps: f(self.eps * root),
-            step_size: f(1.0 / step.correction(0)),
+            step_size: f(if self.lr > 0.0 { self.lr / l } else { 0.0 }),
         };
         decoupled(rule, self.lr, self.weight_decay)
     }

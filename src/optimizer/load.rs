@@ -231,8 +231,8 @@ impl<A: Element> Optimizer<A> {
         if state.element != A::TYPE {
             differs(Differs::Element, "element type", &state.element, &A::TYPE);
         }
-        if steps_of(state) > MAX_STEPS {
-            differs(Differs::Value, "steps", &steps_of(state), &"at most 2^53");
+        if state.steps > MAX_STEPS {
+            differs(Differs::Value, "steps", &state.steps, &"at most 2^53");
         }
         if state.skipped >= MAX_STEPS {
             let expected = "less than 2^53";
@@ -320,7 +320,7 @@ impl<A: Element> Optimizer<A> {
             .collect();
         // An optimizer that has made no step goes on where the state ended.
         let steps = match self.steps {
-            0 => steps_of(&state).min(MAX_STEPS),
+            0 => steps_of(&state),
             steps => steps,
         };
         let mut report = LoadReport::default();
@@ -400,6 +400,7 @@ fn steps_of(state: &StateView<'_>) -> u64 {
         .iter()
         .map(of_param)
         .fold(state.steps, u64::max)
+        .min(MAX_STEPS)
 }
 
 impl<A: Element> GroupSlot<A> {

@@ -396,7 +396,11 @@ fn every_state_comes_back_from_every_format_bit_for_bit() {
                 upper: None,
             }
             .into(),
-            Ema { decay: 0.9 }.into(),
+            Ema {
+                decay: 0.9,
+                ..Default::default()
+            }
+            .into(),
         ]);
         for algorithm in [algorithm, wrapped] {
             // Some algorithms with all of their own state arrays and that of the average do not fit.
@@ -593,7 +597,11 @@ fn objects() -> Vec<(&'static str, Value)> {
         let values: Vec<_> = list.into_iter().map(|x| to_value(x).unwrap()).collect();
         values.into_iter().map(move |value| (kind, value))
     }
-    let composed = AnyAlgorithm::from(Sgd::new(0.1)).in_wrappers([Ema { decay: 0.9 }.into()]);
+    let composed = AnyAlgorithm::from(Sgd::new(0.1)).in_wrappers([Ema {
+        decay: 0.9,
+        ..Default::default()
+    }
+    .into()]);
     let plateau = ReduceOnPlateau::new(ReduceOnPlateauConfig::new(0.1)).unwrap();
     let schedules = Schedules::new().drive("lr", Linear::new(0.1));
     let mut watched = Optimizer::<f64>::new(Sgd::new(0.1));

@@ -159,8 +159,8 @@ pub enum Error {
         /// The operation.
         what: &'static str,
     },
-    /// An option that determines the state arrays (`amsgrad`, `centered`, a `momentum` of 0)
-    /// changed after the first step.
+    /// An option that determines the state arrays (`amsgrad`, `centered`) changed after the first
+    /// step. A `momentum` from or to 0 may change: its buffer is added, or kept as it is.
     #[error(
         "the state arrays are {held:?}, but these hyper-parameters need {needed:?}: set options \
          that add or remove state before the first step"

@@ -81,6 +81,9 @@ pub struct StepContext {
     pub loss: f64,
     /// Whether the sums of this step have not been computed yet.
     pub sums_pending: bool,
+    /// The learning rate that the algorithm was created with, whatever was set since; NaN if it has
+    /// none.
+    pub initial_lr: f64,
     pub(super) logs: Logs,
 }
 
@@ -93,6 +96,7 @@ impl StepContext {
             scalars: algorithm.initial_scalars(),
             loss: f64::NAN,
             sums_pending: false,
+            initial_lr: algorithm.lr(),
             logs: Logs::new(algorithm.decay_rates()),
         }
     }

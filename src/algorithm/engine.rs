@@ -14,17 +14,30 @@ use std::{
     fmt,
 };
 
+/// The hyper-parameters that groups with the same algorithm have in common if they share their
+/// sums.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shared {
+    /// The name of the algorithm, without wrappers.
+    pub algorithm: &'static str,
+    pub fields: Vec<(&'static str, f64)>,
+}
+
 /// What an algorithm and its wrappers require of the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Requirements {
     /// The names of its state arrays in the shape of the parameter.
     pub arrays: Vec<&'static str>,
+    /// The names of state arrays that come and go with a numeric hyper-parameter.
+    pub switched: &'static [&'static str],
     /// Approximate time for one element, in units of 0.1 ns.
     pub cost: u64,
     /// The number of sums over whole arrays that it needs.
     pub terms: usize,
     /// Whether these sums run over all arrays of a group together.
     pub global_sums: bool,
+    /// What all groups must have in common whose sums run over all of their arrays together.
+    pub shared: Option<Shared>,
     /// Whether it needs the value of the objective.
     pub loss: bool,
     /// Whether the gradient is negated.
@@ -134,13 +147,14 @@ impl StepInfo {
     }
 
     #[inline(always)]
-    pub fn context(&self, logs: Logs) -> StepContext {
+    pub fn context(&self, logs: Logs, initial_lr: f64) -> StepContext {
         StepContext {
             t: self.t,
             clock: self.clock,
             scalars: self.scalars,
             loss: self.loss,
             sums_pending: self.sums_pending,
+            initial_lr,
             logs,
         }
     }
@@ -165,6 +179,10 @@ pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
     fn lr(&self) -> f64;
     /// Sets the learning rate.
     fn set_lr(&mut self, lr: f64);
+    /// Returns the learning rate at the start of the run: the one that the engine was created with.
+    fn initial_lr(&self) -> f64;
+    /// Sets the learning rate at the start of a run that is resumed.
+    fn set_initial_lr(&mut self, lr: f64);
     /// Returns a numeric hyper-parameter by name.
     fn number_mut(&mut self, name: &str) -> Option<&mut f64>;
     /// Returns the algorithm and its wrappers, from the inside out.
@@ -275,6 +293,7 @@ struct Typed<C: Algorithm, A: Element> {
     algorithm: C,
     checked: Option<C>,
     version: u64,
+    initial_lr: f64,
     logs: Logs,
     requirements: Requirements,
     /// The kernels of this step, with the steps they were created for.
@@ -284,6 +303,7 @@ struct Typed<C: Algorithm, A: Element> {
 impl<C: Algorithm, A: Element> Typed<C, A> {
     fn new(algorithm: C) -> Self {
         Typed {
+            initial_lr: algorithm.lr(),
             algorithm,
             checked: None,
             version: 0,
@@ -295,7 +315,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
 
     #[inline(always)]
     fn context(&self, step: &StepInfo) -> StepContext {
-        step.context(self.logs)
+        step.context(self.logs, self.initial_lr)
     }
 
     #[cold]
@@ -312,9 +332,14 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
         let (stages, clippings, _) = split_stages(&wrappers, preconditioned);
         let requirements = Requirements {
             arrays,
+            switched: C::DEMANDS.switched,
             cost: kernel.cost() * A::COST,
             terms: kernel.terms(),
             global_sums: C::DEMANDS.global_sums && kernel.terms() > 0,
+            shared: algorithm.shared().map(|fields| Shared {
+                algorithm: C::NAME,
+                fields,
+            }),
             loss: C::DEMANDS.loss,
             maximize: algorithm.maximize(),
             preconditioned,
@@ -363,6 +388,12 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     }
     fn set_lr(&mut self, lr: f64) {
         self.algorithm.set_lr(lr);
+    }
+    fn initial_lr(&self) -> f64 {
+        self.initial_lr
+    }
+    fn set_initial_lr(&mut self, lr: f64) {
+        self.initial_lr = lr;
     }
     fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
         self.algorithm.number_mut(name)

@@ -129,6 +129,10 @@ pub struct Demands {
     /// ([`Optimizer::update_rows`](crate::Optimizer::update_rows)): the new value and state of an
     /// element depend on that element alone.
     pub row_wise: bool,
+    /// The state arrays that a numeric hyper-parameter switches on and off, such as the momentum
+    /// buffer at a momentum of 0. They begin at 0 when they are first needed, and are kept while
+    /// they are not. All other state arrays must stay the same during a run.
+    pub switched: &'static [&'static str],
 }
 
 impl Demands {
@@ -138,6 +142,7 @@ impl Demands {
         global_sums: false,
         hessian: false,
         row_wise: false,
+        switched: &[],
     };
 
     /// Adds the value of the objective.
@@ -167,6 +172,11 @@ impl Demands {
             row_wise: true,
             ..self
         }
+    }
+
+    /// Names the state arrays that a numeric hyper-parameter switches on and off.
+    pub const fn switched(self, switched: &'static [&'static str]) -> Self {
+        Demands { switched, ..self }
     }
 }
 
@@ -246,6 +256,15 @@ pub trait Algorithm: HyperParameters {
     /// field `maximize`, or false if there is none.
     fn maximize(&self) -> bool {
         self.declared_maximize()
+    }
+
+    /// Returns the hyper-parameters that all groups with this algorithm must have in common, because
+    /// their sums run over all of these groups together and give the same scalars. By default
+    /// `None`: each group has its own sums.
+    ///
+    /// It has a meaning for algorithms with [`Demands::global_sums`] only.
+    fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
+        None
     }
 
     /// Returns the scalars before the first step: zeros by default.

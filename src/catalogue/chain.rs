@@ -97,7 +97,7 @@ impl<A: Element> Chain<A> {
     }
 
     fn context(step: &StepInfo) -> StepContext {
-        step.context(Logs::default())
+        step.context(Logs::default(), f64::NAN)
     }
 
     fn layer(&self, wrap: &AnyWrap, step: &StepInfo) -> Layer<A> {
@@ -217,6 +217,12 @@ impl<A: Element> Engine<A> for Chain<A> {
     }
     fn set_lr(&mut self, lr: f64) {
         self.inner.0.set_lr(lr);
+    }
+    fn initial_lr(&self) -> f64 {
+        self.inner.0.initial_lr()
+    }
+    fn set_initial_lr(&mut self, lr: f64) {
+        self.inner.0.set_initial_lr(lr);
     }
     fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
         let mut wrappers = self.wrap.iter_mut();

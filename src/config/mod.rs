@@ -12,7 +12,7 @@
 mod number;
 mod value;
 
-pub(crate) use number::{Number, bits, bits_list, field, optional_bound};
+pub(crate) use number::{Number, bits, bits_list, field, maybe_bits, optional_bound};
 
 use crate::nesting::TOO_DEEP;
 use serde::{

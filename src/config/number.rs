@@ -341,6 +341,26 @@ pub(crate) mod bits {
     }
 }
 
+/// A scalar of a state that can be missing, as [`bits`].
+pub(crate) mod maybe_bits {
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Exact(#[serde(with = "bits")] f64);
+
+    pub fn serialize<S: Serializer>(x: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        x.map(Exact).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
+        let x: Option<Exact> = Deserialize::deserialize(deserializer)?;
+        Ok(x.map(|Exact(x)| x))
+    }
+}
+
 /// The scalars of a state, as a list of [`bits`].
 pub(crate) mod bits_list {
     use super::*;

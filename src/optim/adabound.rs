@@ -9,18 +9,21 @@ algorithm! {
     ///
     /// ```text
     /// m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2
-    /// lo = final_lr (1 - 1 / (gamma t + 1)),  hi = final_lr (1 + 1 / (gamma t))
+    /// f = final_lr lr / (lr at the start)
+    /// lo = f (1 - 1 / (gamma t + 1)),  hi = f (1 + 1 / (gamma t))
     /// p <- p - clamp(lr sqrt(1 - beta2^t) / (1 - beta1^t) / (sqrt(v) + eps), lo, hi) m
     /// ```
     ///
-    /// `m` and `v` start at 0. This is the form of the paper.
+    /// `m` and `v` start at 0. This is the form of the paper, with bounds that follow a schedule of
+    /// `lr` as in the authors' code: `lr` at the start is the one that the optimizer or group was
+    /// created with. If that is 0, f is `final_lr`.
     ///
     /// # Hyper-parameters
     ///
     /// While the bounds are wide, `lr` acts as in Adam: parameters move by about `lr` per step in
     /// their own unit. Later the step size approaches `final_lr`, a learning rate of SGD.
-    /// `final_lr` does not follow changes of `lr`, so a schedule of `lr` leaves the bounds as they
-    /// are. A larger `gamma` makes the bounds converge sooner.
+    /// A schedule that divides `lr` by 10 divides the bounds by 10 too. A larger `gamma` makes the
+    /// bounds converge sooner.
     ///
     /// # State
     ///
@@ -46,7 +49,7 @@ algorithm! {
     AdaBound = "adabound" {
         /// Learning rate.
         lr: f64 [>= 0] = 1e-3;
-        /// Learning rate that the bounds converge to.
+        /// Learning rate that the bounds converge to while `lr` is what it was at the start.
         final_lr: f64 [>= 0] = 0.1;
         /// Decay rates of the running averages of g and g^2.
         betas: (f64, f64) [in 0..1] = (0.9, 0.999);
@@ -91,13 +94,19 @@ impl Algorithm for AdaBound {
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
         let t = step.t as f64;
+        let follow = if step.initial_lr > 0.0 {
+            self.lr / step.initial_lr
+        } else {
+            1.0
+        };
+        let final_lr = self.final_lr * follow;
         BoundedAdam {
             m: RunningAverage::new(self.betas.0),
             v: RunningAverage::new(self.betas.1),
             eps: f(self.eps),
             step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
-            low: f(self.final_lr * (1.0 - 1.0 / (self.gamma * t + 1.0))),
-            high: f(self.final_lr * (1.0 + 1.0 / (self.gamma * t))),
+            low: f(final_lr * (1.0 - 1.0 / (self.gamma * t + 1.0))),
+            high: f(final_lr * (1.0 + 1.0 / (self.gamma * t))),
         }
     }
 }

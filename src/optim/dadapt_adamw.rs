@@ -18,13 +18,18 @@ algorithm! {
     /// p <- p - m / (sqrt(v) + eps) - weight_decay L p
     /// ```
     ///
-    /// Inner products and sums run over all arrays of a group. This is
+    /// Inner products and sums run over all arrays of all groups with this algorithm. This is
     /// `optax.contrib.dadapt_adamw`.
     ///
     /// # Hyper-parameters
     ///
     /// Leave `lr` at 1: it multiplies `d`. `d` starts at `d0` and never decreases, so choose `d0`
     /// well below the distance to the solution.
+    ///
+    /// Groups share one estimate `d`, as in the authors' code, unless `per_group` is set. They must
+    /// agree in `betas`, `d0` and `bias_correction`. Their `lr` may differ: in proportion to the
+    /// largest one it is the `layer_scale` of the authors' code. A new or frozen group takes part as
+    /// soon as it has gradients.
     ///
     /// # State
     ///
@@ -57,6 +62,10 @@ algorithm! {
         eps: f64 [>= 0] = 1e-8;
         /// Initial estimate of `d`.
         d0: f64 [> 0] = 1e-6;
+        /// Bias correction: the factor sqrt(1 - beta2^t) / (1 - beta1^t) of L.
+        bias_correction: bool = true;
+        /// Estimates d for this group alone, not for all groups with this algorithm together.
+        per_group: bool = false;
         /// Decoupled weight decay: each step subtracts `weight_decay L p`.
         weight_decay: f64 [>= 0] = 0.0;
     }
@@ -71,6 +80,8 @@ pub struct DAdaptedMoments<A> {
     s_coef: A,
     eps: A,
     decay: A,
+    /// 1, or at a learning rate of 0 0: then gradients say nothing of the distance.
+    moves: f64,
 }
 
 impl<A: Element> Rule for DAdaptedMoments<A> {
@@ -89,13 +100,24 @@ impl<A: Element> Rule for DAdaptedMoments<A> {
     #[inline(always)]
     fn terms(&self, _p: A, g: A, [_, v, s]: [A; 3]) -> Sums {
         let new = (self.beta3 * s + self.s_coef * g).flush();
-        Sums::new([g.f64() * s.over(v.sqrt() + self.eps).f64(), new.abs().f64()])
+        let product = g.f64() * s.over(v.sqrt() + self.eps).f64();
+        Sums::new([self.moves * product, new.abs().f64()])
     }
 }
 
 impl Algorithm for DAdaptAdamW {
     type Kernel<A: Element> = DAdaptedMoments<A>;
     const DEMANDS: Demands = Demands::NONE.global_sums();
+
+    fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
+        let fields = vec![
+            ("betas[0]", self.betas.0),
+            ("betas[1]", self.betas.1),
+            ("d0", self.d0),
+            ("bias_correction", f64::from(u8::from(self.bias_correction))),
+        ];
+        (!self.per_group).then_some(fields)
+    }
 
     fn initial_scalars(&self) -> Scalars {
         Scalars::new([self.d0, 0.0, self.d0])
@@ -127,6 +149,7 @@ impl Algorithm for DAdaptAdamW {
             s_coef: f((1.0 - beta3) * l),
             eps: f(self.eps),
             decay: f(self.weight_decay * l),
+            moves: f64::from(u8::from(self.lr > 0.0)),
         }
     }
 }

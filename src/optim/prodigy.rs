@@ -5,8 +5,8 @@ algorithm! {
     ///
     /// # Update rule
     ///
-    /// With L the learning rate of a step, sums over all arrays of a group, x0 the initial p, and d
-    /// from `d0`:
+    /// With L the learning rate of a step, sums over all arrays of all groups with this algorithm, x0
+    /// the initial p, and d from `d0`:
     ///
     /// ```text
     /// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2)
@@ -24,10 +24,16 @@ algorithm! {
     /// Leave `lr` at 1, or drive it by a schedule whose peak is 1. `d0` is a lower bound of the
     /// estimate, which never decreases; `d_coef` scales it.
     ///
+    /// Groups share one estimate d, as in the authors' code, unless `per_group` is set. They must
+    /// agree in `betas`, `d0`, `d_coef` and `bias_correction`. Their `lr` may differ: a group with a
+    /// tenth of it makes a tenth of the steps, and counts in the estimate accordingly, as with
+    /// `layer_scale` in the authors' `DAdaptAdam`. A new or frozen group takes part as soon as it has
+    /// gradients.
+    ///
     /// # State
     ///
     /// `exp_avg`, `exp_avg_sq`, `s` and `displacement`, in the shape of the parameter, and the
-    /// scalars d and r.
+    /// scalars d and r of the group.
     ///
     /// # Reference
     ///
@@ -57,6 +63,10 @@ algorithm! {
         d0: f64 [> 0] = 1e-6;
         /// Factor on the estimate.
         d_coef: f64 [> 0] = 1.0;
+        /// Bias correction: the factor sqrt(1 - beta2^t) / (1 - beta1^t) of L.
+        bias_correction: bool = true;
+        /// Estimates d for this group alone, not for all groups with this algorithm together.
+        per_group: bool = false;
         /// Decoupled weight decay: each step subtracts `weight_decay L p`.
         weight_decay: f64 [>= 0] = 0.0;
     }
@@ -74,6 +84,8 @@ pub struct DistanceScaledMoments<A> {
     l: A,
     eps: A,
     decay: A,
+    /// Groups with another learning rate can share the sums.
+    lr: f64,
 }
 
 impl<A: Element> Rule for DistanceScaledMoments<A> {
@@ -93,7 +105,7 @@ impl<A: Element> Rule for DistanceScaledMoments<A> {
     #[inline(always)]
     fn terms(&self, _p: A, g: A, [_, _, s, displacement]: [A; 4]) -> Sums {
         let s = (self.beta3 * s + self.s_scale * g).flush();
-        Sums::new([g.f64() * displacement.f64(), s.abs().f64()])
+        Sums::new([self.lr * (g.f64() * displacement.f64()), s.abs().f64()])
     }
 }
 
@@ -106,6 +118,17 @@ impl Algorithm for Prodigy {
     type Kernel<A: Element> = DistanceScaledMoments<A>;
     const DEMANDS: Demands = Demands::NONE.global_sums();
 
+    fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
+        let fields = vec![
+            ("betas[0]", self.betas.0),
+            ("betas[1]", self.betas.1),
+            ("d0", self.d0),
+            ("d_coef", self.d_coef),
+            ("bias_correction", f64::from(u8::from(self.bias_correction))),
+        ];
+        (!self.per_group).then_some(fields)
+    }
+
     fn initial_scalars(&self) -> Scalars {
         Scalars::new([self.d0, 0.0, self.d0])
     }
@@ -113,7 +136,7 @@ impl Algorithm for Prodigy {
     /// The new d, r, and the d of this step.
     fn update_scalars(&self, step: &StepContext, &Sums([gx, s, ..]): &Sums) -> Scalars {
         let Scalars([d, r, ..]) = step.scalars;
-        let r = self.betas.1.sqrt() * r + d / self.d0 * rate(self.lr, step, d) * gx;
+        let r = self.betas.1.sqrt() * r + d / self.d0 * rate(1.0, step, d) * gx;
         let new = if s > 0.0 {
             d.max(self.d_coef * r / s)
         } else {
@@ -138,6 +161,7 @@ impl Algorithm for Prodigy {
             l: f(l),
             eps: f(new * self.eps),
             decay: f(self.weight_decay * l),
+            lr: self.lr,
         }
     }
 }

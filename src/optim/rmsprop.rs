@@ -35,8 +35,8 @@ in_catalogue! {
     ///
     /// # State
     ///
-    /// `square_avg`, then `grad_avg` if centered, then `momentum_buffer` with momentum, in the
-    /// shape of the parameter.
+    /// `square_avg`, then `grad_avg` if centered, then `momentum_buffer` from the first step with
+    /// momentum on, in the shape of the parameter.
     ///
     /// # Reference
     ///
@@ -77,9 +77,9 @@ in_catalogue! {
         initial_scale: f64 [>= 0] = 0.0;
         /// Normalizes by the variance: subtracts the square of the running average of the gradient.
         centered: bool = false;
-        /// Momentum factor; at 0 there is no momentum buffer.
+        /// Momentum factor; at 0 the momentum buffer stays as it is, or there is none.
         momentum: f64 [in 0..=1] = 0.0;
-        /// Nesterov momentum; requires `momentum > 0`.
+        /// Nesterov momentum.
         nesterov: bool = false;
         /// Weight decay (L2 penalty): `weight_decay p` is added to the gradient.
         weight_decay: f64 [>= 0] = 0.0;
@@ -93,13 +93,6 @@ in_catalogue! {
         optax { alpha: 0.9, eps_inside_sqrt: true }
         /// `keras.optimizers.RMSprop`.
         keras { lr: 1e-3, alpha: 0.9, eps: 1e-7, eps_inside_sqrt: true }
-    }
-    check(self) {
-        if self.nesterov && self.momentum == 0.0 {
-            let expected = "false, or momentum > 0";
-            return Err(self.wrong("nesterov", self.nesterov, expected));
-        }
-        Ok(())
     }
 }
 
@@ -182,6 +175,7 @@ impl RmsProp {
 
 impl Algorithm for RmsProp {
     type Kernel<A: Element> = Either<WithMomentum<Rms<A>>, WithMomentum<Centered<A>>>;
+    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]);
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {

@@ -8,8 +8,8 @@ algorithm! {
     /// With g the gradient, negated if `maximize`, and then `g <- g + weight_decay p`:
     ///
     /// ```text
-    /// momentum = 0:   p <- p - lr g
-    /// else:           buf <- g                                     at the first step
+    /// momentum = 0:   p <- p - lr g                                buf stays as it is
+    /// else:           buf <- g                                     at the first such step
     ///                 buf <- momentum buf + (1 - dampening) g      afterwards
     ///                 p   <- p - lr buf
     ///      nesterov:  p   <- p - lr (g + momentum buf)
@@ -28,7 +28,8 @@ algorithm! {
     ///
     /// # State
     ///
-    /// None, or with momentum `momentum_buffer`, in the shape of the parameter.
+    /// None, or from the first step with momentum on `momentum_buffer`, in the shape of the
+    /// parameter, and as a scalar the number of steps before.
     ///
     /// # Reference
     ///
@@ -55,7 +56,7 @@ algorithm! {
         momentum: f64 [in 0..=1] = 0.0;
         /// Dampening of momentum: gradients after the first enter the buffer times 1 - dampening.
         dampening: f64 [in 0..=1] = 0.0;
-        /// Nesterov momentum; requires `momentum > 0` and `dampening = 0`.
+        /// Nesterov momentum; requires `dampening = 0`.
         nesterov: bool = false;
         /// Accumulates `lr g` instead of g in the buffer, as keras does.
         lr_in_buffer: bool = false;
@@ -73,8 +74,8 @@ algorithm! {
         keras { lr: 1e-2, lr_in_buffer: true }
     }
     check(self) {
-        if self.nesterov && (self.momentum == 0.0 || self.dampening != 0.0) {
-            let expected = "false, or momentum > 0 and dampening = 0";
+        if self.nesterov && self.dampening != 0.0 {
+            let expected = "false, or dampening = 0";
             return Err(self.wrong("nesterov", self.nesterov, expected));
         }
         Ok(())
@@ -124,7 +125,16 @@ impl Algorithm for Sgd {
         WithCoupled<Descent<A>>,
         Either<WithCoupled<HeavyBall<A>>, WithCoupled<With<Descent<A>, Trace<A, true>>>>,
     >;
-    const DEMANDS: Demands = Demands::NONE.row_wise();
+    const DEMANDS: Demands = Demands::NONE.row_wise().switched(&["momentum_buffer"]);
+
+    /// The number of steps before the first with momentum.
+    #[inline(always)]
+    fn update_scalars(&self, step: &StepContext, _sums: &Sums) -> Scalars {
+        let Scalars([before, ..]) = step.scalars;
+        let t = step.t as f64;
+        let still_before = self.momentum == 0.0 && before + 1.0 == t;
+        Scalars::new([if still_before { t } else { before }])
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -146,8 +156,8 @@ impl Algorithm for Sgd {
                 decay,
             )));
         }
-        // The buffer starts at 0, so only dampening needs an exception at the first step.
-        let gain = if step.t == 1 {
+        // The buffer starts at 0, so only dampening needs an exception at its first step.
+        let gain = if step.t as f64 == step.scalars[0] + 1.0 {
             1.0
         } else {
             1.0 - self.dampening

@@ -79,7 +79,7 @@ algorithm! {
     Shampoo = "shampoo" {
         /// Learning rate.
         lr: f64 [>= 0] = 1e-3;
-        /// Momentum factor; at 0 there is no momentum buffer.
+        /// Momentum factor; at 0 the momentum buffer stays as it is, or there is none.
         momentum: f64 [in 0..=1] = 0.0;
         /// Initial diagonal of the preconditioner statistics L_i.
         eps: f64 [>= 0] = 1e-6;
@@ -110,6 +110,8 @@ impl Algorithm for Shampoo {
     type Kernel<A: Element> = Preconditioned<
         Either<WithDecoupled<Descent<A>>, WithDecoupled<With<Descent<A>, Trace<A, false>>>>,
     >;
+
+    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]);
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let axes = preconditioned_axes(shape, self.max_dim, self.precondition_1d);

@@ -1,13 +1,18 @@
 //! Parameter groups.
+use super::param_table::ParamEntry;
 use crate::{
     algorithm::{Engine, Recipe, Requirements, Scalars, kind},
     array::Element,
     catalogue::AnyAlgorithm,
     error::Error,
-    kernel::reduce::RunningSums,
+    kernel::{MAX_STATES, reduce::RunningSums},
     select::Select,
+    state::Scheduled,
 };
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    iter::zip,
+};
 
 /// A parameter group: a selection of parameters with an algorithm of its own.
 ///
@@ -104,8 +109,15 @@ pub(super) struct GroupSlot<A: Element> {
     pub sums: Box<RunningSums>,
     /// Whether the current step has added to `sums`.
     pub sums_ready: bool,
-    /// Whether any parameter holds the state arrays in `requirements`.
+    /// Whether any parameter holds state arrays.
     pub holds_state: bool,
+    /// The state arrays that parameters hold: those in `requirements`, then those that have been
+    /// switched off and are kept.
+    pub held: Vec<&'static str>,
+    /// What `held` was until the last check, if the state of the parameters is still arranged so.
+    rearranged: Option<Vec<&'static str>>,
+    /// The hyper-parameters that schedules have driven.
+    pub scheduled: Vec<Scheduled>,
 }
 
 impl<A: Element> Clone for Box<dyn Engine<A>> {
@@ -132,12 +144,24 @@ impl<A: Element> GroupSlot<A> {
             sums: Box::default(),
             sums_ready: false,
             holds_state: false,
+            held: Vec::new(),
+            rearranged: None,
+            scheduled: Vec::new(),
         }
     }
 
     /// The names of the algorithm and its wrappers: `adamw + ema`.
     pub fn kind(&self) -> String {
         kind(&self.engine.parts())
+    }
+
+    /// The error for a numeric hyper-parameter that the algorithm and its wrappers do not have.
+    #[cold]
+    pub fn unknown_field(&self, field: &str) -> Error {
+        Error::UnknownField {
+            field: field.into(),
+            optimizer: self.kind(),
+        }
     }
 
     /// Checks the hyper-parameters if they have changed since the last check.
@@ -156,12 +180,27 @@ impl<A: Element> GroupSlot<A> {
     fn update_requirements(&mut self, version: u64) -> Result<(), Error> {
         self.sweep_only = false;
         let requirements = self.engine.requirements();
-        if self.holds_state && requirements.arrays != self.requirements.arrays {
-            return Err(Error::StateChanged {
-                held: self.requirements.arrays.clone(),
-                needed: requirements.arrays.clone(),
-            });
+        let mut held = requirements.arrays.clone();
+        if self.holds_state {
+            let needed = &requirements.arrays;
+            let kept = self.held.iter().filter(|name| !needed.contains(name));
+            held.extend(kept);
+            let is_new = |name: &&&str| !self.held.contains(name);
+            let mut switched = held[needed.len()..]
+                .iter()
+                .chain(needed.iter().filter(is_new));
+            if held.len() > MAX_STATES || switched.any(|name| !requirements.switched.contains(name))
+            {
+                return Err(Error::StateChanged {
+                    held: self.held.clone(),
+                    needed: needed.clone(),
+                });
+            }
+            if held != self.held {
+                self.rearranged = Some(std::mem::take(&mut self.held));
+            }
         }
+        self.held = held;
         if !requirements.global_sums {
             self.scalars = None;
         } else if self.t == 0 {
@@ -183,6 +222,42 @@ impl<A: Element> GroupSlot<A> {
         self.version = version;
         self.sweep_only = !more_than_sweep;
         Ok(())
+    }
+
+    /// Whether the sums of both groups run over the arrays of both.
+    pub fn shares_with(&self, other: &GroupSlot<A>) -> bool {
+        match (&self.requirements.shared, &other.requirements.shared) {
+            (Some(one), Some(other)) => one.algorithm == other.algorithm,
+            _ => false,
+        }
+    }
+
+    /// Checks that a group that shares its sums with this one agrees in what these depend on.
+    pub fn check_agrees(&self, other: &GroupSlot<A>) -> Result<(), Error> {
+        fn fields<A: Element>(slot: &GroupSlot<A>) -> &[(&'static str, f64)] {
+            let shared = slot.requirements.shared.as_ref();
+            shared.map_or(&[], |shared| &shared.fields)
+        }
+        for (&(field, one), &(_, two)) in zip(fields(self), fields(other)) {
+            if one != two {
+                let of = self.name.as_deref().unwrap_or("the parameters in no group");
+                let error = Error::HyperParameter {
+                    field: field.into(),
+                    value: two.to_string(),
+                    expected: format!(
+                        "{one}, as in {of}, because both share one estimate without `per_group`"
+                    ),
+                };
+                return Err(other.in_group(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over the scalars of a group that shares its sums with this one.
+    pub fn share(&mut self, scalars: Option<Scalars>, t: u64) {
+        (self.scalars, self.t, self.sums_ready) = (scalars, t, false);
+        *self.sums = RunningSums::default();
     }
 
     #[cold]
@@ -248,8 +323,52 @@ impl<A: Element> Groups<A> {
 
     /// Checks all hyper-parameters that have changed.
     #[inline]
-    pub fn check(&mut self) -> Result<(), Error> {
-        self.list.iter_mut().try_for_each(GroupSlot::check)
+    pub fn check(&mut self, entries: &mut [ParamEntry<A>]) -> Result<(), Error> {
+        let mut rearranged = false;
+        let outcome = self.list.iter_mut().try_for_each(|slot| {
+            let outcome = slot.check();
+            rearranged |= slot.rearranged.is_some();
+            outcome
+        });
+        if rearranged {
+            self.rearrange(entries);
+        }
+        outcome
+    }
+
+    /// Arranges the state of all parameters as their groups hold it.
+    #[cold]
+    fn rearrange(&mut self, entries: &mut [ParamEntry<A>]) {
+        for entry in entries {
+            let slot = &self.list[entry.group];
+            if let Some(before) = &slot.rearranged {
+                entry.rearrange(before, &slot.held);
+            }
+        }
+        self.list.iter_mut().for_each(|slot| slot.rearranged = None);
+    }
+
+    /// Makes groups equal that share their sums and have missed steps: those that are new.
+    #[cold]
+    pub fn share_scalars(&mut self) {
+        let mut leaders: Vec<usize> = Vec::new();
+        for (i, slot) in self.list.iter().enumerate() {
+            let mut known = leaders.iter_mut();
+            match known.find(|leader| self.list[**leader].shares_with(slot)) {
+                Some(leader) if self.list[*leader].t < slot.t => *leader = i,
+                Some(_) => {}
+                None if slot.requirements.shared.is_some() => leaders.push(i),
+                None => {}
+            }
+        }
+        for leader in leaders {
+            let (scalars, t) = (self.list[leader].scalars, self.list[leader].t);
+            for i in 0..self.list.len() {
+                if t > 0 && i != leader && self.list[i].shares_with(&self.list[leader]) {
+                    self.list[i].share(scalars, t);
+                }
+            }
+        }
     }
 
     /// The index of the group that selects a parameter.

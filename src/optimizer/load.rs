@@ -11,7 +11,8 @@ use crate::{
     catalogue::AnyAlgorithm,
     difference::{Difference, Differs, LoadReport, in_group},
     error::Error,
-    state::{GroupState, MAX_STEPS, ParamState, StateView, VERSION},
+    kernel::MAX_STATES,
+    state::{GroupState, MAX_STEPS, Named, ParamState, StateView, VERSION},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -160,6 +161,11 @@ impl<A: Element> Optimizer<A> {
         };
         let has_arrays = self.plan_groups(&state.groups, &mut plan, &mut wrong);
         let steps = steps_of(state);
+        for param in &state.params {
+            if let Some(group) = self.groups.find(param.group.as_deref()) {
+                plan.slots[group].hold_switched(&param.arrays);
+            }
+        }
 
         let mut seen = HashSet::new();
         for param in &mut state.params {
@@ -404,6 +410,18 @@ fn steps_of(state: &StateView<'_>) -> u64 {
 }
 
 impl<A: Element> GroupSlot<A> {
+    /// Adds the arrays of a state that are switched off to those that parameters hold.
+    fn hold_switched<T>(&mut self, arrays: &[Named<T>]) {
+        for &name in self.requirements.switched {
+            if self.held.len() < MAX_STATES
+                && !self.held.contains(&name)
+                && arrays.iter().any(|array| array.name == name)
+            {
+                self.held.push(name);
+            }
+        }
+    }
+
     /// Restores the slot from the state of its group; returns all differences.
     fn restore(&mut self, found: Option<&GroupState>) -> Vec<Difference> {
         let place = in_group(self.name.as_deref());
@@ -445,6 +463,7 @@ impl<A: Element> GroupSlot<A> {
         // The previous state does not restrict the new hyper-parameters: the load replaces all
         // arrays.
         self.holds_state = false;
+        self.held.truncate(self.requirements.arrays.len());
         self.t = 0;
         if let Err(error) = self.check() {
             let error = match error {
@@ -473,6 +492,10 @@ impl<A: Element> GroupSlot<A> {
         let global_sums = self.requirements.global_sums;
         self.scalars = global_sums.then(|| scalars.unwrap_or_else(initial));
         (self.t, self.frozen) = (found.steps, found.frozen);
+        if let Some(lr) = found.initial_lr {
+            self.engine.set_initial_lr(lr);
+        }
+        self.scheduled.clone_from(&found.scheduled);
         wrong
     }
 

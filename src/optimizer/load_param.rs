@@ -95,8 +95,13 @@ impl<A: Element> ParamEntry<A> {
         left_over: &mut Vec<Difference>,
     ) {
         let place = format!("parameter `{}`", param.name);
-        let (names, shape) = (&slot.requirements.arrays, self.shape);
+        let (names, shape) = (&slot.held, self.shape);
         for (&name, memory) in zip(names, &mut self.state) {
+            let is_there = param.arrays.iter().any(|array| array.name == name);
+            if !is_there && slot.requirements.switched.contains(&name) {
+                *memory = vec![A::ZERO; shape.size()];
+                continue;
+            }
             let array = take_array(&mut param.arrays, &place, name, shape.as_slice(), wrong);
             if let Some(array) = array.and_then(six_axes) {
                 *memory = into_memory(self.order.arrange(array));

@@ -304,7 +304,7 @@ impl<A: Element> Optimizer<A> {
     pub fn state(&self, param: &str) -> Vec<(&'static str, ArrayViewD<'_, A>)> {
         let entry = self.table.get(param);
         entry.map_or_else(Vec::new, |entry| {
-            entry.named_arrays(&self.groups.list[entry.group].requirements.arrays)
+            entry.named_arrays(&self.groups.list[entry.group].held)
         })
     }
 

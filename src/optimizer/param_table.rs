@@ -180,7 +180,7 @@ impl<A: Element> ParamEntry<A> {
         if !self.allocated {
             return Ok(());
         }
-        let same_arrays = from.requirements.arrays == to.requirements.arrays;
+        let same_arrays = from.held == to.held;
         let same_meaning = self.extra.is_empty() || from.kind() == to.kind();
         if !same_arrays || !same_meaning {
             let extra = to.engine.extra_arrays(self.shape.as_slice());
@@ -200,7 +200,7 @@ impl<A: Element> ParamEntry<A> {
     /// The error for state arrays of group `from` that do not suit group `to`, which needs these
     /// extra arrays.
     fn state_changed(&self, from: &GroupSlot<A>, to: &GroupSlot<A>, extra: &[ExtraArray]) -> Error {
-        let held = from.requirements.arrays.iter().chain(&self.extra_names);
+        let held = from.held.iter().chain(&self.extra_names);
         let extra = extra.iter().map(|array| array.name);
         Error::StateChanged {
             held: held.copied().collect(),
@@ -316,8 +316,7 @@ impl<A: Element> ParamEntry<A> {
     #[cold]
     pub fn allocate(&mut self, order: Order, slot: &mut GroupSlot<A>) {
         let size = self.shape.size();
-        let arrays = slot.requirements.arrays.len();
-        for array in self.state.iter_mut().take(arrays) {
+        for array in self.state.iter_mut().take(slot.held.len()) {
             *array = vec![A::ZERO; size];
         }
         self.scalars = slot.engine.initial_scalars();
@@ -331,6 +330,21 @@ impl<A: Element> ParamEntry<A> {
             self.extra_names = extra.iter().map(|array| array.name).collect();
             let zeros = |array: &ExtraArray| ArrayD::from_elem(IxDyn(&array.shape), A::ZERO);
             self.extra = extra.iter().map(zeros).collect();
+        }
+    }
+
+    /// Moves the state arrays to their new places; those that are new are 0.
+    pub fn rearrange(&mut self, from: &[&str], to: &[&str]) {
+        if !self.allocated {
+            return;
+        }
+        let size = self.shape.size();
+        let mut before = std::mem::replace(&mut self.state, from_fn(|_| Vec::new()));
+        for (name, array) in to.iter().zip(&mut self.state) {
+            *array = match from.iter().position(|held| held == name) {
+                Some(i) => std::mem::take(&mut before[i]),
+                None => vec![A::ZERO; size],
+            };
         }
     }
 

@@ -36,15 +36,13 @@ impl<A: Element> Optimizer<A> {
             frozen: slot.frozen,
             scalars: slot.scalars.filter(|_| slot.t > 0),
             steps: slot.t,
+            initial_lr: Some(slot.engine.initial_lr()).filter(|lr| !lr.is_nan()),
+            scheduled: slot.scheduled.clone(),
         });
         let param = |entry: &'a ParamEntry<A>| {
             let (order, reversed) = entry.order.axes(&entry.shape);
             let slot = &self.groups.list[entry.group];
-            let names = if entry.allocated {
-                &slot.requirements.arrays[..]
-            } else {
-                &[]
-            };
+            let names = if entry.allocated { &slot.held[..] } else { &[] };
             ParamState {
                 name: entry.name.to_string(),
                 group: slot.name.clone(),

@@ -8,7 +8,7 @@ use super::{
     clip::norm,
     group::{GroupSlot, Groups},
     param_table::ParamEntry,
-    step::{Watches, measure_array, run_one},
+    step::{Watches, finish_sums, measure_array, run_one},
 };
 use crate::{
     algorithm::{Clipping, Stage, StageKind, StepInfo, WholeArray},
@@ -30,6 +30,8 @@ use std::sync::Mutex;
 /// A parameter with its gradient and a row-major copy of the gradient, which the step transforms.
 struct StagedArray<'t, A> {
     entry: usize,
+    /// The index of its group.
+    group: usize,
     p: ArrayViewMut6<'t, A>,
     g: ArrayView6<'t, A>,
     copy: &'t mut [A],
@@ -59,6 +61,7 @@ impl<'t, A: Element> StagedArray<'t, A> {
         entry.begun = true;
         StagedArray {
             entry: param.entry,
+            group: entry.group,
             p,
             g,
             copy,
@@ -141,36 +144,41 @@ impl<A: Element> Optimizer<A> {
             grad_norm,
             ..
         } = self;
-        for (group, slot) in slots.iter_mut().enumerate() {
-            if !slot.requirements.is_staged() {
+        for group in 0..slots.len() {
+            if !slots[group].requirements.is_staged() {
                 continue;
             }
             let entries = &mut table.entries;
+            // Groups that share sums make the step together, whichever of them is staged.
             let is_member = |param: &&mut Param<'_, A>| {
-                param.views.has_grad() && entries[param.entry].group == group
+                let of = entries[param.entry].group;
+                param.views.has_grad() && (of == group || slots[of].shares_with(&slots[group]))
             };
             let mut members: Vec<_> = params.iter_mut().filter(is_member).collect();
+            members.sort_by_key(|param| entries[param.entry].group);
             let mut step = StagedStep {
-                watch: watches.get(group),
+                watches,
                 loss: loss.unwrap_or(f64::NAN),
                 parallel: *parallel,
                 grad_norm: &mut *grad_norm,
             };
-            let together = slot.requirements.spans_arrays();
+            let together = slots[group].requirements.spans_arrays();
             let needed = if together { members.len() } else { 1 };
             copies.resize_with(copies.len().max(needed), Vec::new);
             if together {
                 let arrays = members.iter_mut().zip(&mut *copies).map(|(param, copy)| {
                     let entry = &mut entries[param.entry];
+                    let slot = &mut slots[entry.group];
                     StagedArray::new(param, entry, slot, strided, copy)
                 });
                 let mut arrays: Vec<_> = arrays.collect();
-                step.run(slot, entries, &mut arrays);
+                step.run(slots, entries, &mut arrays);
             } else {
                 for param in &mut members {
                     let entry = &mut entries[param.entry];
+                    let slot = &mut slots[group];
                     let array = StagedArray::new(param, entry, slot, strided, &mut copies[0]);
-                    step.run(slot, entries, &mut [array]);
+                    step.run(slots, entries, &mut [array]);
                 }
             }
             for param in members {
@@ -180,33 +188,38 @@ impl<A: Element> Optimizer<A> {
     }
 }
 
-/// What a step uses for all arrays of a group.
+/// What a step uses for all arrays.
 struct StagedStep<'s> {
-    watch: Option<&'s Mutex<Totals>>,
+    watches: &'s Watches,
     loss: f64,
     parallel: Parallel,
     grad_norm: &'s mut Option<f64>,
 }
 
 impl StagedStep<'_> {
-    /// Performs the step of these arrays: stages, sums, preconditioner, sweep.
+    /// Performs the step of these arrays, sorted by group: stages, sums, preconditioner, sweep.
     fn run<A: Element>(
         &mut self,
-        slot: &mut GroupSlot<A>,
+        slots: &mut [GroupSlot<A>],
         entries: &mut [ParamEntry<A>],
         arrays: &mut [StagedArray<'_, A>],
     ) {
-        for k in 0..slot.requirements.stages.len() {
-            self.stage(k, slot, entries, arrays);
-        }
-        if slot.requirements.terms > 0 {
-            for array in arrays.iter_mut() {
-                self.measure(slot, &mut entries[array.entry], array);
+        for members in arrays.chunk_by_mut(|a, b| a.group == b.group) {
+            let slot = &mut slots[members[0].group];
+            for k in 0..slot.requirements.stages.len() {
+                self.stage(k, slot, entries, members);
             }
-            slot.finish_sums(self.loss);
+            if slot.requirements.terms > 0 {
+                for array in members {
+                    self.measure(slot, &mut entries[array.entry], array);
+                }
+            }
+        }
+        for array in arrays.iter() {
+            finish_sums(slots, array.group, self.loss);
         }
         for array in arrays {
-            self.sweep(slot, &mut entries[array.entry], array);
+            self.sweep(&mut slots[array.group], &mut entries[array.entry], array);
         }
     }
 
@@ -325,12 +338,13 @@ impl StagedStep<'_> {
             scale: A::one(),
         };
         let gathered = Mutex::new(Totals::default());
-        let watch = self.watch.map(|_| &gathered);
+        let watch_of_group = self.watches.get(array.group);
+        let watch = watch_of_group.map(|_| &gathered);
         array.with_views(|pair, strided| {
             let task = Task::borrow(pair, entry.order, strided, entry.arrays());
             run_one(task, slot, kernel, &args, watch, &self.parallel);
         });
-        if let Some(watch) = self.watch {
+        if let Some(watch) = watch_of_group {
             // The gradient of the sweep was the copy: take these totals from the original.
             let mut totals = *lock(&gathered);
             totals.gradient = array.g.iter().map(|g| g.f64() * g.f64()).sum();

@@ -19,7 +19,10 @@ use crate::{
     params::{Param, StepInput},
     policy::NonFinite,
 };
-use std::sync::{Mutex, PoisonError};
+use std::{
+    iter::zip,
+    sync::{Mutex, PoisonError},
+};
 
 /// The totals of each group, by index; empty if no statistics are gathered.
 pub(super) type Watches = Vec<Mutex<Totals>>;
@@ -51,12 +54,16 @@ impl<A: Element> Optimizer<A> {
         let with_grad = input.params.iter().filter(|param| param.views.has_grad());
         let mut entries = with_grad.map(|param| &self.table.entries[param.entry]);
         self.steps += u64::from(entries.any(|entry| entry.follows(self.steps)));
-        let (mut any_staged, mut any_sums) = (false, false);
+        let (mut any_staged, mut any_sums, mut any_shared) = (false, false, false);
         for slot in &mut self.groups.list {
             slot.engine.begin_step();
             slot.now = self.steps;
             any_staged |= slot.requirements.is_staged();
             any_sums |= slot.requirements.terms > 0;
+            any_shared |= slot.requirements.shared.is_some();
+        }
+        if any_shared {
+            self.groups.share_scalars();
         }
         if any_staged {
             self.sweep_staged(&mut input, &watches);
@@ -76,7 +83,7 @@ impl<A: Element> Optimizer<A> {
     /// Checks all hyper-parameters and settings that have changed.
     #[inline]
     pub(super) fn check_settings(&mut self) -> Result<(), Error> {
-        self.groups.check()?;
+        self.groups.check(&mut self.table.entries)?;
         if let Some(clip) = &self.clip {
             clip.validate()?;
         }
@@ -94,6 +101,7 @@ impl<A: Element> Optimizer<A> {
         let looked_up = self.table.look_up(input.params, &self.groups);
         let work = looked_up.and_then(|work| {
             self.drop_frozen_gradients(input.params);
+            self.check_shared(input.params)?;
             self.check_loss(input)?;
             Ok(self.accept_gradients(input)?.then_some(work))
         });
@@ -115,6 +123,26 @@ impl<A: Element> Optimizer<A> {
                 .filter(|param| frozen(param))
                 .for_each(|param| param.views.freeze());
         }
+    }
+
+    /// Checks that groups that share their sums agree in the hyper-parameters of these.
+    #[inline]
+    fn check_shared(&self, params: &[Param<'_, A>]) -> Result<(), Error> {
+        if self.groups.is_single() {
+            return Ok(());
+        }
+        let mut firsts: Vec<&GroupSlot<A>> = Vec::new();
+        for param in params.iter().filter(|param| param.views.has_grad()) {
+            let slot = &self.groups.list[self.table.entries[param.entry].group];
+            if slot.requirements.shared.is_none() {
+                continue;
+            }
+            match firsts.iter().find(|first| first.shares_with(slot)) {
+                None => firsts.push(slot),
+                Some(first) => first.check_agrees(slot)?,
+            }
+        }
+        Ok(())
     }
 
     /// Checks that the loss is given and finite if an algorithm needs it.
@@ -209,7 +237,7 @@ impl<A: Element> Optimizer<A> {
             let sums = measure_array(views, entry, slot, &step, &args, parallel);
             slot.add_sums(entry, &step, sums);
         }
-        slots.iter_mut().for_each(|slot| slot.finish_sums(loss));
+        (0..slots.len()).for_each(|group| finish_sums(slots, group, loss));
     }
 
     #[inline]
@@ -350,11 +378,8 @@ impl<A: Element> GroupSlot<A> {
         }
     }
 
-    /// Updates the scalars of the group if the current step has added to its sums.
-    pub(super) fn finish_sums(&mut self, loss: f64) {
-        if !self.sums_ready {
-            return;
-        }
+    /// Updates the scalars of the group from its sums.
+    fn finish_sums(&mut self, loss: f64) {
         (self.t, self.sums_ready) = (self.t + 1, false);
         let sums = Sums(self.sums.each_ref().map(Sum::value));
         *self.sums = RunningSums::default();
@@ -363,6 +388,36 @@ impl<A: Element> GroupSlot<A> {
             .unwrap_or_else(|| self.engine.initial_scalars());
         let step = StepInfo::new(self.t, scalars, loss);
         self.scalars = Some(self.engine.update_scalars(&step, &sums));
+    }
+}
+
+/// Updates the scalars of a group if the current step has added to its sums, and those of all groups
+/// that share them.
+pub(super) fn finish_sums<A: Element>(slots: &mut [GroupSlot<A>], group: usize, loss: f64) {
+    if !slots[group].sums_ready {
+        return;
+    }
+    if slots[group].requirements.shared.is_none() {
+        slots[group].finish_sums(loss);
+        return;
+    }
+    let all = slots.iter().enumerate();
+    let sharing = all.filter(|(_, slot)| slot.shares_with(&slots[group]));
+    let sharing: Vec<usize> = sharing.map(|(i, _)| i).collect();
+    let ready = sharing.iter().copied().filter(|&i| slots[i].sums_ready);
+    // The first with the largest learning rate computes the scalars of all.
+    let lr = |i: usize| -> f64 { slots[i].engine.lr() };
+    let larger = |a: usize, b: usize| if lr(b) > lr(a) { b } else { a };
+    let first = ready.clone().reduce(larger).unwrap_or(group);
+    let mut sums = slots[first].sums.clone();
+    for i in ready.filter(|&i| i != first) {
+        zip(&mut *sums, &*slots[i].sums).for_each(|(all, sum)| all.merge(sum));
+    }
+    slots[first].sums = sums;
+    slots[first].finish_sums(loss);
+    let (scalars, t) = (slots[first].scalars, slots[first].t);
+    for i in sharing.into_iter().filter(|&i| i != first) {
+        slots[i].share(scalars, t);
     }
 }
 

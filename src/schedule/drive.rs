@@ -3,6 +3,9 @@ use super::AnySchedule;
 
 /// Assigns schedules to hyper-parameters, in all groups or in one.
 ///
+/// A group whose own learning rate or weight decay is a tenth of that outside of groups keeps a
+/// tenth of the scheduled one: see [`drive`](Schedules::drive).
+///
 /// ```
 /// use ndarray_optim::{
 ///     AdamW, Optimizer,
@@ -20,8 +23,8 @@ use super::AnySchedule;
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
 ///
-/// There is no state to save: [`apply`](Schedules::apply) sets the values of its step, whatever the
-/// hyper-parameters were before.
+/// There is no state to save here: [`apply`](Schedules::apply) sets the values of its step. What the
+/// groups' own values are is part of the state of the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -49,6 +52,9 @@ pub struct Driven {
     pub group: Option<String>,
     /// Its value at each step.
     pub schedule: AnySchedule,
+    /// Whether the schedule is a factor on the group's own value. Default: false.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub scale: bool,
 }
 
 impl Schedules {
@@ -58,16 +64,58 @@ impl Schedules {
     }
 
     /// Adds a schedule for a hyper-parameter of all groups.
+    ///
+    /// The parameters in no group get its value. Of `lr` and `weight_decay`, a group gets the value
+    /// in the proportion of its own one to that outside of groups:
+    ///
+    /// ```
+    /// use ndarray_optim::{AdamW, Group, Optimizer, schedule::Schedules};
+    ///
+    /// let mut optimizer = Optimizer::<f32>::new(AdamW::new(1e-3));
+    /// optimizer.add_group(Group::new("encoder", ["encoder.weight"], AdamW::new(1e-4)))?;
+    /// Schedules::new().drive("lr", 2e-3).apply(&mut optimizer, 0)?;
+    /// assert_eq!((optimizer.lr(), optimizer.group_lr("encoder")?), (2e-3, 2e-4));
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// The own value of a group is the one before a schedule drove it, or another one that was set
+    /// by hand since, except 0. A group without weight decay stays without. If the weight decay
+    /// outside of groups is 0, that of the first group that has one is the reference. All other
+    /// hyper-parameters are the same in all groups that have them.
     pub fn drive(mut self, field: impl Into<String>, schedule: impl Into<AnySchedule>) -> Self {
         self.driven.push(Driven {
             field: field.into(),
             group: None,
             schedule: schedule.into(),
+            scale: false,
         });
         self
     }
 
-    /// Adds a schedule for a hyper-parameter of one group.
+    /// Adds a schedule whose value multiplies the own value of every group and that outside of
+    /// groups, as `LambdaLR` of torch does.
+    ///
+    /// ```
+    /// use ndarray_optim::{AdamW, Group, Optimizer, schedule::{CosineDecay, Schedules}};
+    ///
+    /// let mut optimizer = Optimizer::<f32>::new(AdamW::new(1e-3));
+    /// optimizer.add_group(Group::new("encoder", ["encoder.weight"], AdamW::new(1e-4)))?;
+    /// let schedules = Schedules::new().scale("lr", CosineDecay::new(1.0, 100));
+    /// schedules.apply(&mut optimizer, 50)?;
+    /// assert_eq!((optimizer.lr(), optimizer.group_lr("encoder")?), (5e-4, 5e-5));
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    pub fn scale(mut self, field: impl Into<String>, schedule: impl Into<AnySchedule>) -> Self {
+        self.driven.push(Driven {
+            field: field.into(),
+            group: None,
+            schedule: schedule.into(),
+            scale: true,
+        });
+        self
+    }
+
+    /// Adds a schedule for a hyper-parameter of one group, which gets its value as it is.
     pub fn drive_group(
         mut self,
         group: impl Into<String>,
@@ -78,6 +126,7 @@ impl Schedules {
             field: field.into(),
             group: Some(group.into()),
             schedule: schedule.into(),
+            scale: false,
         });
         self
     }

@@ -118,6 +118,31 @@ pub struct GroupState {
     pub scalars: Option<Scalars>,
     /// Number of steps that have updated `scalars`.
     pub steps: u64,
+    /// The learning rate that the algorithm was created with; `None` if it has none, or in files of
+    /// earlier versions.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::config::maybe_bits"))]
+    pub initial_lr: Option<f64>,
+    /// The hyper-parameters that [`Schedules`](crate::schedule::Schedules) have driven.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub scheduled: Vec<Scheduled>,
+}
+
+/// A hyper-parameter of a group that [`Schedules`](crate::schedule::Schedules) have driven.
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(deny_unknown_fields)
+)]
+pub struct Scheduled {
+    /// The name of the hyper-parameter.
+    pub field: String,
+    /// The group's own value, from which a schedule of all groups derives that of this group.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::bits"))]
+    pub own: f64,
+    /// The value that a schedule has set last.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::bits"))]
+    pub set: f64,
 }
 
 /// The state of a parameter.

@@ -253,6 +253,9 @@ impl<C: Algorithm, W: Wrap> Algorithm for Wrapped<C, W> {
     fn maximize(&self) -> bool {
         self.inner.maximize()
     }
+    fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
+        self.inner.shared()
+    }
     fn initial_scalars(&self) -> Scalars {
         self.inner.initial_scalars()
     }

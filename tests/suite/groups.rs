@@ -221,7 +221,9 @@ fn statistics_and_schedules_know_every_group() {
         .iter()
         .map(|name| optimizer.group_lr(name).unwrap())
         .collect();
-    assert_eq!((optimizer.lr(), rates), (0.1, vec![0.1, 1.0, 0.1]));
+    // In proportion to the own rates: 0.02 and 0.001 to 0.01 outside of groups.
+    let expected = vec![0.1 * (0.02 / 0.01), 1.0, 0.1 * (0.001 / 0.01)];
+    assert_eq!((optimizer.lr(), rates), (0.1, expected));
     let (before, grads) = (params.clone(), grads(1));
     optimizer.step(lend(&mut params, &grads)).unwrap();
     let members: [&[usize]; 4] = [&[2], &[0], &[1, 3], &[4]];

@@ -276,6 +276,8 @@ impl<A: Element> Optimizer<A> {
         for entry in self.table.entries.iter().filter(|entry| entry.allocated) {
             self.groups.list[entry.group].holds_state = true;
         }
+        let empty = self.groups.list.iter_mut().filter(|slot| !slot.holds_state);
+        empty.for_each(|slot| slot.held.truncate(slot.requirements.arrays.len()));
     }
 
     /// Freezes a group, or unfreezes it if `frozen` is false. The parameters of a frozen group,

@@ -148,12 +148,10 @@ impl<A: Element> Run<A> {
 fn worst_error<A: Element>(found: &[u8], expected: &[u8]) -> f64 {
     type All = BTreeMap<String, Data<'static>>;
     let read = |bytes| -> (StateDict, All) { StateDict::from_safetensors(bytes).unwrap() };
-    let ((mut found, mut all), (expected, mut others)) = (read(found), read(expected));
-    // torch's has none.
-    found
-        .groups
-        .iter_mut()
-        .for_each(|group| group.initial_lr = None);
+    let ((mut found, mut all), (mut expected, mut others)) = (read(found), read(expected));
+    // A run of torch has none.
+    let groups = found.groups.iter_mut().chain(&mut expected.groups);
+    groups.for_each(|group| group.initial_lr = None);
     assert_eq!(found.groups, expected.groups);
     let about =
         |state: &StateDict, all: &mut All| -> BTreeMap<_, _> {

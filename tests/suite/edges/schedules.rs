@@ -1,16 +1,16 @@
 //! Hyper-parameters that change during a run.
 use crate::common::{Case, F64, numbers, worst_error_between};
-use ndarray::{Array1, ArrayD, array};
+use ndarray::{Array1, Array2, ArrayD, Axis, array};
 use ndarray_optim::{
     AdaBelief, AdaBound, Adam, AdamW, Adamax, AnyAlgorithm, AnySchedule, AnyWrap, Compose,
     DAdaptAdamW, Error, Ftrl, Group, LaProp, Lamb, Lion, Optimizer, Params, Prodigy,
     ReduceOnPlateau, ReduceOnPlateauConfig, RmsProp, Rprop, Sgd, StateDict,
     algorithm::{Field, Interval},
     schedule::{
-        CosineDecay, DecayShape, Driven, InverseSqrt, Linear, Noam, PlateauMode, Schedules,
-        ThresholdMode, WarmupCosine, WarmupStableDecay,
+        CosineDecay, DecayShape, Driven, InverseSqrt, Linear, Noam, OneCycle, PlateauMode,
+        Schedules, ThresholdMode, WarmupCosine, WarmupStableDecay,
     },
-    wrap::{ClipByNorm, ScaleGradient, WeightDecay},
+    wrap::{ClipByGlobalNorm, ClipByNorm, ScaleGradient, WeightDecay},
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -570,11 +570,7 @@ fn equal_groups_are_one_group_to_the_bit_whatever_wraps_them() {
     ] {
         let expected = estimated(&mut Optimizer::new(alone.clone()), |_| true);
         // Wrappers that do nothing, one of which transforms whole arrays before the sweep.
-        let far: AnyWrap = ClipByNorm {
-            max_norm: 1e300,
-            ..Default::default()
-        }
-        .into();
+        let far: AnyWrap = ClipByNorm { max_norm: 1e300 }.into();
         let one: AnyWrap = ScaleGradient { factor: 1.0 }.into();
         for (first, second) in [
             (vec![], vec![]),
@@ -1071,4 +1067,55 @@ fn every_number_can_change_at_every_step_and_the_run_goes_on() {
     let chain = AnyAlgorithm::from(sgd).in_wrappers([WeightDecay::default().into()]);
     changes += change_everything(&chain, &AnyAlgorithm::from(sgd).fields());
     assert!(changes > 3000, "{changes}");
+}
+
+#[test]
+fn one_cycle_with_the_beta_that_it_cycles_is_torch() {
+    // The program in docs/coming-from-pytorch-or-optax.md. The numbers are those of its Python
+    // program, run with torch 2.15 in f64.
+    let x = Array2::from_shape_fn((40, 3), |(i, j)| (3.0 * i as f64 + j as f64).sin());
+    let y = Array2::from_shape_fn((40, 2), |(i, j)| 2.0 * (i as f64 + j as f64).cos());
+    let (mut w, mut b) = (Array2::zeros((2, 3)), Array1::zeros(2));
+    let adamw = |weight_decay| AdamW {
+        weight_decay,
+        ..Default::default()
+    };
+    let mut opt = Optimizer::new(adamw(0.1));
+    opt.add_group(Group::new("no_decay", ["bias"], adamw(0.0)))
+        .unwrap();
+    opt.clip = Some(ClipByGlobalNorm {
+        max_norm: 0.1,
+        eps: 1e-6,
+        ..Default::default()
+    });
+    let beta1 = OneCycle {
+        div_factor: 0.85 / 0.95,
+        final_div_factor: 1.0,
+        ..OneCycle::new(0.85, 50)
+    };
+    let schedules = Schedules::new()
+        .drive("lr", OneCycle::new(0.1, 50))
+        .drive("betas[0]", beta1);
+    for step in 0..50 {
+        schedules.apply(&mut opt, step).unwrap();
+        let d = 2.0 * (x.dot(&w.t()) + &b - &y) / y.len() as f64;
+        let (dw, db) = (d.t().dot(&x), d.sum_axis(Axis(0)));
+        let mut params = Params::new();
+        params.add("weight", &mut w, &dw).unwrap();
+        params.add("bias", &mut b, &db).unwrap();
+        opt.step(params).unwrap();
+    }
+    let expected = [
+        0.01729896395909026,
+        0.035888276836267004,
+        0.041442712939310976,
+        0.03865156092886958,
+        0.05774233108786887,
+        0.06539273337978602,
+        0.07026796982040752,
+        -0.008069521018229072,
+    ];
+    for (x, y) in w.iter().chain(&b).zip(expected) {
+        assert!((x - y).abs() < 1e-14, "{x}, not {y}");
+    }
 }

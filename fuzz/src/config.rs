@@ -1,13 +1,14 @@
 //! Algorithms and schedules from JSON, and a few steps with them.
 use crate::{
     bounded,
-    subject::{Real, any_algorithm, bits, changed, state_bytes},
+    subject::{Real, any_algorithm, bits, changed, number, state_bytes},
 };
 use arbitrary::{Arbitrary, Unstructured};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
     AdamW, AnyAlgorithm, AnySchedule, Group, Optimizer, Params, ReduceOnPlateau,
-    ReduceOnPlateauConfig, schedule::Schedules,
+    ReduceOnPlateauConfig,
+    schedule::{PlateauMode, Schedules},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::LazyLock;
@@ -63,7 +64,9 @@ pub fn config(bytes: &[u8]) {
             if let Ok(algorithm) = any_algorithm(&mut u) {
                 try_out(&algorithm);
             }
-            let _ = any_schedule(&mut u);
+            if let Ok(schedule) = any_schedule(&mut u) {
+                values(&schedule, &mut u);
+            }
         }
     }
 }
@@ -164,18 +167,22 @@ fn drive(schedules: &Schedules, u: &mut Unstructured<'_>) {
 
 fn observe(mut plateau: ReduceOnPlateau, u: &mut Unstructured<'_>) {
     for _ in 0..50 {
-        let (before, metric) = (plateau.lr(), f64::arbitrary(u).unwrap_or(f64::NAN));
+        let (before, best, metric) = (plateau.lr(), plateau.best(), number(u).unwrap_or(1.5));
         let after = plateau.observe(metric);
+        if let (Some(best), Some(now)) = (best, plateau.best()) {
+            let max = plateau.config().mode == PlateauMode::Max;
+            let worse = if max { now < best } else { now > best };
+            assert!(!worse, "{metric} is better than {best}");
+        }
         let valid = plateau.config().validate().is_ok() && before >= 0.0;
         assert!(!valid || after <= before, "{before} -> {after}");
     }
 }
 
 /// A schedule of the catalogue with some hyper-parameters changed.
-fn any_schedule(u: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+pub fn any_schedule(u: &mut Unstructured<'_>) -> arbitrary::Result<AnySchedule> {
     let schedule = u.choose(&SCHEDULES)?;
-    values(&changed(u, schedule, &schedule.fields())?, u);
-    Ok(())
+    changed(u, schedule, &schedule.fields())
 }
 
 /// One of each, because schedules have hyper-parameters without a default.

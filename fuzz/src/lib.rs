@@ -4,15 +4,26 @@
 //! `cargo run --example replay -- state artifacts/state/crash-...`.
 mod checkpoint;
 mod config;
+mod directory;
+mod drive;
 mod edit;
+mod extremes;
+mod groups;
 mod layout;
 mod state;
 mod step;
 mod subject;
+mod twins;
+
+use std::{env, sync::LazyLock};
 
 pub use checkpoint::checkpoint;
 pub use config::config;
+pub use directory::directory;
+pub use drive::drive;
 pub use edit::edit;
+pub use extremes::extremes;
+pub use groups::groups;
 pub use state::state;
 pub use step::step;
 
@@ -20,13 +31,25 @@ pub use step::step;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("state", state),
     ("checkpoint", checkpoint),
     ("config", config),
     ("edit", edit),
     ("step", step),
+    ("drive", drive),
+    ("groups", groups),
+    ("extremes", extremes),
+    ("directory", directory),
 ];
+
+/// Whether the targets say what they do, in the terms of the crate: if `TRACE` is set.
+fn trace(what: impl FnOnce() -> String) {
+    static ON: LazyLock<bool> = LazyLock::new(|| env::var_os("TRACE").is_some());
+    if *ON {
+        eprintln!("{}", what());
+    }
+}
 
 /// Runs `work` and panics if it allocated more than `base + each * bytes` bytes at any one time.
 fn bounded<T>(bytes: usize, (base, each): (u64, u64), work: impl FnOnce() -> T) -> T {

@@ -8,7 +8,7 @@ use ndarray_optim::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::sync::LazyLock;
+use std::{fmt::Write, sync::LazyLock};
 
 /// `f32` or `f64`.
 pub trait Real: Element {
@@ -73,7 +73,14 @@ pub fn summary(mut state: StateDict) -> Vec<u8> {
             .iter_mut()
             .for_each(|mean| one_nan(&mut mean.data));
     }
-    state.to_bytes().expect("every state has bytes")
+    // As text, because not every format takes every number that a program can set.
+    let mut text = String::new();
+    for group in &mut state.groups {
+        let _ = writeln!(text, "{:?}", group.algorithm.take());
+    }
+    let mut bytes = postcard::to_stdvec(&state).expect("everything else can be written");
+    bytes.extend(text.bytes());
+    bytes
 }
 
 /// Loads a state. The result must agree with `differences`, and a failed load must change nothing.
@@ -176,7 +183,7 @@ fn use_as<A: Real>(state: &StateDict) {
 }
 
 /// Numbers at which arithmetic changes its behavior.
-const NUMBERS: [f64; 19] = [
+const NUMBERS: [f64; 30] = [
     0.0,
     -0.0,
     1.0,
@@ -193,6 +200,18 @@ const NUMBERS: [f64; 19] = [
     f64::MAX,
     4503599627370497.5,
     1e-30,
+    // The same for `f32`, and for squares and their sums.
+    1e-45,
+    1e-40,
+    1.1754943508222875e-38,
+    1e-20,
+    1e19,
+    1e20,
+    3e38,
+    f32::MAX as f64,
+    1e-160,
+    1e160,
+    -3e38,
     f64::NAN,
     f64::INFINITY,
     f64::NEG_INFINITY,
@@ -267,8 +286,7 @@ static WRAPPERS: LazyLock<Vec<AnyWrap>> = LazyLock::new(AnyWrap::all);
 
 /// Any algorithm of the catalogue, sometimes in wrappers, with some hyper-parameters changed.
 pub fn any_algorithm(u: &mut Unstructured<'_>) -> Result<AnyAlgorithm> {
-    let base = u.choose(&ALGORITHMS)?;
-    let algorithm = changed(u, base, &base.fields())?;
+    let algorithm = algorithm_alone(u)?;
     let mut wrappers = Vec::new();
     if u.ratio(1, 3)? {
         for _ in 0..u.int_in_range(1..=3)? {
@@ -277,6 +295,17 @@ pub fn any_algorithm(u: &mut Unstructured<'_>) -> Result<AnyAlgorithm> {
         }
     }
     Ok(algorithm.in_wrappers(wrappers))
+}
+
+/// Any algorithm of the catalogue, with some hyper-parameters changed.
+pub fn algorithm_alone(u: &mut Unstructured<'_>) -> Result<AnyAlgorithm> {
+    let base = u.choose(&ALGORITHMS)?;
+    changed(u, base, &base.fields())
+}
+
+/// Any algorithm of the catalogue as it comes.
+pub fn default_algorithm(u: &mut Unstructured<'_>) -> Result<AnyAlgorithm> {
+    u.choose(&ALGORITHMS).cloned()
 }
 
 /// The same with other values of up to three of its `fields`, which may be out of range. Where no

@@ -19,6 +19,19 @@ fn main() {
             .map(|file| file.unwrap().path())
     };
 
+    // Random bytes, for the targets that read theirs as choices.
+    let mut x = 1_u64;
+    for target in ["step", "drive", "groups", "extremes", "directory", "edit"] {
+        for (kind, length) in [(0, 256), (1, 1024), (2, 2048), (3, 4000)] {
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| {
+                    x = x.wrapping_mul(6364136223846793005).wrapping_add(1);
+                    (x >> 56) as u8
+                })
+                .collect();
+            write(target, &format!("random-{length}"), kind, &bytes);
+        }
+    }
     for file in golden("fixtures/states").filter(|file| {
         file.extension()
             .is_some_and(|extension| extension != "ckpt")

@@ -123,7 +123,7 @@ pub enum Problem {
         /// The reason.
         problem: String,
     },
-    /// The path is a directory or a device.
+    /// The path is a directory, a device, a pipe or a socket.
     #[error("not a file")]
     NotAFile,
     /// An I/O error.

@@ -46,7 +46,12 @@ use ndarray::{
     Array, ArrayBase, ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, CowArray, Dimension, OwnedRepr,
     RawData, ViewRepr,
 };
-use std::{borrow::Cow, fmt, fs, io, path::Path, path::PathBuf};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
 
 /// A step number and named sections of bytes and arrays.
 ///
@@ -55,7 +60,10 @@ use std::{borrow::Cow, fmt, fs, io, path::Path, path::PathBuf};
 #[derive(Clone)]
 pub struct Checkpoint<'a> {
     step: u64,
-    sections: Vec<(Cow<'a, str>, Section<'a>)>,
+    /// By position: in the order of the file, also after some have been removed.
+    sections: BTreeMap<usize, (Cow<'a, str>, Section<'a>)>,
+    /// The position of the first section of each name.
+    by_name: HashMap<Cow<'a, str>, usize>,
     /// The file that it was loaded from, for errors.
     path: Option<PathBuf>,
 }
@@ -130,7 +138,7 @@ impl fmt::Debug for Checkpoint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint")
             .field("step", &self.step)
-            .field("sections", &self.sections)
+            .field("sections", &self.sections.values())
             .field("path", &self.path)
             .finish()
     }
@@ -197,7 +205,8 @@ impl<'a> Checkpoint<'a> {
     pub fn new(step: u64) -> Self {
         Checkpoint {
             step,
-            sections: Vec::new(),
+            sections: BTreeMap::new(),
+            by_name: HashMap::new(),
             path: None,
         }
     }
@@ -210,7 +219,10 @@ impl<'a> Checkpoint<'a> {
         name: impl Into<Cow<'a, str>>,
         contents: impl Into<Section<'a>>,
     ) -> Self {
-        self.sections.push((name.into(), contents.into()));
+        let (name, contents) = (name.into(), contents.into());
+        let at = self.sections.last_key_value().map_or(0, |(&at, _)| at + 1);
+        self.by_name.entry(name.clone()).or_insert(at);
+        self.sections.insert(at, (name, contents));
         self
     }
 
@@ -226,16 +238,14 @@ impl<'a> Checkpoint<'a> {
 
     /// Returns the section with this name.
     pub fn get(&self, name: &str) -> Option<&Section<'a>> {
-        self.sections
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, section)| section)
+        let (_, section) = self.sections.get(self.by_name.get(name)?)?;
+        Some(section)
     }
 
     /// Iterates over the names and sections, in the order of the file.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Section<'a>)> {
         self.sections
-            .iter()
+            .values()
             .map(|(name, section)| (&**name, section))
     }
 
@@ -288,16 +298,24 @@ impl<'a> Checkpoint<'a> {
     /// As [`Checkpoint::array`]; in that case, nothing is removed.
     pub fn take<A: Element>(&mut self, name: &str) -> Result<ArrayD<A>, CheckpointError> {
         self.array::<A>(name)?;
-        let taken = self
-            .sections
-            .iter()
-            .position(|(known, _)| known == name)
-            .map(|at| self.sections.remove(at));
-        match taken {
-            Some((_, Section::Array(array))) => array.into_array().map(CowArray::into_owned),
+        match self.remove(name) {
+            Some(Section::Array(array)) => array.into_array().map(CowArray::into_owned),
             _ => None,
         }
         .ok_or_else(|| self.missing(name))
+    }
+
+    /// Removes the first section with this name.
+    fn remove(&mut self, name: &str) -> Option<Section<'a>> {
+        let (name, at) = self.by_name.remove_entry(name)?;
+        let (_, section) = self.sections.remove(&at)?;
+        // A checkpoint that was not loaded can have a second one.
+        if self.sections.len() > self.by_name.len()
+            && let Some((&at, _)) = self.sections.iter().find(|(_, (other, _))| *other == name)
+        {
+            self.by_name.insert(name, at);
+        }
+        Some(section)
     }
 
     /// Copies sections into arrays of the same shapes and any layout.
@@ -345,13 +363,18 @@ impl<'a> Checkpoint<'a> {
     /// Saves the checkpoint to a file. The write is atomic: the file appears under its name, or
     /// replaces an existing one, once all of it is on disk.
     ///
+    /// On Unix, an existing file keeps its mode, and its owner and group if this user may set them.
+    /// If `path` is a link, the file that it names is replaced. Temporary files that earlier saves
+    /// to `path` have left, because their processes were killed, are removed.
+    ///
     /// # Errors
     ///
+    /// [`Problem::NotAFile`] if `path` is a directory, device or pipe,
     /// [`Problem::DuplicateSection`], [`Problem::Limit`] or [`Problem::Io`]. An existing file is
     /// then unchanged, unless only the last operation failed, which flushes the rename to disk.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), CheckpointError> {
         let path = path.as_ref();
-        directory::write_beside(self, path).map_err(|problem| problem.at(path))
+        directory::save(self, path).map_err(|problem| problem.at(path))
     }
 
     fn find(&self, name: &str) -> Result<&Section<'a>, CheckpointError> {

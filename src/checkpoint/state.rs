@@ -2,11 +2,7 @@
 //! is saved or loaded.
 use super::{Checkpoint, CheckpointError, Problem, Section};
 use crate::state::{Data, Described, StateDict, StateView};
-use std::{
-    collections::{HashMap, HashSet},
-    convert::Infallible,
-    fmt::Display,
-};
+use std::{collections::HashSet, convert::Infallible, fmt::Display};
 
 impl<'a> Checkpoint<'a> {
     /// Adds the state of an optimizer: the section `name` holds everything but the arrays as JSON,
@@ -58,20 +54,16 @@ impl<'a> Checkpoint<'a> {
     pub fn take_state(&mut self, name: &str) -> Result<StateDict<Data<'a>>, CheckpointError> {
         let described: StateDict<Described> = serde_json::from_slice(self.bytes(name)?)
             .map_err(|error| self.no_state(name, &error))?;
-        let known: HashMap<&str, usize> = self
-            .iter()
-            .enumerate()
-            .map(|(at, (name, _))| (name, at))
-            .collect();
         let mut used = HashSet::new();
         let places = described.try_map(|place, array| {
             let section = format!("{name}/{place}");
-            let at = *known.get(&*section).ok_or_else(|| self.missing(&section))?;
-            match &self.sections[at].1 {
-                Section::Array(found) if Described::new(found) == *array && used.insert(at) => {
-                    Ok(at)
+            match self.find(&section)? {
+                Section::Array(found)
+                    if Described::new(found) == *array && used.insert(section.clone()) =>
+                {
+                    Ok(section)
                 }
-                Section::Array(_) if used.contains(&at) => Err(self.no_state(
+                Section::Array(_) if used.contains(&section) => Err(self.no_state(
                     name,
                     &format_args!("section `{section}` is referenced twice"),
                 )),
@@ -84,16 +76,11 @@ impl<'a> Checkpoint<'a> {
                 }
             }
         })?;
-        let state = places.try_map(|_, &at| match &mut self.sections[at].1 {
-            Section::Array(array) => Ok(array.take()),
-            Section::Bytes(_) => Err(()),
-        });
-        let mut at = 0;
-        self.sections.retain(|(section, _)| {
-            at += 1;
-            section != name && !used.contains(&(at - 1))
-        });
-        state.map_err(|()| self.missing(name))
+        self.remove(name);
+        places.try_map(|_, section| match self.remove(section) {
+            Some(Section::Array(array)) => Ok(array),
+            _ => Err(self.missing(section)),
+        })
     }
 
     fn no_state(&self, name: &str, problem: &dyn Display) -> CheckpointError {

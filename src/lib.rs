@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations)]
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 //! Gradient-based optimizers for parameters in plain [`ndarray`] arrays: SGD, RMSProp, Adam, Muon
 //! and 50 others, with torch's names and defaults.

@@ -39,7 +39,7 @@ pub(crate) struct Logs([f64; 3]);
 
 impl Logs {
     pub fn new(rates: DecayRates) -> Self {
-        Logs(rates.0.map(f64::ln))
+        Logs(rates.0.map(libm::log))
     }
 }
 
@@ -113,7 +113,7 @@ impl StepContext {
     pub fn correction_at(&self, k: usize, t: u64) -> f64 {
         let x = t as f64 * self.logs.0[k];
         // Below -38 beta^t is less than half an ulp of 1: no call in late steps.
-        if x < -38.0 { 1.0 } else { -x.exp_m1() }
+        if x < -38.0 { 1.0 } else { -libm::expm1(x) }
     }
 }
 

@@ -111,7 +111,7 @@ impl Algorithm for Adopt {
             v: RunningAverage::new(self.betas.1),
             eps: f(self.eps),
             limit: if self.clip {
-                f(((step.t - 1) as f64).powf(0.25))
+                f(((step.t - 1) as f64).sqrt().sqrt())
             } else {
                 A::infinity()
             },

@@ -95,7 +95,7 @@ impl Algorithm for Asgd {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let before = (step.t - 1) as f64;
-        let eta = self.lr / (1.0 + self.lambd * self.lr * before).powf(self.alpha);
+        let eta = self.lr / libm::pow(1.0 + self.lambd * self.lr * before, self.alpha);
         let mu = 1.0 / (before - self.t0).max(1.0);
         let rule = AveragedDescent {
             eta: A::from_f64(eta),

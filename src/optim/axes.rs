@@ -143,7 +143,7 @@ pub fn inverse_root<A: Element>(
     let floor = values.len() as f64 * A::epsilon().f64() * values.first()?.max(0.0);
     let power = |value: f64| {
         if value > 0.0 {
-            value.powf(-exponent)
+            libm::pow(value, -exponent)
         } else {
             0.0
         }

@@ -66,7 +66,7 @@ impl<A: Element> Rule for Friction<A> {
     const COST: u64 = 30;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, ([m, v], [prev]): Self::State) -> (A, Self::State) {
-        let x = A::one() / (A::one() + (-(prev - g).abs()).exp());
+        let x = A::one() / (A::one() + (-(prev - g).abs()).portable_exp());
         let (m, v) = self.0.moments(g, m, v);
         (x * self.0.update(m, v), ([m, v], [g]))
     }

@@ -99,7 +99,7 @@ impl<A: Element> Rule for RegularizedLeader<A> {
             if self.is_root {
                 n.sqrt()
             } else {
-                n.powf(self.power)
+                n.portable_powf(self.power)
             }
         };
         let new = n + g * g;

@@ -72,7 +72,7 @@ impl<A: Element> Rule for DualAveraging<A> {
     #[inline(always)]
     fn delta(&self, p: A, g: A, [x0, s, n]: [A; 3]) -> (A, [A; 3]) {
         let (s, n) = (s + self.l * g, n + self.l * (g * g));
-        let z = x0 - s.over(n.cbrt() + self.eps);
+        let z = x0 - s.over(n.portable_cbrt() + self.eps);
         (
             p - (self.momentum * p + self.one_minus_momentum * z),
             [x0, s, n],

@@ -106,7 +106,7 @@ impl<A: Element> Rule for NesterovMoments<A> {
 impl NAdam {
     /// The momentum factor of step `i`.
     fn mu(&self, i: u64) -> f64 {
-        self.betas.0 * (1.0 - 0.5 * 0.96_f64.powf(i as f64 * self.momentum_decay))
+        self.betas.0 * (1.0 - 0.5 * libm::pow(0.96, i as f64 * self.momentum_decay))
     }
 }
 

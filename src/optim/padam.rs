@@ -59,6 +59,8 @@ pub struct PartiallyAdaptive<A> {
     m: RunningAverage<A>,
     v: RunningAverage<A>,
     power: A,
+    /// Whether `power` is 1/2, for which a square root is faster.
+    is_root: bool,
     eps: A,
     step_size: A,
 }
@@ -72,10 +74,13 @@ impl<A: Element> Rule for PartiallyAdaptive<A> {
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
         let v = self.v.update(v, g * g);
-        (
-            self.step_size * m.over((v.sqrt() + self.eps).powf(self.power)),
-            [m, v],
-        )
+        let base = v.sqrt() + self.eps;
+        let denominator = if self.is_root {
+            base.sqrt()
+        } else {
+            base.portable_powf(self.power)
+        };
+        (self.step_size * m.over(denominator), [m, v])
     }
 }
 
@@ -89,6 +94,7 @@ impl Algorithm for Padam {
             m: RunningAverage::new(self.betas.0),
             v: RunningAverage::new(self.betas.1),
             power: f(2.0 * self.partial),
+            is_root: self.partial == 0.25,
             eps: f(self.eps),
             step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
         }

@@ -125,7 +125,7 @@ pub(super) fn average(
         lr
     };
     let largest = largest.max(h);
-    let weight = t.powf(r) * largest.powf(power);
+    let weight = libm::pow(t, r) * libm::pow(largest, power);
     let sum = sum + weight;
     let c = if sum > 0.0 { weight / sum } else { 0.0 };
     Scalars::new([sum, largest, c, h])

@@ -204,7 +204,7 @@ impl Shampoo {
             if exponent == A::from_f64(0.5) {
                 x.sqrt()
             } else {
-                x.powf(exponent)
+                x.portable_powf(exponent)
             }
         };
         Zip::from(&mut grad).and(sum).for_each(|g, sum| {

@@ -234,8 +234,8 @@ impl Cyclic {
         };
         let scale = match self.mode {
             CyclicMode::Triangular => 1.0,
-            CyclicMode::Triangular2 => (-(cycle as f64)).exp2(),
-            CyclicMode::ExpRange => self.gamma.powf(step as f64),
+            CyclicMode::Triangular2 => libm::exp2(-(cycle as f64)),
+            CyclicMode::ExpRange => libm::pow(self.gamma, step as f64),
         };
         self.base_lr + (self.max_lr - self.base_lr) * (height * scale)
     }

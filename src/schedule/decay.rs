@@ -53,7 +53,7 @@ schedule! {
 impl Step {
     fn value_at(&self, step: u64) -> f64 {
         let decays = step.checked_div(self.step_size).unwrap_or(0);
-        self.lr * self.gamma.powf(decays as f64)
+        self.lr * libm::pow(self.gamma, decays as f64)
     }
 }
 
@@ -86,7 +86,7 @@ schedule! {
 impl MultiStep {
     fn value_at(&self, step: u64) -> f64 {
         let decays = self.milestones.iter().filter(|&&at| at <= step).count();
-        self.lr * self.gamma.powf(decays as f64)
+        self.lr * libm::pow(self.gamma, decays as f64)
     }
 }
 
@@ -115,7 +115,7 @@ schedule! {
 
 impl Exponential {
     fn value_at(&self, step: u64) -> f64 {
-        self.lr * self.gamma.powf(step as f64)
+        self.lr * libm::pow(self.gamma, step as f64)
     }
 }
 
@@ -160,7 +160,7 @@ impl ExponentialDecay {
         } else {
             since as f64 / self.transition_steps.max(1) as f64
         };
-        let value = self.lr * self.decay_rate.powf(exponent);
+        let value = self.lr * libm::pow(self.decay_rate, exponent);
         match self.end_lr {
             Some(end) if self.decay_rate < 1.0 => value.max(end),
             Some(end) => value.min(end),
@@ -229,7 +229,7 @@ schedule! {
 
 impl Polynomial {
     fn value_at(&self, step: u64) -> f64 {
-        self.lr * left(step, self.total_steps).powf(self.power)
+        self.lr * libm::pow(left(step, self.total_steps), self.power)
     }
 }
 
@@ -267,7 +267,7 @@ impl PolynomialDecay {
     fn value_at(&self, step: u64) -> f64 {
         let since = step.saturating_sub(self.transition_begin);
         let left = left(since, self.transition_steps);
-        between(self.lr, self.end_lr, left.powf(self.power))
+        between(self.lr, self.end_lr, libm::pow(left, self.power))
     }
 }
 
@@ -429,6 +429,6 @@ schedule! {
 impl CosineDecay {
     fn value_at(&self, step: u64) -> f64 {
         let cosine = half_cosine(left(step, self.decay_steps));
-        between(self.lr, self.end_lr, cosine.powf(self.exponent))
+        between(self.lr, self.end_lr, libm::pow(cosine, self.exponent))
     }
 }

@@ -462,7 +462,7 @@ fn left(step: u64, steps: u64) -> f64 {
 
 /// `(1 + cos(pi (1 - left))) / 2`, without its cancellation where the cosine is close to -1.
 fn half_cosine(left: f64) -> f64 {
-    (FRAC_PI_2 * left).sin().powi(2)
+    libm::sin(FRAC_PI_2 * left).powi(2)
 }
 
 /// Interpolates from `start`, where `left` is 1, to `end`, where it is 0; exact at both.

@@ -49,7 +49,7 @@ impl WarmupCosine {
                 between(
                     self.peak_lr,
                     self.end_lr,
-                    half_cosine(left).powf(self.exponent),
+                    libm::pow(half_cosine(left), self.exponent),
                 )
             }
         }

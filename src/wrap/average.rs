@@ -141,7 +141,7 @@ impl Wrap for Ema {
         // In the first step the average becomes the parameter.
         let weight = match step.t {
             1 => 1.0,
-            t if self.debias => (1.0 - self.decay) / -(t as f64 * self.decay.ln()).exp_m1(),
+            t if self.debias => (1.0 - self.decay) / -libm::expm1(t as f64 * libm::log(self.decay)),
             _ => 1.0 - self.decay,
         };
         let keep = A::from_f64(1.0 - weight);

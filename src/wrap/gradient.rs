@@ -275,7 +275,7 @@ impl Wrap for Noise {
     barrier!();
 
     fn transform<A: Element>(&self, step: &StepContext, array: &mut WholeArray<'_, A>) {
-        let deviation = (self.eta / (1.0 + step.t as f64).powf(self.gamma)).sqrt();
+        let deviation = (self.eta / libm::pow(1.0 + step.t as f64, self.gamma)).sqrt();
         if deviation == 0.0 {
             return;
         }
@@ -290,10 +290,10 @@ impl Wrap for Noise {
         for (pair, g) in (0_u64..).zip(grad.chunks_mut(2)) {
             let [a, b] = [0, 1].map(|i| uniform(nth(stream, 2 * pair + i)));
             let (radius, angle) = (
-                deviation * (-2.0 * a.ln()).sqrt(),
+                deviation * (-2.0 * libm::log(a)).sqrt(),
                 std::f64::consts::TAU * b,
             );
-            for (g, x) in g.iter_mut().zip([angle.cos(), angle.sin()]) {
+            for (g, x) in g.iter_mut().zip([libm::cos(angle), libm::sin(angle)]) {
                 *g += A::from_f64(radius * x);
             }
         }

@@ -333,7 +333,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
         let requirements = Requirements {
             arrays,
             switched: C::DEMANDS.switched,
-            cost: kernel.cost() * A::COST,
+            cost: kernel.cost().saturating_mul(A::COST),
             terms: kernel.terms(),
             global_sums: C::DEMANDS.global_sums && kernel.terms() > 0,
             shared: algorithm.shared().map(|fields| Shared {

@@ -81,7 +81,7 @@ impl<A: Element> Chain<A> {
             let layer: Layer<A> = self.layer(wrap, &step);
             let first = requirements.arrays.len();
             layer.names(&mut requirements.arrays);
-            requirements.cost += layer.cost();
+            requirements.cost = requirements.cost.saturating_add(layer.cost());
             requirements.watched |= matches!(wrap, AnyWrap::Watch(_));
             places.push(first..requirements.arrays.len());
             wrappers.extend(wrap.stage(&layer, first));

@@ -1,24 +1,33 @@
 //! When and how a step uses threads.
+#[cfg(feature = "rayon")]
+use std::{
+    error::Error,
+    panic::catch_unwind,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use std::{
     hint,
-    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Mutex, MutexGuard, TryLockError},
     thread,
 };
-#[cfg(feature = "rayon")]
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, Instant},
-};
 
-/// How long the caller stays awake for its helpers before it blocks.
+/// How often the caller lets other threads run before it blocks until its helpers are done: about a
+/// millisecond, counted because not all platforms have a clock.
 #[cfg(feature = "rayon")]
-const AWAKE: Duration = Duration::from_millis(1);
+const YIELDS: u32 = 2_000;
 
 /// Threshold and chunk size of multithreaded steps, which run in rayon's current pool.
 ///
 /// Both affect time only: the results are the same bits for every value. The defaults come from
 /// measurements on two cores, where waking another thread does not pay off below about 100 us of
 /// work.
+///
+/// A step outside of a pool that is large enough starts rayon's global pool. If the system allows
+/// no more threads, steps run on the calling thread. It needs up to 192 KiB of stack in a debug
+/// build, and less in a release build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -35,7 +44,7 @@ pub struct Parallel {
 }
 
 impl Parallel {
-    /// Runs every step on the calling thread.
+    /// Runs every step on the calling thread, whatever its work. No pool is started or used.
     pub const SERIAL: Parallel = Parallel {
         min_work: u64::MAX,
         chunk: 1 << 15,
@@ -44,8 +53,15 @@ impl Parallel {
     /// Whether there are other threads and `work` is enough for them.
     #[inline]
     pub(crate) fn pays(&self, work: u64) -> bool {
-        work >= self.min_work && threads() > 1
+        work >= self.min_work && self.min_work != Self::SERIAL.min_work && threads() > 1
     }
+}
+
+/// The work on some elements, in the unit of [`Parallel::min_work`]; the cost of a user's rule can
+/// be any number.
+#[inline]
+pub(crate) fn work(elements: usize, cost: u64) -> u64 {
+    (elements as u64).saturating_mul(cost)
 }
 
 impl Default for Parallel {
@@ -57,9 +73,33 @@ impl Default for Parallel {
     }
 }
 
+/// The number of threads of the current pool.
 #[cfg(feature = "rayon")]
 fn threads() -> usize {
-    rayon::current_num_threads()
+    static GLOBAL: OnceLock<bool> = OnceLock::new();
+    let in_pool = rayon::current_thread_index().is_some();
+    if in_pool || *GLOBAL.get_or_init(start_global_pool) {
+        rayon::current_num_threads()
+    } else {
+        1
+    }
+}
+
+/// Whether there is a global pool, which is started if necessary. Without threads, asking rayon for
+/// the size of the pool would panic.
+#[cfg(feature = "rayon")]
+fn start_global_pool() -> bool {
+    // Without threads, rayon uses the calling one there, but not for this builder.
+    if cfg!(target_family = "wasm") {
+        return true;
+    }
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        Ok(()) => true,
+        // The system's refusal has a source.
+        Err(error) if error.source().is_some() => false,
+        // Somebody else has tried before, and may have failed.
+        Err(_) => catch_unwind(rayon::current_num_threads).is_ok(),
+    }
 }
 
 #[cfg(not(feature = "rayon"))]
@@ -70,15 +110,20 @@ fn threads() -> usize {
 /// Locks a mutex that is never held for more than a microsecond or two, by spinning: putting a
 /// thread to sleep and waking it again takes far longer.
 pub(crate) fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
-    for attempt in 1_u32.. {
+    let mut attempt = 0_u8;
+    loop {
         match queue.try_lock() {
             Ok(queue) => return queue,
-            Err(TryLockError::WouldBlock) if attempt % 256 == 0 => thread::yield_now(),
-            Err(TryLockError::WouldBlock) => hint::spin_loop(),
-            Err(TryLockError::Poisoned(_)) => break,
+            Err(TryLockError::Poisoned(error)) => return error.into_inner(),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        attempt = attempt.wrapping_add(1);
+        if attempt == 0 {
+            thread::yield_now();
+        } else {
+            hint::spin_loop();
         }
     }
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Calls `work` with every task.
@@ -125,10 +170,13 @@ pub(crate) fn drain<T: Send>(
         // Leaving the scope blocks a caller from outside the pool, and waking it takes longer than
         // the last tasks of a helper. So the caller stays awake, but yields to a helper without a
         // core of its own.
-        let start = Instant::now();
-        let outside = rayon::current_thread_index().is_none();
-        while outside && busy.load(Ordering::Acquire) > 0 && start.elapsed() < AWAKE {
-            thread::yield_now();
+        if rayon::current_thread_index().is_none() {
+            for _ in 0..YIELDS {
+                if busy.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                thread::yield_now();
+            }
         }
     });
 }

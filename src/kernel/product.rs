@@ -1,5 +1,8 @@
 //! Multithreaded matrix products.
-use super::{Parallel, pool::drain};
+use super::{
+    Parallel,
+    pool::{self, drain},
+};
 use crate::array::Element;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul};
 
@@ -23,7 +26,7 @@ pub(crate) fn product<A: Element>(
     let multiply = |(a, mut out): (ArrayView2<'_, A>, ArrayViewMut2<'_, A>)| {
         general_mat_mul(A::one(), &a, &b, A::ZERO, &mut out);
     };
-    let work = (a.len() * b.ncols()) as u64 / 4 * A::COST;
+    let work = pool::work(a.len(), (b.ncols() as u64).saturating_mul(A::COST)) / 4;
     if a.ncols() != b.nrows() {
         // A bug of the crate: return zeros instead of a panic.
     } else if parallel.pays(work) {

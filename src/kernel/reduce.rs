@@ -1,6 +1,7 @@
 //! Reproducible reductions of arrays: sums, dot products and maxima that are the same bits for any
 //! number of threads, chunk size, memory layout and SIMD width.
 //!
+//! The functions here use rayon's current pool for large arrays, with the default of [`Parallel`].
 //! Sums do not depend on the order of their terms: see [`Sum`]. The terms of `f32` arrays are exact
 //! in `f64`, so that they neither overflow nor underflow.
 //!
@@ -16,7 +17,7 @@
 //! ```
 use super::{
     Parallel,
-    pool::{drain, lock},
+    pool::{drain, lock, work},
 };
 use crate::array::Element;
 use ndarray::{ArrayRef, Dimension};
@@ -182,9 +183,17 @@ for_each_instruction_set! {
 ///
 /// The squares are computed in `f64`: those of `f64` elements above 1e154 overflow to infinity.
 pub fn sum_squares<A: Element, D: Dimension>(a: &ArrayRef<A, D>) -> f64 {
+    sum_squares_on(&Parallel::default(), a)
+}
+
+/// As [`sum_squares`], with another setting for threads.
+pub(crate) fn sum_squares_on<A: Element, D: Dimension>(
+    parallel: &Parallel,
+    a: &ArrayRef<A, D>,
+) -> f64 {
     let mut sum = NormSum::new(Norm::L2, 1.0);
     match a.as_slice_memory_order() {
-        Some(a) => sum.add_slices(std::iter::once(a), &Parallel::default()),
+        Some(a) => sum.add_slices(std::iter::once(a), parallel),
         None => sum.add_elements(a.iter().copied()),
     }
     sum.sum.value()
@@ -296,7 +305,7 @@ impl NormSum {
         parallel: &Parallel,
     ) {
         let size: usize = slices.clone().map(<[A]>::len).sum();
-        if !parallel.pays(size as u64 * A::COST) {
+        if !parallel.pays(work(size, A::COST)) {
             return slices.for_each(|a| self.add(a));
         }
         let (norm, scale) = (self.norm, self.scale);
@@ -379,7 +388,7 @@ fn fold<A: Element, D: Dimension>(a: &ArrayRef<A, D>, b: &ArrayRef<A, D>) -> f64
         }
         sum
     };
-    if !Parallel::default().pays(x.len() as u64 * A::COST) {
+    if !Parallel::default().pays(work(x.len(), A::COST)) {
         return block((x, y)).value();
     }
     let all = Mutex::new(Sum::default());

@@ -26,10 +26,13 @@ pub(crate) fn for_each_slice<A: Element>(
     state: Arrays<'_, A>,
 ) {
     merge(&mut p, &mut g);
+    // Variables of their own: as fields they would be on the stack twice in a debug build.
+    let mut tile_p = [A::ZERO; TILE];
+    let mut tile_g = [A::ZERO; TILE];
     let mut tile = Tile {
         work,
-        p: [A::ZERO; TILE],
-        g: [A::ZERO; TILE],
+        p: &mut tile_p,
+        g: &mut tile_g,
     };
     let fastest = [
         fastest_axis(p.shape(), p.strides()),
@@ -74,8 +77,8 @@ fn merge<A>(p: &mut ArrayViewMut6<'_, A>, g: &mut ArrayView6<'_, A>) {
 
 struct Tile<'w, A, W> {
     work: &'w mut W,
-    p: [A; TILE],
-    g: [A; TILE],
+    p: &'w mut [A; TILE],
+    g: &'w mut [A; TILE],
 }
 
 impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
@@ -106,14 +109,14 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
         }
         let g = match g.to_slice() {
             Some(g) => g,
-            None => gather(&g, LAST, &mut self.g),
+            None => gather(&g, LAST, self.g),
         };
         match p.as_slice_mut() {
             Some(p) => (self.work)(p, g, state),
             None => {
-                gather(&p.view(), LAST, &mut self.p);
+                gather(&p.view(), LAST, self.p);
                 (self.work)(&mut self.p[..n], g, state);
-                scatter(&self.p, &mut p);
+                scatter(self.p, &mut p);
             }
         }
     }
@@ -163,7 +166,7 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
             self.columns(axis, p, g, state, row, start);
             return self.columns(axis, p1, g1, state, row, start + left);
         }
-        gather(&g, axis, &mut self.g);
+        gather(&g, axis, self.g);
         let rows = p.axis_iter_mut(axis).zip(self.g.chunks(width));
         for (i, (mut p, g)) in rows.enumerate() {
             let at = i * row + start;
@@ -174,7 +177,7 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
                     let mut tile = ArrayViewMut::from_shape(p.raw_dim(), &mut self.p[..width]).ok();
                     tile.iter_mut().for_each(|tile| tile.assign(&p));
                     (self.work)(&mut self.p[..width], g, state);
-                    p.iter_mut().zip(&self.p).for_each(|(p, &new)| *p = new);
+                    p.iter_mut().zip(&*self.p).for_each(|(p, &new)| *p = new);
                 }
             }
         }

@@ -155,7 +155,7 @@ impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
     type Elem = R::Elem;
     type State = (R::State, W::State);
     const STATE: &'static [&'static str] = W::STATE;
-    const COST: u64 = R::COST + W::COST;
+    const COST: u64 = R::COST.saturating_add(W::COST);
     #[inline(always)]
     fn delta(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> (R::Elem, Self::State) {
         let (g, own) = self.inside(p, g, own);

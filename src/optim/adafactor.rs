@@ -1,5 +1,5 @@
 use super::{sgd::Descent, *};
-use crate::kernel::reduce::sum_squares;
+use crate::kernel::reduce::sum_squares_on;
 use ndarray::{ArrayD, ArrayViewMut2, ArrayViewMutD};
 
 algorithm! {
@@ -107,9 +107,10 @@ impl Algorithm for Adafactor {
             param,
             mut grad,
             extra,
+            parallel,
             ..
         } = array;
-        let weight = A::from_f64((step.t as f64).powf(self.beta2_decay));
+        let weight = A::from_f64(libm::pow(step.t as f64, self.beta2_decay));
         let eps = self.eps.0.map_or(A::epsilon(), A::from_f64);
         match extra {
             [v] => v.zip_mut_with(&grad, |v, &g| *v += weight * (g * g - *v)),
@@ -138,9 +139,9 @@ impl Algorithm for Adafactor {
             _ => {}
         }
         let rms = |squares: f64| (squares / grad.len() as f64).sqrt();
-        let rate =
-            rms(sum_squares(&param)).max(self.eps.1) * self.lr.min(1.0 / (step.t as f64).sqrt());
-        Scalars::new([rate / (rms(sum_squares(&grad)) / self.d).max(1.0)])
+        let rate = rms(sum_squares_on(&parallel, &param)).max(self.eps.1)
+            * self.lr.min(1.0 / (step.t as f64).sqrt());
+        Scalars::new([rate / (rms(sum_squares_on(&parallel, &grad)) / self.d).max(1.0)])
     }
 
     #[inline(always)]

@@ -1,5 +1,5 @@
 use super::{sgd::Descent, *};
-use crate::kernel::{Parallel, product::product, reduce::sum_squares};
+use crate::kernel::{Parallel, product::product, reduce::sum_squares_on};
 use ndarray::{Array2, ArrayViewMut2};
 
 /// How [`Muon`] scales a step by the shape of the matrix.
@@ -209,7 +209,7 @@ impl Muon {
     fn orthogonalize<A: Element>(&self, mut matrix: ArrayViewMut2<'_, A>, parallel: &Parallel) {
         let tall = matrix.nrows() > matrix.ncols();
         let wide = if tall { matrix.t() } else { matrix.view() };
-        let norm = sum_squares(&matrix).sqrt() + self.eps;
+        let norm = sum_squares_on(parallel, &matrix).sqrt() + self.eps;
         let scale = A::from_f64(if norm > 0.0 { 1.0 / norm } else { 0.0 });
         let mut x: Array2<A> = Array2::from_shape_fn(wide.dim(), |index| wide[index] * scale);
         let (a, b, c) = self.ns_coefficients;

@@ -10,7 +10,7 @@ use crate::{
     state::Scheduled,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     iter::zip,
 };
 
@@ -79,8 +79,12 @@ pub(super) struct Groups<A: Element> {
     by_name: HashMap<String, usize>,
     /// Group indices of the parameters that are selected by name.
     by_param: HashMap<String, usize>,
-    /// Indices of the groups that select by prefix or rank.
-    patterns: Vec<usize>,
+    /// Indices of the groups that select by a prefix, in ascending order.
+    by_prefix: HashMap<String, Vec<usize>>,
+    /// The lengths of all prefixes.
+    lengths: BTreeSet<usize>,
+    /// Indices of the groups that select by a rank, in ascending order.
+    by_rank: HashMap<usize, Vec<usize>>,
 }
 
 /// A group in an optimizer: its algorithm, with everything that its steps need.
@@ -109,8 +113,8 @@ pub(super) struct GroupSlot<A: Element> {
     pub sums: Box<RunningSums>,
     /// Whether the current step has added to `sums`.
     pub sums_ready: bool,
-    /// Whether any parameter holds state arrays.
-    pub holds_state: bool,
+    /// The number of parameters that hold state arrays.
+    pub holders: usize,
     /// The state arrays that parameters hold: those in `requirements`, then those that have been
     /// switched off and are kept.
     pub held: Vec<&'static str>,
@@ -143,7 +147,7 @@ impl<A: Element> GroupSlot<A> {
             t: 0,
             sums: Box::default(),
             sums_ready: false,
-            holds_state: false,
+            holders: 0,
             held: Vec::new(),
             rearranged: None,
             scheduled: Vec::new(),
@@ -176,12 +180,21 @@ impl<A: Element> GroupSlot<A> {
         }
     }
 
+    /// Counts `holders` parameters less that hold state. A group without any holds no arrays that
+    /// were switched off.
+    pub fn release(&mut self, holders: usize) {
+        self.holders -= holders;
+        if self.holders == 0 {
+            self.held.truncate(self.requirements.arrays.len());
+        }
+    }
+
     #[cold]
     fn update_requirements(&mut self, version: u64) -> Result<(), Error> {
         self.sweep_only = false;
         let requirements = self.engine.requirements();
         let mut held = requirements.arrays.clone();
-        if self.holds_state {
+        if self.holders > 0 {
             let needed = &requirements.arrays;
             let kept = self.held.iter().filter(|name| !needed.contains(name));
             held.extend(kept);
@@ -275,7 +288,9 @@ impl<A: Element> Groups<A> {
             list: vec![GroupSlot::new(None, Select::Names(Vec::new()), engine)],
             by_name: HashMap::new(),
             by_param: HashMap::new(),
-            patterns: Vec::new(),
+            by_prefix: HashMap::new(),
+            lengths: BTreeSet::new(),
+            by_rank: HashMap::new(),
         }
     }
 
@@ -371,6 +386,22 @@ impl<A: Element> Groups<A> {
         }
     }
 
+    /// The indices of the groups that select a parameter by prefix or rank, in ascending order.
+    pub fn matching(&self, param: &str, ndim: usize) -> Vec<usize> {
+        let prefixes = self.lengths.iter().map_while(|&length| {
+            let fits = length <= param.len();
+            fits.then(|| {
+                param
+                    .get(..length)
+                    .and_then(|start| self.by_prefix.get(start))
+            })
+        });
+        let lists = prefixes.flatten().chain(self.by_rank.get(&ndim));
+        let mut all: Vec<usize> = lists.flatten().copied().collect();
+        all.sort_unstable();
+        all
+    }
+
     /// The index of the group that selects a parameter.
     ///
     /// # Errors
@@ -378,11 +409,7 @@ impl<A: Element> Groups<A> {
     /// [`Error::GroupedTwice`].
     pub fn group_for(&self, param: &str, ndim: usize) -> Result<usize, Error> {
         let by_name = self.by_param.get(param).copied();
-        let mut by_pattern = self
-            .patterns
-            .iter()
-            .copied()
-            .filter(|&i| self.list[i].select.matches(param, ndim));
+        let mut by_pattern = self.matching(param, ndim).into_iter();
         match (by_name.or_else(|| by_pattern.next()), by_pattern.next()) {
             (None, _) => Ok(0),
             (Some(group), None) => Ok(group),
@@ -441,7 +468,12 @@ impl<A: Element> Groups<A> {
             Select::Names(names) => self
                 .by_param
                 .extend(names.iter().map(|name| (name.clone(), index))),
-            Select::Prefix(_) | Select::Rank(_) => self.patterns.push(index),
+            Select::Prefix(prefix) => {
+                self.lengths.insert(prefix.len());
+                let groups = self.by_prefix.entry(prefix.clone());
+                groups.or_default().push(index);
+            }
+            Select::Rank(axes) => self.by_rank.entry(*axes).or_default().push(index),
         }
         self.list.push(slot);
     }

@@ -200,7 +200,7 @@ impl<A: Element> Optimizer<A> {
             let shape = current.map(|current| &current.shape);
             match ParamEntry::from_state(param, group, shape, slot, steps) {
                 Ok((entry, left_over)) => {
-                    plan.slots[group].holds_state |= entry.allocated;
+                    plan.slots[group].holders += usize::from(entry.allocated);
                     wrong.extend(left_over);
                     plan.entries.push(entry);
                 }
@@ -379,10 +379,12 @@ impl<A: Element> Optimizer<A> {
             self.table.insert(entry);
         }
         self.steps = steps;
-        self.refresh_holds_state();
+        self.count_holders();
+        // The first one with each name.
+        let by_name = state.groups.iter().rev();
+        let by_name: HashMap<_, _> = by_name.map(|group| (&group.name, group)).collect();
         for slot in &mut self.groups.list {
-            let found = state.groups.iter().find(|group| group.name == slot.name);
-            if let Some(group) = found
+            if let Some(group) = by_name.get(&slot.name)
                 && slot.requirements.global_sums
                 && (1..=MAX_STEPS).contains(&group.steps)
                 && group.scalars.is_some()
@@ -462,7 +464,7 @@ impl<A: Element> GroupSlot<A> {
         }
         // The previous state does not restrict the new hyper-parameters: the load replaces all
         // arrays.
-        self.holds_state = false;
+        self.holders = 0;
         self.held.truncate(self.requirements.arrays.len());
         self.t = 0;
         if let Err(error) = self.check() {

@@ -7,7 +7,7 @@ use crate::{
     select::Select,
 };
 use ndarray::ArrayViewD;
-use std::any::TypeId;
+use std::{any::TypeId, collections::HashSet};
 
 impl<A: Element> Optimizer<A> {
     /// Returns the hyper-parameters of the algorithm or wrapper `T` that is used for the parameters
@@ -160,9 +160,8 @@ impl<A: Element> Optimizer<A> {
         let index = self.groups.list.len();
         self.groups.push(slot);
         for i in members {
-            self.table.entries[i].group = index;
+            self.change_group(i, index);
         }
-        self.refresh_holds_state();
         Ok(())
     }
 
@@ -188,7 +187,12 @@ impl<A: Element> Optimizer<A> {
     /// misspelled names.
     pub fn missing(&self) -> Vec<(&str, Select)> {
         let mut all = Vec::new();
-        for slot in &self.groups.list {
+        let mut matched = HashSet::new();
+        for entry in &self.table.entries {
+            let ndim = entry.shape.as_slice().len();
+            matched.extend(self.groups.matching(&entry.name, ndim));
+        }
+        for (index, slot) in self.groups.list.iter().enumerate() {
             let Some(group) = slot.name.as_deref() else {
                 continue;
             };
@@ -203,12 +207,7 @@ impl<A: Element> Optimizer<A> {
                     }
                 }
                 pattern => {
-                    if !self
-                        .table
-                        .entries
-                        .iter()
-                        .any(|entry| entry.is_selected_by(pattern))
-                    {
+                    if !matched.contains(&index) {
                         all.push((group, pattern.clone()));
                     }
                 }
@@ -227,17 +226,28 @@ impl<A: Element> Optimizer<A> {
     /// [`Error::UnknownParameter`], [`Error::UnknownGroup`], [`Error::StateChanged`],
     /// [`Error::InGroup`].
     pub fn move_to_group(&mut self, param: &str, group: Option<&str>) -> Result<(), Error> {
-        let (entry, to) = (self.table.require(param)?, self.groups.require(group)?);
-        self.check_settings()?;
-        let entry = &mut self.table.entries[entry];
+        let (index, to) = (self.table.require(param)?, self.groups.require(group)?);
+        let from = self.table.entries[index].group;
+        for group in [from, to] {
+            self.groups.list[group].check()?;
+        }
+        let entry = &mut self.table.entries[index];
         let (held, slot) = (&self.groups.list[entry.group], &self.groups.list[to]);
         if entry.group != to {
             entry.check_move(held, slot)?;
             entry.reset_foreign_scalars(held, slot);
         }
-        entry.group = to;
-        self.refresh_holds_state();
+        self.change_group(index, to);
         Ok(())
+    }
+
+    /// Moves a parameter to another group, after all checks.
+    fn change_group(&mut self, index: usize, to: usize) {
+        let entry = &mut self.table.entries[index];
+        let holds = usize::from(entry.allocated);
+        self.groups.list[to].holders += holds;
+        self.groups.list[entry.group].release(holds);
+        entry.group = to;
     }
 
     /// Discards the state and the step count of a parameter, so that its next step is its first. It
@@ -247,10 +257,11 @@ impl<A: Element> Optimizer<A> {
     ///
     /// [`Error::UnknownParameter`].
     pub fn reset(&mut self, param: &str) -> Result<(), Error> {
-        let entry = self.table.require(param)?;
-        self.table.entries[entry].reset();
+        let index = self.table.require(param)?;
+        let entry = &mut self.table.entries[index];
+        self.groups.list[entry.group].release(usize::from(entry.allocated));
+        entry.reset();
         self.accumulation.remove(param);
-        self.refresh_holds_state();
         Ok(())
     }
 
@@ -260,24 +271,21 @@ impl<A: Element> Optimizer<A> {
     ///
     /// [`Error::UnknownParameter`].
     pub fn remove(&mut self, param: &str) -> Result<(), Error> {
-        self.table.remove(param)?;
+        let entry = self.table.remove(param)?;
+        self.groups.list[entry.group].release(usize::from(entry.allocated));
         self.accumulation.remove(param);
-        self.refresh_holds_state();
         Ok(())
     }
 
-    /// Updates which groups have parameters that hold state: the others may still change their
-    /// state arrays.
-    pub(super) fn refresh_holds_state(&mut self) {
-        self.groups
-            .list
-            .iter_mut()
-            .for_each(|slot| slot.holds_state = false);
+    /// Counts the parameters of each group that hold state: a group without any may still change
+    /// its state arrays.
+    pub(super) fn count_holders(&mut self) {
+        let slots = &mut self.groups.list;
+        slots.iter_mut().for_each(|slot| slot.holders = 0);
         for entry in self.table.entries.iter().filter(|entry| entry.allocated) {
-            self.groups.list[entry.group].holds_state = true;
+            slots[entry.group].holders += 1;
         }
-        let empty = self.groups.list.iter_mut().filter(|slot| !slot.holds_state);
-        empty.for_each(|slot| slot.held.truncate(slot.requirements.arrays.len()));
+        slots.iter_mut().for_each(|slot| slot.release(0));
     }
 
     /// Freezes a group, or unfreezes it if `frozen` is false. The parameters of a frozen group,

@@ -7,7 +7,7 @@ use crate::{
         layout::{Order, Shape, trimmed},
     },
     error::Error,
-    kernel::{Arrays, MAX_STATES},
+    kernel::{Arrays, MAX_STATES, pool},
     params::Param,
     select::Select,
 };
@@ -107,8 +107,15 @@ impl<A: Element> ParamTable<A> {
     }
 
     pub fn remove(&mut self, name: &str) -> Result<ParamEntry<A>, Error> {
-        let entry = self.entries.remove(self.require(name)?);
-        self.by_name = index_by_name(&self.entries);
+        let index = self.require(name)?;
+        self.by_name.remove(name);
+        // The last one takes its place: moving all of them up would take as long as a step.
+        let entry = self.entries.swap_remove(index);
+        if let Some(moved) = self.entries.get(index)
+            && let Some(known) = self.by_name.get_mut(&moved.name)
+        {
+            *known = index;
+        }
         Ok(entry)
     }
 
@@ -125,7 +132,7 @@ impl<A: Element> ParamTable<A> {
     #[inline]
     pub fn look_up(&mut self, list: &mut [Param<'_, A>], groups: &Groups<A>) -> Result<u64, Error> {
         self.stamp += 1;
-        let mut work = 0;
+        let mut work = 0_u64;
         for (i, param) in list.iter_mut().enumerate() {
             // First, the index that it has if the order is that of the first steps.
             param.entry = match self.entries.get(i) {
@@ -154,7 +161,7 @@ impl<A: Element> ParamTable<A> {
                 entry.check_extra(slot)?;
             }
             entry.seen = self.stamp;
-            work += param.views.size() as u64 * slot.requirements.cost;
+            work = work.saturating_add(pool::work(param.views.size(), slot.requirements.cost));
         }
         Ok(work)
     }
@@ -320,7 +327,8 @@ impl<A: Element> ParamEntry<A> {
             *array = vec![A::ZERO; size];
         }
         self.scalars = slot.engine.initial_scalars();
-        (self.order, self.allocated, slot.holds_state) = (order, true, true);
+        (self.order, self.allocated) = (order, true);
+        slot.holders += 1;
         if slot.requirements.preconditioned {
             // No error is possible: the shape has been checked.
             let extra = slot

@@ -12,7 +12,7 @@ use crate::{
     kernel::{
         Arrays, KernelArgs, Parallel, Sums, Totals,
         param_views::{ParamViews, Strided, Task, pieces},
-        pool::{drain, lock},
+        pool::{self, drain, lock},
         reduce::{Norm, RunningSums, Sum},
         watch::{PAGE, compare},
     },
@@ -334,7 +334,7 @@ pub(super) fn measure_array<'a, A: Element>(
         ..*step
     });
     let (engine, size, order) = (&*slot.engine, views.size(), entry.order);
-    if !parallel.pays(size as u64 * slot.requirements.cost) {
+    if !parallel.pays(pool::work(size, slot.requirements.cost)) {
         let mut sums = RunningSums::default();
         views.for_each_slice(order, strided, entry.arrays(), &mut |p, g, state| {
             engine.measure(kernel, args, p, g, state, &mut sums);
@@ -432,7 +432,7 @@ pub(super) fn run_one<A: Element>(
 ) {
     let size = task.len();
     let work = |(task, ()): (Task<'_, A>, ())| run_piece(task, &*slot.engine, kernel, args, watch);
-    if parallel.pays(size as u64 * slot.requirements.cost) {
+    if parallel.pays(pool::work(size, slot.requirements.cost)) {
         let chunk = parallel.chunk.max(1);
         let tasks = pieces([(task, ())].into_iter(), chunk);
         drain(tasks, size / chunk, |(task, ())| task.len(), chunk, work);

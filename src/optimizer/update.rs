@@ -10,7 +10,7 @@ use crate::{
         monomorphize,
     },
     error::Error,
-    kernel::Parallel,
+    kernel::{Parallel, pool},
     params::{Grad, Param, Params, StepInput},
     policy::{Limits, NonFinite},
 };
@@ -196,7 +196,9 @@ impl<A: Element> Optimizer<A> {
         if !(slot.sweep_only && same_array && no_extras)
             || self.non_finite != NonFinite::Propagate
             || self.skipped != 0
-            || self.parallel.pays(p.len() as u64 * slot.requirements.cost)
+            || self
+                .parallel
+                .pays(pool::work(p.len(), slot.requirements.cost))
         {
             return None;
         }

@@ -3,7 +3,7 @@ use super::{Wrap, elementwise, wrap_parameters};
 use crate::{
     algorithm::StepContext,
     array::Element,
-    kernel::{Hooks, Kernel, Wrapper},
+    kernel::{Hooks, Kernel, Parallel, Wrapper},
 };
 use ndarray::{ArrayRef, Dimension};
 
@@ -129,7 +129,7 @@ pub fn non_negative<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>) {
 /// assert_eq!(p, ndarray::array![1.5, 2.0]);
 /// ```
 pub fn l2_ball<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, radius: f64) {
-    let norm = crate::kernel::reduce::sum_squares(p).sqrt();
+    let norm = crate::kernel::reduce::sum_squares_on(&Parallel::SERIAL, p).sqrt();
     if norm > radius {
         let factor = radius / norm;
         p.mapv_inplace(|p| A::from_f64(p.f64() * factor));

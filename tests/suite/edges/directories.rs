@@ -1,4 +1,5 @@
 //! Checkpoint files and directories on unusual file systems.
+use super::child;
 use ndarray::Array1;
 use ndarray_optim::{Checkpoint, Checkpoints, checkpoint::Problem};
 use std::{
@@ -28,24 +29,6 @@ fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// Tells a test that it runs as a process of its own, and in which directory.
-const CHILD: &str = "NDARRAY_OPTIM_EDGES_CHILD";
-
-/// The directory of a test that runs as a process of its own.
-fn child_directory() -> Option<PathBuf> {
-    env::var_os(CHILD).map(PathBuf::from)
-}
-
-/// This program, with the arguments that run one test of this file.
-fn child(test: &str, dir: &Path) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    let name = format!("edges::directories::{test}");
-    command
-        .args(["--exact", &name, "--nocapture"])
-        .env(CHILD, dir);
-    command
 }
 
 #[test]
@@ -85,7 +68,7 @@ fn a_name_of_255_bytes_in_other_scripts_can_be_saved() {
 
 #[test]
 fn a_relative_directory_stays_the_one_that_was_opened() {
-    if let Some(dir) = child_directory() {
+    if let Some(dir) = child::directory() {
         env::set_current_dir(&dir).unwrap();
         let relative = Checkpoints::open("run/checkpoints", 2).unwrap();
         let here = Checkpoints::open("", 2).unwrap();
@@ -98,9 +81,12 @@ fn a_relative_directory_stays_the_one_that_was_opened() {
         return;
     }
     let dir = directory("relative");
-    let output = child("a_relative_directory_stays_the_one_that_was_opened", &dir)
-        .output()
-        .unwrap();
+    let output = child::start(
+        "directories::a_relative_directory_stays_the_one_that_was_opened",
+        &dir,
+    )
+    .output()
+    .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(names(&dir), ["elsewhere", "run", "step-00000002.ckpt"]);
     assert_eq!(names(&dir.join("run/checkpoints")), ["step-00000001.ckpt"]);
@@ -126,7 +112,11 @@ struct Killed(Child);
 
 impl Killed {
     fn start(dir: &Path) -> Self {
-        Killed(child("save_until_killed", dir).spawn().unwrap())
+        Killed(
+            child::start("directories::save_until_killed", dir)
+                .spawn()
+                .unwrap(),
+        )
     }
 
     fn is_running(&mut self) {
@@ -147,7 +137,7 @@ impl Drop for Killed {
 
 #[test]
 fn save_until_killed() {
-    if let Some(dir) = child_directory() {
+    if let Some(dir) = child::directory() {
         let large = Array1::<f64>::zeros(2_000_000);
         loop {
             let checkpoint = Checkpoint::new(1).section("large", &large);
@@ -407,7 +397,7 @@ mod unix {
 
     #[test]
     fn a_full_disk_leaves_the_old_file_and_nothing_else() {
-        if let Some(dir) = child_directory() {
+        if let Some(dir) = child::directory() {
             let large = Array1::<f64>::zeros(100_000);
             let large = Checkpoint::new(2).section("large", &large);
             let error = large.save(dir.join("model.bin")).unwrap_err();
@@ -418,8 +408,8 @@ mod unix {
         }
         let dir = directory("full");
         at(1).save(dir.join("model.bin")).unwrap();
-        let test = child(
-            "unix::a_full_disk_leaves_the_old_file_and_nothing_else",
+        let test = child::start(
+            "directories::unix::a_full_disk_leaves_the_old_file_and_nothing_else",
             &dir,
         );
         // Files of more than some kilobytes cannot be written; the signal is ignored, so that it is
@@ -428,7 +418,10 @@ mod unix {
             .args(["-c", "trap '' XFSZ; ulimit -f 200 && exec \"$@\"", "sh"])
             .arg(test.get_program())
             .args(test.get_args())
-            .env(CHILD, &dir)
+            .envs(
+                test.get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");

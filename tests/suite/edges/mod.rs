@@ -11,3 +11,26 @@ mod newcomers;
 mod runs;
 mod schedules;
 mod steps;
+
+/// Tests that run as processes of their own, because they change what all of a process shares.
+mod child {
+    use std::{env, path::Path, path::PathBuf, process::Command};
+
+    /// Tells a test that it is the process of its own, and its directory.
+    const CHILD: &str = "NDARRAY_OPTIM_EDGES_CHILD";
+
+    /// The directory given to `start`; `None` if this is not such a process.
+    pub fn directory() -> Option<PathBuf> {
+        env::var_os(CHILD).map(PathBuf::from)
+    }
+
+    /// This program, with the arguments that run one test of `edges`.
+    pub fn start(test: &str, dir: &Path) -> Command {
+        let mut command = Command::new(env::current_exe().unwrap());
+        let name = format!("edges::{test}");
+        command
+            .args(["--exact", &name, "--nocapture"])
+            .env(CHILD, dir);
+        command
+    }
+}

@@ -7,7 +7,7 @@ use crate::nesting::{MAX_NESTING, TOO_DEEP};
 use serde::{
     Deserializer,
     de::{
-        DeserializeSeed, Error as _, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+        DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor,
         value::{Error, MapDeserializer, SeqDeserializer},
     },
     forward_to_deserialize_any,
@@ -146,39 +146,10 @@ impl<'de> Deserializer<'de> for ConfigValue {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if let ConfigValue::Null = self {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        _: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        match self {
-            // No hyper-parameter has variants with data.
-            ConfigValue::Text(variant) => {
-                visitor.visit_enum(IntoDeserializer::<Error>::into_deserializer(variant))
-            }
-            _ => Err(Error::custom("expected a name")),
-        }
-    }
-
+    // The `name` is looked for in a map, so that serde asks for nothing but any value.
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit_struct newtype_struct option seq tuple tuple_struct map struct enum identifier
+        ignored_any
     }
 }

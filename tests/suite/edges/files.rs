@@ -253,6 +253,14 @@ fn configurations_are_written_by_hand_in_toml_and_ron() {
     let ron = r#"(name: "composed", inner: (name: "adamw", lr: 1, betas: (0.8, 0.99)),
                   wrap: [(name: "clip_by_global_norm", norm: "max")])"#;
     assert_eq!(ron::from_str::<AnyAlgorithm>(ron).unwrap(), expected);
+    // Variables of an environment are texts.
+    let text = |lr: &str| serde_json::from_value::<Sgd>(json!({ "lr": lr }));
+    assert_eq!(text("0.25").unwrap(), Sgd::new(0.25));
+    assert!(
+        ["1e999", "abc", "", "infinity", "nan", "NaN 0x0"]
+            .iter()
+            .all(|lr| text(lr).is_err())
+    );
     let group = "(group: \"g\", params: {\"rank\": 2}, optimizer: (name: \"sgd\"))";
     let group: Group = ron::from_str(group).unwrap();
     assert_eq!(group.params, Select::rank(2));
@@ -855,6 +863,14 @@ fn a_refused_learning_rate_is_saved_and_read_back() {
 /// 0 and -0 are equal, but not as factors.
 #[test]
 fn a_learning_rate_of_zero_with_a_sign_resumes_with_its_sign() {
+    // -0 - 0 * 1 is -0, and -0 - -0 * 1 is 0.
+    let mut sgd = Optimizer::<f64>::new(Sgd::new(0.1));
+    for (lr, expected) in [(0.0, -0.0), (-0.0, 0.0), (0.0, -0.0_f64)] {
+        let mut p = array![-0.0];
+        sgd.set_lr(lr);
+        sgd.update(&mut p, &array![1.0]).unwrap();
+        assert_eq!(p[0].to_bits(), expected.to_bits());
+    }
     let mut negative = 0;
     for algorithm in AnyAlgorithm::all() {
         let decay = ndarray_optim::wrap::WeightDecay {
@@ -881,6 +897,8 @@ fn a_learning_rate_of_zero_with_a_sign_resumes_with_its_sign() {
                 } else {
                     array![[-1.0, 1.0], [0.5, 0.5]]
                 };
+                // As a program that has another rate before it sets this one.
+                resumed.set_lr(0.25);
                 resumed = Optimizer::from_state(
                     StateDict::from_bytes(&resumed.state_view().to_bytes().unwrap()).unwrap(),
                 )

@@ -15,6 +15,7 @@ macro_rules! guides {
             )]
             #[doc = "[composition.md]: crate::guide::composition"]
             #[doc = "[dialects.md]: crate::guide::dialects"]
+            #[doc = "[edges.md]: crate::guide::edges"]
             #[doc = "[family.md]: crate::guide::speed"]
             #[doc = "[schedules.md]: crate::guide::schedules"]
             #[cfg_attr(feature = "serde", doc = "[state.md]: crate::guide::state")]
@@ -34,5 +35,6 @@ guides! {
     #[cfg(all(feature = "checkpoint", feature = "serde"))]
     checkpoints = "checkpoints.md";
     dialects = "dialects.md";
+    edges = "edges.md";
     speed = "family.md";
 }

@@ -67,7 +67,7 @@ fn noise_of_no_size_lets_schedule_free_descent_move() {
         ..Default::default()
     };
     for chain in [
-        Optimizer::new(free.clone().wrap(noise.clone())),
+        Optimizer::new(free.wrap(noise.clone())),
         Optimizer::new(AnyAlgorithm::from(free).in_wrappers([noise.into()])),
     ] {
         let (mut optimizer, mut p) = (chain, array![1.0, 2.0]);

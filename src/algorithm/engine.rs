@@ -48,6 +48,8 @@ pub(crate) struct Requirements {
     pub row_wise: bool,
     /// Whether it uses estimates of the diagonal of the Hessian.
     pub hessian: bool,
+    /// Whether it squares the gradients that are passed to the step.
+    pub squares: bool,
     /// Whether statistics of each step are gathered.
     pub watched: bool,
     /// The wrappers that transform gradients before the sweep, from the outside in.
@@ -322,6 +324,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
     fn recheck(&mut self) -> Result<(), Error> {
         let algorithm = &self.algorithm;
         algorithm.validate()?;
+        algorithm.fits(A::max_value().f64())?;
         let kernel: C::Kernel<A> = algorithm.kernel(&StepContext::new(algorithm, 1));
         let mut arrays = Vec::new();
         kernel.names(&mut arrays);
@@ -345,6 +348,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
             preconditioned,
             row_wise: C::DEMANDS.row_wise,
             hessian: C::DEMANDS.hessian,
+            squares: C::DEMANDS.squares && wrappers.iter().all(Stage::keeps_gradients),
             watched: algorithm.is_watched(),
             stages,
             clippings,

@@ -35,6 +35,13 @@ pub trait HyperParameters: Clone + PartialEq + fmt::Debug + Send + Sync + 'stati
         None
     }
 
+    /// Checks that no number with a range is larger than `largest`, the largest number of the
+    /// element type.
+    #[doc(hidden)]
+    fn fits(&self, largest: f64) -> Result<(), Error> {
+        Ok(())
+    }
+
     #[doc(hidden)]
     fn declared_decay_rates(&self) -> DecayRates {
         DecayRates::default()
@@ -208,6 +215,21 @@ pub trait FieldValue {
         None
     }
 
+    /// Checks that no number is larger than `largest`.
+    #[doc(hidden)]
+    fn fits(&self, name: &str, largest: f64) -> Result<(), Error> {
+        // Whether it may be infinite is a matter of its range.
+        let beyond = |x: &f64| x.is_finite() && x.abs() > largest;
+        let too_large_at = |index| self.number(index).filter(beyond);
+        if let Some(x) = too_large_at(None) {
+            return Err(too_large(name.into(), x, largest));
+        }
+        match (0..MOST_NUMBERS).find_map(|i| Some((i, too_large_at(Some(i))?))) {
+            Some((i, x)) => Err(too_large(format!("{name}[{i}]"), x, largest)),
+            None => Ok(()),
+        }
+    }
+
     /// Checks each number against its range.
     ///
     /// # Errors
@@ -343,6 +365,18 @@ fn out_of_range(field: String, value: impl fmt::Display, kind: &str, range: &Int
         field,
         value,
         expected,
+    }
+}
+
+/// No tuple or list of hyper-parameters is longer.
+const MOST_NUMBERS: usize = 6;
+
+#[cold]
+fn too_large(field: String, x: f64, largest: f64) -> Error {
+    Error::HyperParameter {
+        field,
+        value: format!("{x:e}"),
+        expected: format!("a number of size <= {largest:e}, the largest of the element type"),
     }
 }
 
@@ -533,6 +567,16 @@ macro_rules! implement_hyper_parameters {
                     $crate::algorithm::FieldValue::check(&self.$field, name, &ranges)?;
                 )?)*
                 $crate::check_declared!(self $(, $me)?)
+            }
+
+            #[allow(unused_variables)]
+            fn fits(&self, largest: f64) -> ::core::result::Result<(), $crate::Error> {
+                $($(
+                    let _ = $crate::intervals!($($range)+);
+                    let name = stringify!($field);
+                    $crate::algorithm::FieldValue::fits(&self.$field, name, largest)?;
+                )?)*
+                Ok(())
             }
 
             #[allow(unused_variables)]

@@ -133,6 +133,10 @@ pub struct Demands {
     /// buffer at a momentum of 0. They begin at 0 when they are first needed, and are kept while
     /// they are not. All other state arrays must stay the same during a run.
     pub switched: &'static [&'static str],
+    /// Whether the state holds squares of gradient elements: then
+    /// [`NonFinite::Skip`](crate::NonFinite::Skip) and [`NonFinite::Error`](crate::NonFinite::Error)
+    /// refuse gradients whose squares overflow.
+    pub squares: bool,
 }
 
 impl Demands {
@@ -143,6 +147,7 @@ impl Demands {
         hessian: false,
         row_wise: false,
         switched: &[],
+        squares: false,
     };
 
     /// Adds the value of the objective.
@@ -162,6 +167,14 @@ impl Demands {
     pub const fn hessian(self) -> Self {
         Demands {
             hessian: true,
+            ..self
+        }
+    }
+
+    /// Refuses gradients whose squares overflow, unless the policy is to propagate them.
+    pub const fn squares(self) -> Self {
+        Demands {
+            squares: true,
             ..self
         }
     }

@@ -22,6 +22,13 @@ pub(crate) enum StageKind {
     Whole,
 }
 
+impl Stage {
+    /// Whether gradients pass through unchanged.
+    pub(crate) fn keeps_gradients(&self) -> bool {
+        self.kind == StageKind::Elements(false)
+    }
+}
+
 /// Splits the wrappers of a chain, listed from the inside out. Returns the stages before the sweep,
 /// from the outside in; the clippings, if the stages consist of a factor only; and the number of
 /// innermost wrappers that run in the sweep.

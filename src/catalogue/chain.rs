@@ -2,8 +2,8 @@
 use super::{AnyWrap, wrap::Layer};
 use crate::{
     algorithm::{
-        ElementState, Engine, ExtraArray, Logs, Part, Recipe, Requirements, Scalars, StepContext,
-        StepInfo, WholeArray, split_stages,
+        ElementState, Engine, ExtraArray, Logs, Part, Recipe, Requirements, Scalars, Stage,
+        StepContext, StepInfo, WholeArray, split_stages,
     },
     array::Element,
     error::Error,
@@ -78,6 +78,7 @@ impl<A: Element> Chain<A> {
         let (mut wrappers, mut places) = (Vec::new(), Vec::new());
         for wrap in &self.wrap {
             wrap.validate()?;
+            wrap.fits(A::max_value().f64())?;
             let layer: Layer<A> = self.layer(wrap, &step);
             let first = requirements.arrays.len();
             layer.names(&mut requirements.arrays);
@@ -87,6 +88,7 @@ impl<A: Element> Chain<A> {
             wrappers.extend(wrap.stage(&layer, first));
         }
         requirements.row_wise = false;
+        requirements.squares &= wrappers.iter().all(Stage::keeps_gradients);
         (requirements.stages, requirements.clippings, self.fused) =
             split_stages(&wrappers, requirements.preconditioned);
         requirements.check()?;

@@ -216,6 +216,10 @@ impl AnyWrap {
         each!(self, wrap => wrap.validate())
     }
 
+    pub(super) fn fits(&self, largest: f64) -> Result<(), Error> {
+        each!(self, wrap => wrap.fits(largest))
+    }
+
     pub(super) fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
         each!(self, wrap => wrap.number_mut(name))
     }

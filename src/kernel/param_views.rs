@@ -200,17 +200,17 @@ impl<'a, A: Element> ParamViews<'a, A> {
         }
     }
 
-    /// The first non-finite element of the gradient, in memory order.
-    pub fn non_finite(&self, strided: &[Option<Strided<'a, A>>]) -> Option<A> {
+    /// The first element of the gradient that is NaN or above the finite limit, in memory order.
+    pub fn beyond(&self, limit: A, strided: &[Option<Strided<'a, A>>]) -> Option<A> {
         match &self.memory {
-            Storage::Flat(_, g) => super::reduce::non_finite(g),
+            Storage::Flat(_, g) => super::reduce::beyond(g, limit),
             Storage::Strided(place) => strided
                 .get(*place)?
                 .as_ref()?
                 .1
                 .iter()
                 .copied()
-                .find(|g| !g.is_finite()),
+                .find(|g| g.is_nan() || g.abs() > limit),
             Storage::NoGrad(_) | Storage::Frozen => None,
         }
     }

@@ -19,7 +19,7 @@ use super::{
     Parallel,
     pool::{drain, lock, work},
 };
-use crate::array::Element;
+use crate::array::{Element, ElementType};
 use ndarray::{ArrayRef, Dimension};
 use std::sync::Mutex;
 
@@ -36,6 +36,12 @@ const BELOW: i32 = 20;
 const BINS: usize = 40;
 /// Number of bins that contribute to the value, from that of the largest term down.
 const KEPT: usize = 2;
+/// Finite terms of at least this size are too large for the bins.
+const LARGE: f64 = power(960);
+/// Squares below it lose digits, or all of them, below the range of normal numbers.
+const SMALL: f64 = power(-900);
+/// Numbers whose squares are too large or too small are divided or multiplied by it first.
+const UNIT: f64 = power(600);
 
 /// A reproducible sum: its value depends neither on the order of its terms nor on how they are
 /// split into partial sums.
@@ -43,7 +49,11 @@ const KEPT: usize = 2;
 /// Every term is split into multiples of fixed powers of 2, one for each bin of 50 bits, and each
 /// bin counts its multiples exactly. The value comes from the bin of the largest term and the one
 /// below it, so that each term is accurate to 50 bits or more below the largest term. Terms below
-/// 2^-1001 count as 0.
+/// 2^-1001 count as 0. Terms of at least 2^960 are summed apart, in larger units, so that partial
+/// sums do not overflow.
+///
+/// With an infinite term the value is that infinity. With both infinities or a NaN it is
+/// [`f64::NAN`], whatever the sign of that NaN.
 ///
 /// The algorithm follows J. Demmel and H. D. Nguyen, "Fast Reproducible Floating-Point Summation",
 /// ARITH 2013.
@@ -63,8 +73,17 @@ pub struct Sum {
     bins: [i128; BINS],
     /// The bin of the largest term.
     top: usize,
-    /// The sum of all terms of tiles with a term that is infinite, NaN or at least 2^960.
-    rest: f64,
+    /// The sum of the finite terms of at least [`LARGE`], in units of `UNIT^2`.
+    huge: Option<Box<Sum>>,
+    /// The sum of the squares in tiles that have no square of at least [`SMALL`], in units of
+    /// `UNIT^-2`.
+    tiny: Option<Box<Sum>>,
+    /// Whether every tile is one of these.
+    is_tiny: bool,
+    /// Whether the terms are squares.
+    of_squares: bool,
+    /// The sum of the terms that are infinite or NaN.
+    non_finite: f64,
 }
 
 /// One running sum for each of [`Sums`](super::Sums).
@@ -75,13 +94,17 @@ impl Default for Sum {
         Sum {
             bins: [0; BINS],
             top: 0,
-            rest: 0.0,
+            huge: None,
+            tiny: None,
+            is_tiny: true,
+            of_squares: false,
+            non_finite: 0.0,
         }
     }
 }
 
 /// Returns 2 to the power of `e`, or 0 below the range of normal numbers.
-fn power(e: i32) -> f64 {
+const fn power(e: i32) -> f64 {
     if e < -1022 {
         0.0
     } else {
@@ -97,22 +120,47 @@ fn quanta(top: usize) -> [f64; KEPT] {
 impl Sum {
     /// Adds terms.
     pub fn add(&mut self, terms: &[f64]) {
-        terms
-            .chunks(TILE)
-            .for_each(|terms| self.add_tile(terms, |x| x));
+        self.add_terms(terms, |x| x);
     }
 
-    /// Adds `term(a)` for each element of a tile.
+    /// Adds the absolute values of numbers.
+    fn add_sizes<A: Element>(&mut self, numbers: &[A]) {
+        self.add_terms(numbers, f64::abs);
+    }
+
     #[inline(always)]
-    fn add_tile<A: Element>(&mut self, a: &[A], term: impl Fn(A) -> f64 + Copy) {
+    fn add_terms<A: Element>(&mut self, numbers: &[A], term: impl Fn(f64) -> f64 + Copy) {
+        for numbers in numbers.chunks(TILE) {
+            if self.add_tile(numbers, |x| term(x.f64())) >= LARGE {
+                self.add_large(numbers, LARGE, term, |x| term(x) / UNIT / UNIT);
+            }
+        }
+    }
+
+    /// Adds the squares of numbers, of any size: see [`root`](Sum::root).
+    pub fn add_squares<A: Element>(&mut self, numbers: &[A]) {
+        self.of_squares = true;
+        for numbers in numbers.chunks(TILE) {
+            let max = self.add_tile(numbers, square);
+            if max >= LARGE {
+                self.add_large(numbers, LARGE.sqrt(), square, |x| square(x / UNIT));
+            } else if max < SMALL && (max > 0.0 || A::TYPE == ElementType::F64) {
+                let tiny = self.tiny.get_or_insert_default();
+                tiny.add_tile(numbers, |x| square(x.f64() * UNIT));
+            }
+            self.is_tiny &= max < SMALL;
+        }
+    }
+
+    /// Adds `term(a)` for each element of a tile, and returns the largest absolute value of them.
+    /// If it is at least [`LARGE`], infinite or NaN, nothing has been added.
+    #[inline(always)]
+    fn add_tile<A: Element>(&mut self, a: &[A], term: impl Fn(A) -> f64 + Copy) -> f64 {
         // The bins of earlier terms nearly always fit these too, so that one pass over memory both
         // counts and finds the largest term.
         let (mut counts, max) = split(a, term, quanta(self.top));
-        if max >= power(960).to_bits() as i64 {
-            // Infinite and NaN terms determine the result in any order; huge finite terms are
-            // added.
-            self.rest += a.iter().map(|&a| term(a)).sum::<f64>();
-            return;
+        if max >= LARGE.to_bits() as i64 {
+            return f64::INFINITY;
         }
         // The lowest bin whose upper end is above twice the largest term: all of these terms are
         // zero in the bins above it.
@@ -125,6 +173,35 @@ impl Sum {
         for (i, count) in counts.into_iter().enumerate().take(self.top + 1) {
             self.bins[self.top - i] += i128::from(count);
         }
+        f64::from_bits(max as u64)
+    }
+
+    /// Adds a tile of which some terms are at least [`LARGE`], infinite or NaN: those of elements
+    /// of at least `large`. Where a term is added depends on its element alone, so that the value
+    /// does not depend on tiles.
+    #[cold]
+    #[inline(never)]
+    fn add_large<A: Element>(
+        &mut self,
+        a: &[A],
+        large: f64,
+        term: impl Fn(f64) -> f64,
+        scaled: impl Fn(f64) -> f64,
+    ) {
+        let (mut rest, mut huge) = (Vec::new(), Vec::new());
+        for x in a.iter().map(|a| a.f64()) {
+            if !x.is_finite() {
+                self.non_finite += term(x);
+            } else if x.abs() >= large {
+                huge.push(scaled(x));
+            } else {
+                rest.push(term(x));
+            }
+        }
+        self.add_tile(&rest, |x| x);
+        if !huge.is_empty() {
+            self.huge.get_or_insert_default().add_tile(&huge, |x| x);
+        }
     }
 
     /// Adds the terms of another sum.
@@ -134,20 +211,63 @@ impl Sum {
             .zip(&other.bins)
             .for_each(|(bin, other)| *bin += other);
         self.top = self.top.max(other.top);
-        self.rest += other.rest;
+        for (sum, other) in [(&mut self.huge, &other.huge), (&mut self.tiny, &other.tiny)] {
+            if let Some(other) = other {
+                sum.get_or_insert_default().merge(other);
+            }
+        }
+        self.is_tiny &= other.is_tiny;
+        self.of_squares |= other.of_squares;
+        self.non_finite += other.non_finite;
     }
 
     /// Returns the sum of all terms.
     pub fn value(&self) -> f64 {
-        let first = self.top.saturating_sub(KEPT - 1);
-        let sum = (first..=self.top)
-            .map(|bin| self.bins[bin] as f64 * power((bin as i32 - BELOW) * WIDTH))
-            .sum::<f64>();
-        if self.rest == 0.0 {
-            sum
-        } else {
-            self.rest + sum
+        if self.non_finite.is_nan() {
+            // IEEE arithmetic leaves the sign of a NaN open.
+            return f64::NAN;
         }
+        let huge = self.huge.as_ref().map_or(0.0, |huge| huge.counted());
+        self.counted() + huge * UNIT * UNIT + self.non_finite
+    }
+
+    /// Returns the square root of the sum: the 2-norm of the numbers whose squares were
+    /// [added](Sum::add_squares). It is accurate even if their squares overflow or underflow.
+    ///
+    /// ```
+    /// use ndarray_optim::reduce::Sum;
+    ///
+    /// for size in [1e200_f64, 1.0, 1e-200] {
+    ///     let mut sum = Sum::default();
+    ///     sum.add_squares(&[3.0 * size, -4.0 * size]);
+    ///     assert!((sum.root() / size - 5.0).abs() < 1e-14);
+    /// }
+    /// ```
+    pub fn root(&self) -> f64 {
+        match (&self.huge, &self.tiny) {
+            (Some(huge), _) if self.non_finite == 0.0 => {
+                (huge.counted() + self.counted() / UNIT / UNIT).sqrt() * UNIT
+            }
+            (_, Some(tiny)) if self.is_tiny => tiny.counted().sqrt() / UNIT,
+            _ => self.value().sqrt(),
+        }
+    }
+
+    /// The root if squares were added, else the sum.
+    pub(crate) fn result(&self) -> f64 {
+        if self.of_squares {
+            self.root()
+        } else {
+            self.value()
+        }
+    }
+
+    /// The sum of the terms in the bins.
+    fn counted(&self) -> f64 {
+        let first = self.top.saturating_sub(KEPT - 1);
+        (first..=self.top)
+            .map(|bin| self.bins[bin] as f64 * power((bin as i32 - BELOW) * WIDTH))
+            .sum()
     }
 }
 
@@ -181,22 +301,30 @@ for_each_instruction_set! {
 
 /// Returns the sum of the squares of all elements.
 ///
-/// The squares are computed in `f64`: those of `f64` elements above 1e154 overflow to infinity.
+/// The squares are computed in `f64`: those of `f64` elements above 1e154 overflow to infinity. The
+/// [`norm`] does not.
 pub fn sum_squares<A: Element, D: Dimension>(a: &ArrayRef<A, D>) -> f64 {
-    sum_squares_on(&Parallel::default(), a)
+    squares(&Parallel::default(), a).value()
 }
 
-/// As [`sum_squares`], with another setting for threads.
-pub(crate) fn sum_squares_on<A: Element, D: Dimension>(
-    parallel: &Parallel,
-    a: &ArrayRef<A, D>,
-) -> f64 {
-    let mut sum = NormSum::new(Norm::L2, 1.0);
+/// Returns the 2-norm of all elements. It is accurate even if the squares of `f64` elements
+/// overflow or underflow.
+pub fn norm<A: Element, D: Dimension>(a: &ArrayRef<A, D>) -> f64 {
+    norm_on(&Parallel::default(), a)
+}
+
+/// As [`norm`], with another setting for threads.
+pub(crate) fn norm_on<A: Element, D: Dimension>(parallel: &Parallel, a: &ArrayRef<A, D>) -> f64 {
+    squares(parallel, a).root()
+}
+
+fn squares<A: Element, D: Dimension>(parallel: &Parallel, a: &ArrayRef<A, D>) -> Sum {
+    let mut sum = NormSum::new(Norm::L2);
     match a.as_slice_memory_order() {
         Some(a) => sum.add_slices(std::iter::once(a), parallel),
         None => sum.add_elements(a.iter().copied()),
     }
-    sum.sum.value()
+    sum.sum
 }
 
 /// Returns the dot product of two arrays of the same shape, or NaN if their shapes differ.
@@ -236,17 +364,17 @@ for_each_instruction_set! {
     }
 }
 
-/// Returns the first element that is infinite or NaN.
-pub(crate) fn non_finite<A: Element>(a: &[A]) -> Option<A> {
-    let bad = a.chunks(TILE).find(|block| !all_finite(block))?;
-    bad.iter().copied().find(|x| !x.is_finite())
+/// Returns the first element that is NaN or whose absolute value is above the limit, which is
+/// finite.
+pub(crate) fn beyond<A: Element>(a: &[A], limit: A) -> Option<A> {
+    let bad = a.chunks(TILE).find(|block| !all_within(block, limit))?;
+    bad.iter().copied().find(|x| x.is_nan() || x.abs() > limit)
 }
 
 for_each_instruction_set! {
-    fn all_finite<A: Element>(a: &[A]) -> bool {
-        // `x * 0` is 0 for a finite x and NaN otherwise. No early exit, so that the loop
-        // vectorizes.
-        a.iter().fold(true, |finite, &x| finite & (x * A::ZERO == A::ZERO))
+    fn all_within<A: Element>(a: &[A], limit: A) -> bool {
+        // No early exit, so that the loop vectorizes.
+        a.iter().fold(true, |within, &x| within & (x.abs() <= limit))
     }
 }
 
@@ -271,30 +399,24 @@ pub enum Norm {
 /// The running norm of several arrays together.
 pub(crate) struct NormSum {
     norm: Norm,
-    /// The power of 2 that elements are multiplied by.
-    scale: f64,
     sum: Sum,
     max: f64,
 }
 
 impl NormSum {
-    pub fn new(norm: Norm, scale: f64) -> Self {
+    pub fn new(norm: Norm) -> Self {
         NormSum {
             norm,
-            scale,
             sum: Sum::default(),
             max: 0.0,
         }
     }
 
     fn add<A: Element>(&mut self, a: &[A]) {
-        let scale = A::from_f64(self.scale);
-        for a in a.chunks(TILE) {
-            match self.norm {
-                Norm::L1 => self.sum.add_tile(a, |a| a.f64().abs()),
-                Norm::L2 => self.sum.add_tile(a, |a| square(scale * a)),
-                Norm::Max => self.max = larger(self.max, max_abs_slice(a).f64()),
-            }
+        match self.norm {
+            Norm::L1 => self.sum.add_sizes(a),
+            Norm::L2 => self.sum.add_squares(a),
+            Norm::Max => self.max = larger(self.max, max_abs_slice(a).f64()),
         }
     }
 
@@ -308,10 +430,10 @@ impl NormSum {
         if !parallel.pays(work(size, A::COST)) {
             return slices.for_each(|a| self.add(a));
         }
-        let (norm, scale) = (self.norm, self.scale);
+        let norm = self.norm;
         let all = Mutex::new(self);
         let block = |a: &[A]| {
-            let mut part = NormSum::new(norm, scale);
+            let mut part = NormSum::new(norm);
             part.add(a);
             let mut all = lock(&all);
             all.sum.merge(&part.sum);
@@ -334,20 +456,12 @@ impl NormSum {
         }
     }
 
-    /// The scale to compute the norm with again, if squares have overflowed, or have lost digits
-    /// below the range of normal numbers.
-    pub fn rescale(&self) -> Option<f64> {
-        let sum = self.sum.value();
-        let bad = self.norm == Norm::L2
-            && (sum == f64::INFINITY || sum < power(-900))
-            && self.scale == 1.0;
-        bad.then(|| if sum > 1.0 { power(-600) } else { power(600) })
-    }
-
     pub fn value(&self) -> f64 {
         match self.norm {
             Norm::L1 => self.sum.value(),
-            Norm::L2 => self.sum.value().sqrt() / self.scale,
+            Norm::L2 => self.sum.root(),
+            // The sign of a NaN depends on the element.
+            Norm::Max if self.max.is_nan() => f64::NAN,
             Norm::Max => self.max,
         }
     }
@@ -522,14 +636,17 @@ mod tests {
             let mut a = ndarray::Array1::from_elem(3000, 0.5_f32);
             a[at] = -7.0;
             assert_eq!(max_abs(&a), 7.0);
-            assert_eq!(non_finite(a.as_slice().unwrap()), None);
+            assert_eq!(beyond(a.as_slice().unwrap(), f32::MAX), None);
             a[at] = f32::NEG_INFINITY;
             assert_eq!(max_abs(&a), f32::INFINITY);
-            assert_eq!(non_finite(a.as_slice().unwrap()), Some(f32::NEG_INFINITY));
+            assert_eq!(
+                beyond(a.as_slice().unwrap(), f32::MAX),
+                Some(f32::NEG_INFINITY)
+            );
             a[at] = f32::NAN;
             let every_third = a.slice_axis(Axis(0), Slice::new((at % 3) as isize, None, 3));
             assert!(max_abs(&a).is_nan() && max_abs(&every_third).is_nan());
-            assert!(non_finite(a.as_slice().unwrap()).is_some());
+            assert!(beyond(a.as_slice().unwrap(), f32::MAX).is_some());
         }
     }
 }

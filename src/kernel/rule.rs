@@ -123,6 +123,10 @@ pub trait Rule: Copy + Send + Sync {
     /// The number of sums over whole arrays that the rule needs before a step: up to four.
     const TERMS: usize = 0;
 
+    /// The number of these sums that are 2-norms: the first ones. Their terms are the numbers, not
+    /// the squares, which would overflow for `f64` numbers above 1e154.
+    const NORMS: usize = 0;
+
     /// Returns the terms of one element in these sums, from its values before the step.
     #[inline(always)]
     fn terms(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> Sums {

@@ -89,8 +89,13 @@ pub(crate) fn measure<R: Rule, V: StateSlices<R::State>>(
     let mut page = [[0.0; PAGE]; MAX_SUMS];
     for (i, (p, g)) in p.chunks(PAGE).zip(g.chunks(PAGE)).enumerate() {
         terms(rule, scale, p, g, state, i * PAGE, &mut page);
-        for (sum, page) in sums.iter_mut().zip(&page).take(R::TERMS) {
-            sum.add(&page[..p.len()]);
+        for (k, (sum, page)) in sums.iter_mut().zip(&page).take(R::TERMS).enumerate() {
+            let terms = &page[..p.len()];
+            if k < R::NORMS {
+                sum.add_squares(terms);
+            } else {
+                sum.add(terms);
+            }
         }
     }
 }

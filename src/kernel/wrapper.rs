@@ -168,6 +168,7 @@ impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
         self.begin_all(p, g, Self::State::ZERO, false)
     }
     const TERMS: usize = R::TERMS;
+    const NORMS: usize = R::NORMS;
     #[inline(always)]
     fn terms(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> Sums {
         self.rule.terms(p, self.inside(p, g, own).0, inner)

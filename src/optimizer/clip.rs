@@ -80,34 +80,22 @@ pub(super) fn norm_of<A: Element>(
     parallel: &Parallel,
 ) -> f64 {
     let all = || params.iter().filter(move |param| wanted(param));
-    let slices = || all().filter_map(|param| param.views.grad_slice());
-    let views = || all().filter_map(|param| param.views.grad_view(strided));
+    let slices = all().filter_map(|param| param.views.grad_slice());
+    let views = all().filter_map(|param| param.views.grad_view(strided));
     norm(slices, views, kind, parallel)
 }
 
 /// The global norm of several arrays: those that are slices, and the others as views.
-pub(super) fn norm<'a, A: Element, S, V>(
-    slices: impl Fn() -> S,
-    views: impl Fn() -> V,
+pub(super) fn norm<'a, A: Element>(
+    slices: impl Iterator<Item = &'a [A]> + Clone + Send,
+    views: impl Iterator<Item = ArrayView6<'a, A>>,
     norm: Norm,
     parallel: &Parallel,
-) -> f64
-where
-    S: Iterator<Item = &'a [A]> + Clone + Send,
-    V: Iterator<Item = ArrayView6<'a, A>>,
-{
-    let sum_of = |scale| {
-        let mut sum = NormSum::new(norm, scale);
-        sum.add_slices(slices(), parallel);
-        for view in views() {
-            sum.add_elements(view.iter().copied());
-        }
-        sum
-    };
-    let sum = sum_of(1.0);
-    match sum.rescale() {
-        // The squares overflow or lose digits: repeat with values scaled to about 1.
-        Some(scale) => sum_of(scale).value(),
-        None => sum.value(),
+) -> f64 {
+    let mut sum = NormSum::new(norm);
+    sum.add_slices(slices, parallel);
+    for view in views {
+        sum.add_elements(view.iter().copied());
     }
+    sum.value()
 }

@@ -273,7 +273,7 @@ impl StagedStep<'_> {
     /// Clips the copies by their global norm, and returns the norm.
     fn clip<A: Element>(&self, clipping: &Clipping, arrays: &mut [StagedArray<'_, A>]) -> f64 {
         let copies = || arrays.iter().map(|array| &*array.copy);
-        let norm = norm(copies, std::iter::empty, clipping.norm, &self.parallel);
+        let norm = norm(copies(), std::iter::empty(), clipping.norm, &self.parallel);
         let size: usize = copies().map(<[A]>::len).sum();
         let factor = A::from_f64(clipping.factor_of(norm, size));
         if factor != A::one() {

@@ -174,22 +174,39 @@ impl<A: Element> Optimizer<A> {
         Ok(accepted)
     }
 
+    /// The largest gradient element that a group can use. Where its algorithm squares gradients and
+    /// nothing makes them smaller first, the square has to be finite.
+    fn largest_gradient(&self, group: usize) -> A {
+        let squares = self.groups.list[group].requirements.squares && self.clip.is_none();
+        if squares {
+            A::max_value().sqrt()
+        } else {
+            A::max_value()
+        }
+    }
+
     /// Returns whether all gradients are finite and within the limits, or the error if the policy
     /// asks for one.
     #[cold]
     fn inspect_gradients(&self, input: &StepInput<'_, '_, A>) -> Result<bool, Error> {
         let params = &*input.params;
         let strided = &*input.strided;
-        let non_finite = params
-            .iter()
-            .find_map(|param| Some((&param.name, param.views.non_finite(strided)?)));
-        let error = match (non_finite, self.limits.norm) {
-            (Some((name, value)), _) => Some(Error::NonFiniteGradient {
+        let norm = || norm_of(params, strided, |_| true, Norm::L2, &self.parallel);
+        let beyond = params.iter().find_map(|param| {
+            let limit = self.largest_gradient(self.table.entries[param.entry].group);
+            Some((&param.name, limit, param.views.beyond(limit, strided)?))
+        });
+        let error = match (beyond, self.limits.norm) {
+            (Some((_, limit, value)), _) if value.is_finite() => Some(Error::ExplodingGradient {
+                norm: norm(),
+                limit: limit.f64(),
+            }),
+            (Some((name, _, value)), _) => Some(Error::NonFiniteGradient {
                 name: name.to_string(),
                 value: value.f64(),
             }),
             (None, Some(limit)) => {
-                let norm = norm_of(params, strided, |_| true, Norm::L2, &self.parallel);
+                let norm = norm();
                 (norm > limit).then_some(Error::ExplodingGradient { norm, limit })
             }
             (None, None) => None,
@@ -373,7 +390,7 @@ impl<A: Element> GroupSlot<A> {
                 .for_each(|(all, sum)| all.merge(sum));
             self.sums_ready = true;
         } else {
-            let sums = Sums(sums.map(|sum| sum.value()));
+            let sums = Sums(sums.map(|sum| sum.result()));
             entry.scalars = self.engine.update_scalars(step, &sums);
         }
     }
@@ -381,7 +398,7 @@ impl<A: Element> GroupSlot<A> {
     /// Updates the scalars of the group from its sums.
     fn finish_sums(&mut self, loss: f64) {
         (self.t, self.sums_ready) = (self.t + 1, false);
-        let sums = Sums(self.sums.each_ref().map(Sum::value));
+        let sums = Sums(self.sums.each_ref().map(Sum::result));
         *self.sums = RunningSums::default();
         let scalars = self
             .scalars

@@ -219,6 +219,10 @@ impl<C: Algorithm, W: Wrap> HyperParameters for Wrapped<C, W> {
         self.inner.validate()?;
         self.wrap.validate()
     }
+    fn fits(&self, largest: f64) -> Result<(), Error> {
+        self.inner.fits(largest)?;
+        self.wrap.fits(largest)
+    }
     fn number(&self, name: &str) -> Option<f64> {
         self.inner.number(name).or_else(|| self.wrap.number(name))
     }

@@ -27,7 +27,9 @@ pub trait Element:
     /// The element type as a value.
     const TYPE: ElementType;
 
-    /// Returns `x` rounded to this type.
+    /// Returns `x` rounded to this type. A finite number stays finite: beyond the range of the type
+    /// it becomes the largest or smallest number, so that a factor such as the quotient of two norms
+    /// never turns a gradient of 0 into NaN.
     fn from_f64(x: f64) -> Self;
 
     /// Calls one of two functions, by this type. Both are compiled where they are written, not
@@ -150,7 +152,8 @@ macro_rules! element {
             const TYPE: ElementType = ElementType::$type;
             #[inline(always)]
             fn from_f64(x: f64) -> $float {
-                x as $float
+                let rounded = x as $float;
+                if x.is_finite() { rounded.clamp($float::MIN, $float::MAX) } else { rounded }
             }
             #[inline(always)]
             fn dispatch<I: TypeFamily, O: TypeFamily>(

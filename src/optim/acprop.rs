@@ -62,7 +62,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct PreviousVariance<A> {
     m: RunningAverage<A>,
-    s: RunningAverage<A>,
+    s: AverageOfSquares<A>,
     eps: A,
     eps_root: A,
     lr: A,
@@ -80,7 +80,7 @@ impl<A: Element> Rule for PreviousVariance<A> {
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
         let delta = self.lr * g.over((self.scale * s + self.shift).sqrt() + self.eps);
         let deviation = g - m;
-        let s = (self.s.mix(s, deviation * deviation) + self.eps_root).flush();
+        let s = self.s.flush(self.s.mix(s, deviation) + self.eps_root);
         let m = self.m.update(m, g);
         (delta, [m, s])
     }
@@ -88,6 +88,7 @@ impl<A: Element> Rule for PreviousVariance<A> {
 
 impl Algorithm for AcProp {
     type Kernel<A: Element> = WithDecoupled<PreviousVariance<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -96,7 +97,7 @@ impl Algorithm for AcProp {
         let first = step.t == 1;
         let rule = PreviousVariance {
             m: RunningAverage::new(self.betas.0),
-            s: RunningAverage::new(self.betas.1),
+            s: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps),
             eps_root: f(self.eps_root),
             lr: f(self.lr),

@@ -63,7 +63,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct CenteredMoments<A> {
     m: RunningAverage<A>,
-    s: RunningAverage<A>,
+    s: AverageOfSquares<A>,
     eps: A,
     eps_root: A,
     step_size: A,
@@ -78,13 +78,14 @@ impl<A: Element> Rule for CenteredMoments<A> {
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
         let deviation = g - m;
-        let s = (self.s.mix(s, deviation * deviation) + self.eps_root).flush();
+        let s = self.s.flush(self.s.mix(s, deviation) + self.eps_root);
         (self.step_size * m.over(s.sqrt() + self.eps), [m, s])
     }
 }
 
 impl Algorithm for AdaBelief {
     type Kernel<A: Element> = CenteredMoments<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -92,7 +93,7 @@ impl Algorithm for AdaBelief {
         let root = step.correction(1).sqrt();
         CenteredMoments {
             m: RunningAverage::new(self.betas.0),
-            s: RunningAverage::new(self.betas.1),
+            s: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps * root),
             eps_root: f(self.eps_root),
             step_size: f(self.lr * root / step.correction(0)),

@@ -64,7 +64,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct BoundedAdam<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     eps: A,
     step_size: A,
     low: A,
@@ -79,7 +79,7 @@ impl<A: Element> Rule for BoundedAdam<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         let rate = self.step_size / (v.sqrt() + self.eps);
         let rate = if rate < self.low { self.low } else { rate };
         let rate = if rate > self.high { self.high } else { rate };
@@ -89,6 +89,7 @@ impl<A: Element> Rule for BoundedAdam<A> {
 
 impl Algorithm for AdaBound {
     type Kernel<A: Element> = BoundedAdam<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -102,7 +103,7 @@ impl Algorithm for AdaBound {
         let final_lr = self.final_lr * follow;
         BoundedAdam {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps),
             step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
             low: f(final_lr * (1.0 - 1.0 / (self.gamma * t + 1.0))),

@@ -73,7 +73,7 @@ algorithm! {
 
 #[derive(Clone, Copy, Debug)]
 pub struct RmsRatio<A> {
-    average: RunningAverage<A>,
+    average: AverageOfSquares<A>,
     eps: A,
     lr: A,
 }
@@ -85,21 +85,22 @@ impl<A: Element> Rule for RmsRatio<A> {
     const COST: u64 = 7;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, acc]: [A; 2]) -> (A, [A; 2]) {
-        let v = self.average.update(v, g * g);
+        let v = self.average.update(v, g);
         let d = (acc + self.eps).sqrt() * g.over((v + self.eps).sqrt());
-        let acc = self.average.update(acc, d * d);
+        let acc = self.average.update(acc, d);
         (self.lr * d, [v, acc])
     }
 }
 
 impl Algorithm for Adadelta {
     type Kernel<A: Element> = WithCoupled<RmsRatio<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
         let rule = RmsRatio {
-            average: RunningAverage::new(self.rho),
+            average: AverageOfSquares::new(self.rho, self.eps.sqrt()),
             eps: f(self.eps),
             lr: f(self.lr),
         };

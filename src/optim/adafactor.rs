@@ -1,5 +1,5 @@
 use super::{sgd::Descent, *};
-use crate::kernel::reduce::sum_squares_on;
+use crate::kernel::reduce::norm_on;
 use ndarray::{ArrayD, ArrayViewMut2, ArrayViewMutD};
 
 algorithm! {
@@ -88,6 +88,7 @@ algorithm! {
 
 impl Algorithm for Adafactor {
     type Kernel<A: Element> = Preconditioned<WithDecoupled<Descent<A>>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         Ok(match shape {
@@ -113,7 +114,9 @@ impl Algorithm for Adafactor {
         let weight = A::from_f64(libm::pow(step.t as f64, self.beta2_decay));
         let eps = self.eps.0.map_or(A::epsilon(), A::from_f64);
         match extra {
-            [v] => v.zip_mut_with(&grad, |v, &g| *v += weight * (g * g - *v)),
+            [v] => v.zip_mut_with(&grad, |v, &g| {
+                *v += weight * (A::from_f64(finite(g.f64() * g.f64())) - *v);
+            }),
             [rows, columns] => {
                 for_each_matrix(&mut grad, rows, columns, |g, rows, columns| {
                     average_squares(g, rows, columns, weight)
@@ -138,10 +141,10 @@ impl Algorithm for Adafactor {
             }),
             _ => {}
         }
-        let rms = |squares: f64| (squares / grad.len() as f64).sqrt();
-        let rate = rms(sum_squares_on(&parallel, &param)).max(self.eps.1)
+        let rms = |norm: f64| norm / (grad.len() as f64).sqrt();
+        let rate = rms(norm_on(&parallel, &param)).max(self.eps.1)
             * self.lr.min(1.0 / (step.t as f64).sqrt());
-        Scalars::new([rate / (rms(sum_squares_on(&parallel, &grad)) / self.d).max(1.0)])
+        Scalars::new([rate / (rms(norm_on(&parallel, &grad)) / self.d).max(1.0)])
     }
 
     #[inline(always)]
@@ -176,6 +179,12 @@ fn for_each_matrix<A: Element>(
     }
 }
 
+/// A mean of squares, where it overflows the largest number: the difference of two infinite averages
+/// would be NaN for ever.
+fn finite(square: f64) -> f64 {
+    if square > f64::MAX { f64::MAX } else { square }
+}
+
 /// Updates the running averages of squares per row and per column.
 fn average_squares<A: Element>(
     g: ArrayViewMut2<'_, A>,
@@ -186,10 +195,10 @@ fn average_squares<A: Element>(
     let mut sums = vec![0.0; columns.len()];
     for (g, row) in g.rows().into_iter().zip(&mut *rows) {
         let sum = add_squares(g.to_slice().unwrap_or_default(), &mut sums);
-        *row += weight * (A::from_f64(sum / columns.len() as f64) - *row);
+        *row += weight * (A::from_f64(finite(sum / columns.len() as f64)) - *row);
     }
     for (column, sum) in columns.iter_mut().zip(sums) {
-        *column += weight * (A::from_f64(sum / rows.len() as f64) - *column);
+        *column += weight * (A::from_f64(finite(sum / rows.len() as f64)) - *column);
     }
 }
 

@@ -103,7 +103,7 @@ impl<A: Element> Rule for SumOfSquares<A> {
 
 impl Algorithm for Adagrad {
     type Kernel<A: Element> = WithCoupled<SumOfSquares<A>>;
-    const DEMANDS: Demands = Demands::NONE.row_wise();
+    const DEMANDS: Demands = Demands::NONE.row_wise().squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

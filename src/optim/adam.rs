@@ -91,7 +91,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct Moments<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     step_size: A,
     eps: A,
 }
@@ -103,7 +103,7 @@ impl<A: Element> Moments<A> {
         let root = step.correction(1).sqrt();
         Moments {
             m: RunningAverage::new(beta1),
-            v: RunningAverage::new(beta2),
+            v: AverageOfSquares::new(beta2, eps),
             step_size: f(lr * root / step.correction(0)),
             eps: f(eps * root),
         }
@@ -112,7 +112,7 @@ impl<A: Element> Moments<A> {
     /// The new first and second moment.
     #[inline(always)]
     pub fn moments(&self, g: A, m: A, v: A) -> (A, A) {
-        (self.m.update(m, g), self.v.update(v, g * g))
+        (self.m.update(m, g), self.v.update(v, g))
     }
 
     /// The update `lr m' / (sqrt(v') + eps)`.
@@ -190,7 +190,7 @@ impl<A: Element> Rule for AmsGrad<A> {
 
 impl Algorithm for Adam {
     type Kernel<A: Element> = Either<WithCoupled<Moments<A>>, WithCoupled<AmsGrad<A>>>;
-    const DEMANDS: Demands = Demands::NONE.row_wise();
+    const DEMANDS: Demands = Demands::NONE.row_wise().squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

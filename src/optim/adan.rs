@@ -77,7 +77,7 @@ algorithm! {
 pub struct GradientDifferences<A> {
     m: RunningAverage<A>,
     v: RunningAverage<A>,
-    n: RunningAverage<A>,
+    n: AverageOfSquares<A>,
     look_ahead: A,
     eps: A,
     eps_root: A,
@@ -96,7 +96,7 @@ impl<A: Element> Rule for GradientDifferences<A> {
         let m = self.m.update(m, g);
         let v = self.v.update(v, d);
         let ahead = g + self.look_ahead * d;
-        let n = self.n.update(n, ahead * ahead);
+        let n = self.n.update(n, ahead);
         (
             (self.m_scale * m + self.v_scale * v).over((n + self.eps_root).sqrt() + self.eps),
             [m, v, n, g],
@@ -110,6 +110,7 @@ impl<A: Element> Rule for GradientDifferences<A> {
 
 impl Algorithm for Adan {
     type Kernel<A: Element> = WithDecoupled<GradientDifferences<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -128,7 +129,7 @@ impl Algorithm for Adan {
         let rule = GradientDifferences {
             m: RunningAverage::new(self.betas.0),
             v: RunningAverage::new(self.betas.1),
-            n: RunningAverage::new(self.betas.2),
+            n: AverageOfSquares::new(self.betas.2, self.eps.max(self.eps_root.sqrt())),
             look_ahead: f(look_ahead),
             eps: f(self.eps * root),
             eps_root: f(self.eps_root * n),

@@ -60,7 +60,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct Mixture<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     n: RunningAverage<A>,
     eps: A,
     of_m: A,
@@ -75,7 +75,7 @@ impl<A: Element> Rule for Mixture<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v, n]: [A; 3]) -> (A, [A; 3]) {
         let m = self.m.update(m, g);
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         let n = self.n.update(n, g);
         (
             (self.of_m * m + self.of_n * n).over(v.sqrt() + self.eps),
@@ -86,6 +86,7 @@ impl<A: Element> Rule for Mixture<A> {
 
 impl Algorithm for AdEMAMix {
     type Kernel<A: Element> = WithDecoupled<Mixture<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -93,7 +94,7 @@ impl Algorithm for AdEMAMix {
         let root = step.correction(1).sqrt();
         let rule = Mixture {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             n: RunningAverage::new(self.betas.2),
             eps: f(self.eps * root),
             of_m: f(self.lr * root / step.correction(0)),

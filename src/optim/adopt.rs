@@ -60,7 +60,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct NormalizedMomentum<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     eps: A,
     limit: A,
     lr: A,
@@ -78,7 +78,7 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
         let u = if u > self.limit { self.limit } else { u };
         let u = if u < -self.limit { -self.limit } else { u };
         let m = self.m.update(m, u);
-        (self.lr * m, [m, self.v.update(v, g * g)])
+        (self.lr * m, [m, self.v.update(v, g)])
     }
 }
 
@@ -99,6 +99,7 @@ impl<A: Element> Rule for InitializeSecondMoment<A> {
 
 impl Algorithm for Adopt {
     type Kernel<A: Element> = Either<NormalizedMomentum<A>, InitializeSecondMoment<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -108,7 +109,7 @@ impl Algorithm for Adopt {
         }
         Either::Left(NormalizedMomentum {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps),
             limit: if self.clip {
                 f(((step.t - 1) as f64).sqrt().sqrt())

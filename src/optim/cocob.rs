@@ -78,7 +78,7 @@ impl<A: Element> Rule for CoinBetting<A> {
         let sum = sum - g;
         let (bound, least) = (sum_abs + l, self.alpha * l);
         let bound = if bound < least { least } else { bound };
-        let new = x0 + sum.over(l * bound) * (l + reward);
+        let new = x0 + sum.over(bound) * (A::one() + reward.over(l));
         (p - new, [x0, l, sum_abs, reward, sum])
     }
     #[inline(always)]

@@ -75,7 +75,7 @@ algorithm! {
 pub struct DAdaptedMoments<A> {
     beta1: A,
     g_coef: A,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     beta3: A,
     s_coef: A,
     eps: A,
@@ -92,7 +92,7 @@ impl<A: Element> Rule for DAdaptedMoments<A> {
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m, v, s]: [A; 3]) -> (A, [A; 3]) {
         let m = (self.beta1 * m + self.g_coef * g).flush();
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         let s = (self.beta3 * s + self.s_coef * g).flush();
         (m.over(v.sqrt() + self.eps) + self.decay * p, [m, v, s])
     }
@@ -107,7 +107,7 @@ impl<A: Element> Rule for DAdaptedMoments<A> {
 
 impl Algorithm for DAdaptAdamW {
     type Kernel<A: Element> = DAdaptedMoments<A>;
-    const DEMANDS: Demands = Demands::NONE.global_sums();
+    const DEMANDS: Demands = Demands::NONE.global_sums().squares();
 
     fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
         let fields = vec![
@@ -144,7 +144,7 @@ impl Algorithm for DAdaptAdamW {
         DAdaptedMoments {
             beta1: f(self.betas.0),
             g_coef: f((1.0 - self.betas.0) * l),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             beta3: f(beta3),
             s_coef: f((1.0 - beta3) * l),
             eps: f(self.eps),

@@ -74,6 +74,7 @@ impl<A: Element> Rule for Friction<A> {
 
 impl Algorithm for DiffGrad {
     type Kernel<A: Element> = WithDecoupled<Friction<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -66,9 +66,10 @@ impl<A: Element> Rule for RelativeStep<A> {
         (self.shrink * p + self.rate * g, [])
     }
     const TERMS: usize = 2;
+    const NORMS: usize = 2;
     #[inline(always)]
     fn terms(&self, p: A, g: A, _state: [A; 0]) -> Sums {
-        Sums::new([p.f64() * p.f64(), g.f64() * g.f64()])
+        Sums::new([p.f64(), g.f64()])
     }
 }
 
@@ -77,7 +78,7 @@ impl Algorithm for Fromage {
 
     /// The ratio of the norms.
     fn update_scalars(&self, _step: &StepContext, &Sums([p, g, ..]): &Sums) -> Scalars {
-        let (p, g) = (p.sqrt().max(self.min_norm), g.sqrt().max(self.min_norm));
+        let (p, g) = (p.max(self.min_norm), g.max(self.min_norm));
         Scalars::new([if p == 0.0 || g == 0.0 { 1.0 } else { p / g }])
     }
 

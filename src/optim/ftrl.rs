@@ -102,7 +102,13 @@ impl<A: Element> Rule for RegularizedLeader<A> {
                 n.portable_powf(self.power)
             }
         };
+        // A finite sum: the difference of two infinite roots would be NaN for ever.
         let new = n + g * g;
+        let new = if new > A::max_value() {
+            A::max_value()
+        } else {
+            new
+        };
         let z = z + g - (power(new) - power(n)) * self.one_over_lr * p;
         let next = (z.sign() * self.lambda_1 - z)
             .over((self.beta + new.sqrt()) * self.one_over_lr + self.lambda_2);
@@ -125,6 +131,7 @@ impl<A: Element> Rule for RegularizedLeader<A> {
 
 impl Algorithm for Ftrl {
     type Kernel<A: Element> = RegularizedLeader<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {

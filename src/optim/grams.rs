@@ -69,6 +69,7 @@ impl<A: Element> Rule for GradientSigned<A> {
 
 impl Algorithm for Grams {
     type Kernel<A: Element> = WithDecoupled<GradientSigned<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

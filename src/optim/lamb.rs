@@ -89,27 +89,22 @@ impl<A: Element> Rule for ScaledAdam<A> {
         )
     }
     const TERMS: usize = 2;
+    const NORMS: usize = 2;
     #[inline(always)]
     fn terms(&self, p: A, g: A, [m, v]: [A; 2]) -> Sums {
         let (m, v) = self.moments.moments(g, m, v);
-        let (p, u) = (
-            p.f64(),
-            (self.moments.update(m, v) + self.weight_decay * p).f64(),
-        );
-        Sums::new([p * p, u * u])
+        let u = self.moments.update(m, v) + self.weight_decay * p;
+        Sums::new([p.f64(), u.f64()])
     }
 }
 
 impl Algorithm for Lamb {
     type Kernel<A: Element> = ScaledAdam<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     /// The trust ratio.
     fn update_scalars(&self, _step: &StepContext, &Sums([p, u, ..]): &Sums) -> Scalars {
-        let ratio = if p == 0.0 || u == 0.0 {
-            1.0
-        } else {
-            (p / u).sqrt()
-        };
+        let ratio = if p == 0.0 || u == 0.0 { 1.0 } else { p / u };
         Scalars::new([ratio])
     }
 

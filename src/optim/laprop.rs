@@ -59,7 +59,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct NormalizedMomentum<A> {
     beta1: A,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     g_coef: A,
     eps: A,
     step_size: A,
@@ -72,7 +72,7 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         let m = (self.beta1 * m + self.g_coef * g.over(v.sqrt() + self.eps)).flush();
         (self.step_size * m, [m, v])
     }
@@ -80,6 +80,7 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
 
 impl Algorithm for LaProp {
     type Kernel<A: Element> = WithDecoupled<NormalizedMomentum<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     /// The running average of the learning rate.
     fn update_scalars(&self, step: &StepContext, _sums: &Sums) -> Scalars {
@@ -94,7 +95,7 @@ impl Algorithm for LaProp {
         let Scalars([l, ..]) = step.scalars;
         let rule = NormalizedMomentum {
             beta1: f(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             g_coef: f((1.0 - self.betas.0) * self.lr * root),
             eps: f(self.eps * root),
             step_size: f(if self.lr > 0.0 { self.lr / l } else { 0.0 }),

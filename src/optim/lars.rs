@@ -77,9 +77,10 @@ impl<A: Element> Rule for TrustRatioDescent<A> {
         (self.rate * g, [])
     }
     const TERMS: usize = 2;
+    const NORMS: usize = 2;
     #[inline(always)]
     fn terms(&self, p: A, g: A, _state: [A; 0]) -> Sums {
-        Sums::new([p.f64() * p.f64(), g.f64() * g.f64()])
+        Sums::new([p.f64(), g.f64()])
     }
 }
 
@@ -91,7 +92,7 @@ impl Algorithm for Lars {
 
     /// The trust ratio.
     fn update_scalars(&self, _step: &StepContext, &Sums([p, g, ..]): &Sums) -> Scalars {
-        let ratio = self.trust_coefficient * p.sqrt() / (g.sqrt() + self.eps);
+        let ratio = self.trust_coefficient * p / (g + self.eps);
         Scalars::new([if p == 0.0 || g == 0.0 { 1.0 } else { ratio }])
     }
 

@@ -60,7 +60,6 @@ algorithm! {
 pub struct DualAveraging<A> {
     l: A,
     eps: A,
-    momentum: A,
     one_minus_momentum: A,
 }
 
@@ -71,12 +70,11 @@ impl<A: Element> Rule for DualAveraging<A> {
     const COST: u64 = 15;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [x0, s, n]: [A; 3]) -> (A, [A; 3]) {
-        let (s, n) = (s + self.l * g, n + self.l * (g * g));
-        let z = x0 - s.over(n.portable_cbrt() + self.eps);
-        (
-            p - (self.momentum * p + self.one_minus_momentum * z),
-            [x0, s, n],
-        )
+        let (s, n) = (s + self.l * g, n + (self.l * g) * g);
+        // The difference to z = x0 - s / (cbrt(n) + eps), in an order that is exactly 0 at p = x0
+        // without a gradient.
+        let to_z = (p - x0) + s.over(n.portable_cbrt() + self.eps);
+        (self.one_minus_momentum * to_z, [x0, s, n])
     }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 3] {
@@ -86,6 +84,7 @@ impl<A: Element> Rule for DualAveraging<A> {
 
 impl Algorithm for Madgrad {
     type Kernel<A: Element> = DualAveraging<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -94,7 +93,6 @@ impl Algorithm for Madgrad {
         DualAveraging {
             l,
             eps: f(self.eps),
-            momentum: f(self.momentum),
             one_minus_momentum: f(1.0 - self.momentum),
         }
     }

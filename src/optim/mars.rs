@@ -84,10 +84,10 @@ impl<A: Element> Rule for VarianceReduced<A> {
         (self.moments.update(m, v), ([m, v], [g]))
     }
     const TERMS: usize = 1;
+    const NORMS: usize = 1;
     #[inline(always)]
     fn terms(&self, _p: A, g: A, (_, [prev]): Self::State) -> Sums {
-        let c = self.corrected(g, prev).f64();
-        Sums::new([c * c])
+        Sums::new([self.corrected(g, prev).f64()])
     }
 }
 
@@ -96,7 +96,7 @@ impl Algorithm for Mars {
 
     /// The clipping factor.
     fn update_scalars(&self, _step: &StepContext, sums: &Sums) -> Scalars {
-        let norm = sums[0].sqrt();
+        let norm = sums[0];
         Scalars::new([if norm > 1.0 { 1.0 / norm } else { 1.0 }])
     }
 

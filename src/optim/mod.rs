@@ -103,6 +103,48 @@ impl<A: Element> RunningAverage<A> {
     }
 }
 
+/// A running average of squares, `v <- beta v + (1 - beta) x^2`, whose root is a denominator.
+#[derive(Clone, Copy, Debug)]
+struct AverageOfSquares<A> {
+    beta: A,
+    one_minus_beta: A,
+    /// Smaller averages are flushed to 0.
+    floor: A,
+}
+
+impl<A: Element> AverageOfSquares<A> {
+    /// `eps` is the number that is added to the root. Subnormal numbers are flushed to 0, where it
+    /// hides them; without it even the root of a subnormal number matters.
+    #[inline(always)]
+    fn new(beta: f64, eps: f64) -> Self {
+        let smallest = A::min_positive_value();
+        let hidden = eps > 100.0 * smallest.f64().sqrt();
+        AverageOfSquares {
+            beta: A::from_f64(beta),
+            one_minus_beta: A::from_f64(1.0 - beta),
+            floor: if hidden { smallest } else { A::ZERO },
+        }
+    }
+
+    /// `beta old + (1 - beta) x^2`. The product is taken in torch's order, which does not overflow
+    /// where x^2 does but the average does not.
+    #[inline(always)]
+    fn mix(&self, old: A, x: A) -> A {
+        self.beta * old + (self.one_minus_beta * x) * x
+    }
+
+    #[inline(always)]
+    fn flush(&self, v: A) -> A {
+        if v < self.floor { A::ZERO } else { v }
+    }
+
+    /// The average after `x`.
+    #[inline(always)]
+    fn update(&self, old: A, x: A) -> A {
+        self.flush(self.mix(old, x))
+    }
+}
+
 mod acprop;
 mod adabelief;
 mod adabound;

@@ -68,7 +68,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct ModelBasedAdam<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     root: A,
     eps: A,
     decay: A,
@@ -99,14 +99,14 @@ impl<A: Element> ModelBasedAdam<A> {
     #[inline(always)]
     fn update(&self, g: A, [m, v]: [A; 2]) -> (A, A, A) {
         let m = self.m.update(m, g);
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         (m, v, m.over(self.root * v.sqrt() + self.eps))
     }
 }
 
 impl Algorithm for MomoAdam {
     type Kernel<A: Element> = ModelBasedAdam<A>;
-    const DEMANDS: Demands = Demands::NONE.global_sums().loss();
+    const DEMANDS: Demands = Demands::NONE.global_sums().loss().squares();
 
     /// The averages F and c, and tau.
     fn update_scalars(&self, step: &StepContext, &Sums([gp, mu, mp, _]): &Sums) -> Scalars {
@@ -128,7 +128,7 @@ impl Algorithm for MomoAdam {
         let decay = self.lr * self.weight_decay;
         ModelBasedAdam {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             root: f(1.0 / step.correction(1).sqrt()),
             eps: f(self.eps),
             decay: f(decay / (1.0 + decay)),

@@ -1,5 +1,5 @@
 use super::{sgd::Descent, *};
-use crate::kernel::{Parallel, product::product, reduce::sum_squares_on};
+use crate::kernel::{Parallel, product::product, reduce::norm_on};
 use ndarray::{Array2, ArrayViewMut2};
 
 /// How [`Muon`] scales a step by the shape of the matrix.
@@ -37,7 +37,7 @@ algorithm! {
     /// m' = m / (1 - momentum^t), or with nesterov
     ///      momentum m / (1 - momentum^(t + 1)) + (1 - momentum) g / (1 - momentum^t)
     /// bias_correction off: m, or with nesterov momentum m + (1 - momentum) g
-    /// X = m' / (|m'| + eps), transposed if it is taller than wide
+    /// X = m' / (|m'| + eps), or m' / max(|m'|, eps) with eps_floor, transposed if taller than wide
     /// ns_steps times:  S = X X^T,  X <- a X + (b S + c S S) X
     /// p <- p - lr (scale X + weight_decay p)
     /// ```
@@ -54,7 +54,7 @@ algorithm! {
     ///
     /// The singular values of `X` are brought near 1, so a step has a spectral norm of about
     /// `lr scale`. `scale` depends on the shape of the matrix: see [`AdjustLr`]. The presets differ
-    /// in `bias_correction`, `eps`, `adjust_lr` and `weight_decay`.
+    /// in `bias_correction`, `eps` and its place, `adjust_lr` and `weight_decay`.
     ///
     /// Only matrices are accepted by default. With `row_axes`, arrays of more axes are flattened:
     /// the first `row_axes` axes form the rows, the others the columns. For another choice of axes,
@@ -98,6 +98,8 @@ algorithm! {
         ns_steps: u32 [in 1..=100] = 5;
         /// Added to the norm for numerical stability.
         eps: f64 [>= 0] = 1e-8;
+        /// Takes the larger of the norm and `eps` instead of their sum, as torch does.
+        eps_floor: bool = false;
         /// Scale of the step, by the shape of the matrix.
         adjust_lr: AdjustLr = AdjustLr::WideUp;
         /// Number of leading axes that form the rows; `None` accepts matrices only.
@@ -108,11 +110,11 @@ algorithm! {
     presets {
         /// `optax.contrib.muon`: the defaults.
         optax {}
-        /// `torch.optim.Muon`: its form and its defaults, except that norms below its `eps` of 1e-7
-        /// are not clamped.
+        /// `torch.optim.Muon`: its form and its defaults.
         torch {
             bias_correction: false,
-            eps: 0.0,
+            eps: 1e-7,
+            eps_floor: true,
             adjust_lr: AdjustLr::Original,
             weight_decay: 0.1,
         }
@@ -209,9 +211,14 @@ impl Muon {
     fn orthogonalize<A: Element>(&self, mut matrix: ArrayViewMut2<'_, A>, parallel: &Parallel) {
         let tall = matrix.nrows() > matrix.ncols();
         let wide = if tall { matrix.t() } else { matrix.view() };
-        let norm = sum_squares_on(parallel, &matrix).sqrt() + self.eps;
-        let scale = A::from_f64(if norm > 0.0 { 1.0 / norm } else { 0.0 });
-        let mut x: Array2<A> = Array2::from_shape_fn(wide.dim(), |index| wide[index] * scale);
+        let norm = norm_on(parallel, &matrix);
+        let norm = match self.eps_floor {
+            false => norm + self.eps,
+            true if norm < self.eps => self.eps,
+            true => norm,
+        };
+        // In `f64`: the inverse of a small norm is more than `f32` can hold.
+        let mut x: Array2<A> = wide.mapv(|x| A::from_f64(x.f64().over(norm)));
         let (a, b, c) = self.ns_coefficients;
         let (a, b, c) = (A::from_f64(a), A::from_f64(b), A::from_f64(c));
         for _ in 0..self.ns_steps {

@@ -79,7 +79,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct NesterovMoments<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     eps: A,
     /// Weight of the gradient in the update.
     of_g: A,
@@ -95,7 +95,7 @@ impl<A: Element> Rule for NesterovMoments<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         (
             (self.of_g * g + self.of_m * m).over(v.sqrt() + self.eps),
             [m, v],
@@ -113,6 +113,7 @@ impl NAdam {
 impl Algorithm for NAdam {
     type Kernel<A: Element> =
         Either<WithCoupled<NesterovMoments<A>>, WithDecoupled<NesterovMoments<A>>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     fn initial_scalars(&self) -> Scalars {
         Scalars::new([1.0])
@@ -131,7 +132,7 @@ impl Algorithm for NAdam {
         let next = self.mu(step.t + 1);
         let rule = NesterovMoments {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps * root),
             of_g: f(self.lr * root * (1.0 - self.mu(step.t)) / (1.0 - product)),
             of_m: f(self.lr * root * next / (1.0 - product * next)),

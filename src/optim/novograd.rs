@@ -92,7 +92,12 @@ impl Algorithm for NovoGrad {
         } else {
             self.betas.1 * old + (1.0 - self.betas.1) * new
         };
-        Scalars::new([average])
+        // The square of a norm above 1e154 would be infinite for ever.
+        Scalars::new([if average > f64::MAX {
+            f64::MAX
+        } else {
+            average
+        }])
     }
 
     #[inline(always)]

@@ -57,7 +57,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct PartiallyAdaptive<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     power: A,
     /// Whether `power` is 1/2, for which a square root is faster.
     is_root: bool,
@@ -73,7 +73,7 @@ impl<A: Element> Rule for PartiallyAdaptive<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         let base = v.sqrt() + self.eps;
         let denominator = if self.is_root {
             base.sqrt()
@@ -86,13 +86,14 @@ impl<A: Element> Rule for PartiallyAdaptive<A> {
 
 impl Algorithm for Padam {
     type Kernel<A: Element> = PartiallyAdaptive<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
         PartiallyAdaptive {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             power: f(2.0 * self.partial),
             is_root: self.partial == 0.25,
             eps: f(self.eps),

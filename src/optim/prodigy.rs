@@ -96,7 +96,7 @@ impl<A: Element> Rule for DistanceScaledMoments<A> {
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m, v, s, displacement]: [A; 4]) -> (A, [A; 4]) {
         let m = (self.beta1 * m + self.g_scale * g).flush();
-        let v = (self.beta2 * v + self.square_scale * (g * g)).flush();
+        let v = (self.beta2 * v + (self.square_scale * g) * g).flush();
         let s = (self.beta3 * s + self.s_scale * g).flush();
         let delta = self.l * m.over(v.sqrt() + self.eps) + self.decay * p;
         (delta, [m, v, s, displacement + delta])
@@ -116,7 +116,7 @@ pub(super) fn rate(lr: f64, step: &StepContext, d: f64) -> f64 {
 
 impl Algorithm for Prodigy {
     type Kernel<A: Element> = DistanceScaledMoments<A>;
-    const DEMANDS: Demands = Demands::NONE.global_sums();
+    const DEMANDS: Demands = Demands::NONE.global_sums().squares();
 
     fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
         let fields = vec![

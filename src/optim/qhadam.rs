@@ -60,7 +60,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct QuasiHyperbolic<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     of_g: A,
     of_m: A,
     of_square: A,
@@ -75,10 +75,9 @@ impl<A: Element> Rule for QuasiHyperbolic<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let square = g * g;
         let m = self.m.update(m, g);
-        let v = self.v.update(v, square);
-        let root = (self.of_square * square + self.of_v * v).sqrt();
+        let v = self.v.update(v, g);
+        let root = ((self.of_square * g) * g + self.of_v * v).sqrt();
         (
             (self.of_g * g + self.of_m * m).over(root + self.eps),
             [m, v],
@@ -88,13 +87,14 @@ impl<A: Element> Rule for QuasiHyperbolic<A> {
 
 impl Algorithm for QHAdam {
     type Kernel<A: Element> = WithCoupled<QuasiHyperbolic<A>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
         let rule = QuasiHyperbolic {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             of_g: f(self.lr * (1.0 - self.nus.0)),
             of_m: f(self.lr * self.nus.0 / step.correction(0)),
             of_square: f(1.0 - self.nus.1),

@@ -87,7 +87,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct RectifiedMoments<A> {
     m: RunningAverage<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     eps: A,
     step_size: A,
     is_rectified: bool,
@@ -101,7 +101,7 @@ impl<A: Element> Rule for RectifiedMoments<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         let u = if self.is_rectified {
             m.over(v.sqrt() + self.eps)
         } else {
@@ -114,6 +114,7 @@ impl<A: Element> Rule for RectifiedMoments<A> {
 impl Algorithm for RAdam {
     type Kernel<A: Element> =
         Either<WithCoupled<RectifiedMoments<A>>, WithDecoupled<RectifiedMoments<A>>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
@@ -125,7 +126,7 @@ impl Algorithm for RAdam {
         let factor = ((nt - 4.0) * (nt - 2.0) * n / ((n - 4.0) * (n - 2.0) * nt)).sqrt() * root;
         let rule = RectifiedMoments {
             m: RunningAverage::new(self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(if self.eps_uncorrected {
                 self.eps
             } else {

@@ -99,7 +99,7 @@ in_catalogue! {
 /// The rule without centering.
 #[derive(Clone, Copy, Debug)]
 pub struct Rms<A> {
-    average: RunningAverage<A>,
+    average: AverageOfSquares<A>,
     initial_scale: A,
     /// One of the two is 0.
     eps_inside: A,
@@ -121,7 +121,7 @@ impl<A: Element> Rule for Rms<A> {
     const COST: u64 = 4;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v]: [A; 1]) -> (A, [A; 1]) {
-        let v = self.average.update(v, g * g);
+        let v = self.average.update(v, g);
         (self.update(g, v), [v])
     }
     #[inline(always)]
@@ -132,7 +132,10 @@ impl<A: Element> Rule for Rms<A> {
 
 /// [`Rms`] with the running average of the gradient.
 #[derive(Clone, Copy, Debug)]
-pub struct Centered<A>(Rms<A>);
+pub struct Centered<A> {
+    rms: Rms<A>,
+    mean: RunningAverage<A>,
+}
 
 impl<A: Element> Rule for Centered<A> {
     type Elem = A;
@@ -141,12 +144,15 @@ impl<A: Element> Rule for Centered<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [v, a]: [A; 2]) -> (A, [A; 2]) {
-        let (v, a) = (self.0.average.update(v, g * g), self.0.average.update(a, g));
-        (self.0.update(g, v - a * a), [v, a])
+        let (v, a) = (self.rms.average.update(v, g), self.mean.update(a, g));
+        // Rounding can make the difference negative. In this order NaN propagates.
+        let w = v - a * a;
+        let w = if w < A::ZERO { A::ZERO } else { w };
+        (self.rms.update(g, w), [v, a])
     }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 2] {
-        [self.0.initial_scale, A::ZERO]
+        [self.rms.initial_scale, A::ZERO]
     }
 }
 
@@ -175,7 +181,7 @@ impl RmsProp {
 
 impl Algorithm for RmsProp {
     type Kernel<A: Element> = Either<WithMomentum<Rms<A>>, WithMomentum<Centered<A>>>;
-    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]);
+    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]).squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
@@ -187,14 +193,17 @@ impl Algorithm for RmsProp {
         };
         let lr_here = self.eps_inside_sqrt || self.momentum == 0.0;
         let rule = Rms {
-            average: RunningAverage::new(self.alpha),
+            average: AverageOfSquares::new(self.alpha, inside.sqrt().max(outside)),
             initial_scale: f(self.initial_scale),
             eps_inside: f(inside),
             eps_outside: f(outside),
             scale: f(if lr_here { self.lr } else { 1.0 }),
         };
         if self.centered {
-            Either::Right(self.with_momentum(Centered(rule)))
+            Either::Right(self.with_momentum(Centered {
+                rms: rule,
+                mean: RunningAverage::new(self.alpha),
+            }))
         } else {
             Either::Left(self.with_momentum(rule))
         }

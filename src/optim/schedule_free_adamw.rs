@@ -71,7 +71,7 @@ algorithm! {
 #[derive(Clone, Copy, Debug)]
 pub struct AdaptiveInterpolated<A> {
     point: Interpolated<A>,
-    v: RunningAverage<A>,
+    v: AverageOfSquares<A>,
     root: A,
     eps: A,
     weight_decay: A,
@@ -84,7 +84,7 @@ impl<A: Element> Rule for AdaptiveInterpolated<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [z, v]: [A; 2]) -> (A, [A; 2]) {
-        let v = self.v.update(v, g * g);
+        let v = self.v.update(v, g);
         let e = (self.root * g).over(v.sqrt() + self.eps) + self.weight_decay * p;
         let (delta, z) = self.point.step(p, e, z);
         (delta, [z, v])
@@ -97,6 +97,7 @@ impl<A: Element> Rule for AdaptiveInterpolated<A> {
 
 impl Algorithm for ScheduleFreeAdamW {
     type Kernel<A: Element> = AdaptiveInterpolated<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     /// The sum of weights so far, the largest learning rate so far, the weight of `z` in `y`, and
     /// the learning rate of this step.
@@ -116,7 +117,7 @@ impl Algorithm for ScheduleFreeAdamW {
         let root = step.correction(1).sqrt();
         AdaptiveInterpolated {
             point: Interpolated::new(step.scalars, self.betas.0),
-            v: RunningAverage::new(self.betas.1),
+            v: AverageOfSquares::new(self.betas.1, self.eps),
             root: f(root),
             eps: f(self.eps * root),
             weight_decay: f(self.weight_decay),

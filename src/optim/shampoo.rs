@@ -110,8 +110,7 @@ impl Algorithm for Shampoo {
     type Kernel<A: Element> = Preconditioned<
         Either<WithDecoupled<Descent<A>>, WithDecoupled<With<Descent<A>, Trace<A, false>>>>,
     >;
-
-    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]);
+    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]).squares();
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let axes = preconditioned_axes(shape, self.max_dim, self.precondition_1d);

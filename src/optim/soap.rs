@@ -120,6 +120,7 @@ const NAMES: [[&str; 2]; 6] = [
 
 impl Algorithm for Soap {
     type Kernel<A: Element> = Preconditioned<WithDecoupled<Descent<A>>>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let axes = preconditioned_axes(shape, self.max_dim, self.precondition_1d);
@@ -206,14 +207,17 @@ impl<A: Element> Bases<'_, A> {
         }
 
         let ((beta1, beta2), eps) = (config.betas, f(config.eps));
-        let [keep_m, take_m, keep_v, take_v] = [beta1, 1.0 - beta1, beta2, 1.0 - beta2].map(f);
+        let (average, squares) = (
+            RunningAverage::new(beta1),
+            AverageOfSquares::new(beta2, config.eps),
+        );
         let mut direction = self.rotated(grad.to_owned(), Rotation::IntoBases)?;
         Zip::from(&mut direction)
             .and(&mut *m)
             .and(&mut *v)
             .for_each(|g, m, v| {
-                *m = (keep_m * *m + take_m * *g).flush();
-                *v = (keep_v * *v + take_v * (*g * *g)).flush();
+                *m = average.update(*m, *g);
+                *v = squares.update(*v, *g);
                 *g = m.over(v.sqrt() + eps);
             });
         let direction = self.rotated(direction, Rotation::OutOfBases)?;

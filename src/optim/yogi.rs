@@ -80,9 +80,14 @@ impl<A: Element> Rule for AdditiveMoments<A> {
     const COST: u64 = 5;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
-        let square = g * g;
         let m = self.m.update(m, g);
-        let v = (v - self.one_minus_beta2 * ((v - square).sign() * square)).flush();
+        let v = (v - (v - g * g).sign() * ((self.one_minus_beta2 * g) * g)).flush();
+        // A finite average: the next difference of two infinite numbers would be NaN for ever.
+        let v = if v > A::max_value() {
+            A::max_value()
+        } else {
+            v
+        };
         (self.step_size * m.over(v.sqrt() + self.eps), [m, v])
     }
     #[inline(always)]
@@ -93,6 +98,7 @@ impl<A: Element> Rule for AdditiveMoments<A> {
 
 impl Algorithm for Yogi {
     type Kernel<A: Element> = AdditiveMoments<A>;
+    const DEMANDS: Demands = Demands::NONE.squares();
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

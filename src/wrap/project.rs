@@ -129,7 +129,7 @@ pub fn non_negative<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>) {
 /// assert_eq!(p, ndarray::array![1.5, 2.0]);
 /// ```
 pub fn l2_ball<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, radius: f64) {
-    let norm = crate::kernel::reduce::sum_squares_on(&Parallel::SERIAL, p).sqrt();
+    let norm = crate::kernel::reduce::norm_on(&Parallel::SERIAL, p);
     if norm > radius {
         let factor = radius / norm;
         p.mapv_inplace(|p| A::from_f64(p.f64() * factor));
@@ -139,7 +139,7 @@ pub fn l2_ball<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, radius: f64) {
 /// Projects an array onto the simplex of non-negative elements with sum `scale`.
 ///
 /// The projection subtracts the same number from all elements that stay positive (J. Duchi et al.,
-/// ICML 2008).
+/// ICML 2008). Infinite elements share the sum; NaN counts as negative infinity.
 ///
 /// ```
 /// let mut p = ndarray::array![0.5, 0.9, -0.3];
@@ -147,7 +147,22 @@ pub fn l2_ball<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, radius: f64) {
 /// assert!((&p - &ndarray::array![0.3, 0.7, 0.0]).iter().all(|x: &f64| x.abs() < 1e-15));
 /// ```
 pub fn simplex<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, scale: f64) {
-    let mut sorted: Vec<f64> = p.iter().map(|p| p.f64()).collect();
+    let number = |p: A| {
+        if p.is_nan() {
+            f64::NEG_INFINITY
+        } else {
+            p.f64()
+        }
+    };
+    let max = p
+        .iter()
+        .fold(f64::NEG_INFINITY, |max, &p| max.max(number(p)));
+    // Differences to the largest element, so that the sum does not drown in large numbers.
+    let below = |p: A| match number(p) {
+        x if x == max => 0.0,
+        x => x - max,
+    };
+    let mut sorted: Vec<f64> = p.iter().map(|&p| below(p)).collect();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     let (mut sum, mut threshold) = (0.0, f64::INFINITY);
     for (n, x) in (1_u32..).zip(sorted) {
@@ -158,5 +173,5 @@ pub fn simplex<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, scale: f64) {
         }
         threshold = next;
     }
-    p.mapv_inplace(|p| A::from_f64((p.f64() - threshold).max(0.0)));
+    p.mapv_inplace(|p| A::from_f64((below(p) - threshold).max(0.0)));
 }

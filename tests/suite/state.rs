@@ -2038,12 +2038,32 @@ fn files_of_every_version_load_for_ever() {
             let mut resumed = Optimizer::<f32>::from_state(loaded).unwrap();
             let mut q = from.clone();
             (9..20).for_each(|t| step(&mut resumed, &mut q, t));
-            assert_eq!(p, q, "version {version}, {format}");
-            assert_eq!(
-                resumed.state_view(),
-                whole.state_view(),
-                "version {version}, {format}"
-            );
+            let [resumed, whole] =
+                [&resumed, &whole].map(|o| serde_json::to_value(o.state_dict()).unwrap());
+            // The last bits of results may change from version to version.
+            assert!(close(&resumed, &whole), "version {version}, {format}");
+            for (p, q) in p.iter().flatten().zip(q.iter().flatten()) {
+                assert!(
+                    (p - q).abs() <= 1e-6 * p.abs(),
+                    "version {version}, {format}"
+                );
+            }
         }
+    }
+}
+
+/// Whether both are the same, and numbers to about the accuracy of `f32`.
+fn close(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Object};
+    match (a, b) {
+        (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| close(a, b)),
+        (Object(a), Object(b)) => {
+            let same = |(key, a): (&String, _)| b.get(key).is_some_and(|b| close(a, b));
+            a.len() == b.len() && a.iter().all(same)
+        }
+        _ => match (a.as_f64(), b.as_f64()) {
+            (Some(a), Some(b)) => (a - b).abs() <= 1e-6 * a.abs().max(b.abs()),
+            _ => a == b,
+        },
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     algorithm::{Field, FieldValue, HyperParameters, Interval},
     nesting::{self, MAX_NESTING, TOO_DEEP},
 };
-use std::{f64::consts::FRAC_PI_2, fmt, iter::zip, mem};
+use std::{f64::consts::FRAC_PI_2, fmt, iter::zip, mem, sync::Arc};
 
 /// Declares a struct of hyper-parameters: those without a default, which `new` takes, and those
 /// with one.
@@ -185,6 +185,40 @@ impl<F: Fn(u64) -> f64> Schedule for F {
     }
 }
 
+/// A function of the step in an [`AnySchedule`], which any `Fn(u64) -> f64` converts into.
+///
+/// Clones share the function and are equal. It cannot be serialized.
+///
+/// ```
+/// use ndarray_optim::{Adam, Optimizer, schedule::Schedules};
+///
+/// let schedules = Schedules::new().drive("lr", |step: u64| 0.1 / (step + 1) as f64);
+/// let mut adam = Optimizer::<f64>::new(Adam::default());
+/// schedules.apply(&mut adam, 4)?;
+/// assert_eq!(adam.lr(), 0.02);
+/// # Ok::<(), ndarray_optim::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Function(Arc<dyn Fn(u64) -> f64 + Send + Sync>);
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Function")
+    }
+}
+
+impl PartialEq for Function {
+    fn eq(&self, other: &Function) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<F: Fn(u64) -> f64 + Send + Sync + 'static> From<F> for AnySchedule {
+    fn from(function: F) -> Self {
+        AnySchedule::Function(Function(Arc::new(function)))
+    }
+}
+
 macro_rules! catalogue {
     ($($schedule:ident: $what:literal;)*) => {
         /// Any schedule of this module, as a value that files can hold.
@@ -208,16 +242,20 @@ macro_rules! catalogue {
                 #[doc = $what]
                 $schedule($schedule),
             )*
+            /// Any function of the step, such as a closure. Files cannot hold it.
+            #[cfg_attr(feature = "serde", serde(skip))]
+            Function(Function),
         }
 
         impl AnySchedule {
-            /// The names of all schedules, as in files.
+            /// The names of all schedules in files.
             pub const NAMES: &[&str] = &[$($schedule::NAME),*];
 
             /// Returns the name of the schedule, as in files.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(AnySchedule::$schedule(_) => $schedule::NAME,)*
+                    AnySchedule::Function(_) => "function",
                 }
             }
 
@@ -225,6 +263,7 @@ macro_rules! catalogue {
             pub fn summary(&self) -> &'static str {
                 match self {
                     $(AnySchedule::$schedule(_) => $what,)*
+                    AnySchedule::Function(_) => "Any function of the step.",
                 }
             }
 
@@ -232,13 +271,14 @@ macro_rules! catalogue {
             pub fn fields(&self) -> Vec<Field> {
                 match self {
                     $(AnySchedule::$schedule(_) => $schedule::fields(),)*
+                    AnySchedule::Function(_) => Vec::new(),
                 }
             }
 
             /// Returns the value at this step, counted from 0.
             ///
-            /// Never panics, even with hyper-parameters that [`validate`](AnySchedule::validate)
-            /// rejects. The value is unspecified then and may be NaN.
+            /// A schedule of the catalogue never panics, even with hyper-parameters that
+            /// [`validate`](AnySchedule::validate) rejects. The value is unspecified then and may be NaN.
             pub fn value(&self, step: u64) -> f64 {
                 self.value_within(step, MAX_NESTING)
             }
@@ -251,6 +291,7 @@ macro_rules! catalogue {
                     AnySchedule::Sequential(list) => list.value_within(step, levels),
                     AnySchedule::Product(list) => list.value_within(step, levels),
                     $(AnySchedule::$schedule(schedule) => schedule.value(step),)*
+                    AnySchedule::Function(Function(function)) => function(step),
                 }
             }
 
@@ -287,6 +328,7 @@ macro_rules! catalogue {
             pub fn validate(&self) -> Result<(), Error> {
                 match self {
                     $(AnySchedule::$schedule(schedule) => Schedule::validate(schedule),)*
+                    AnySchedule::Function(_) => Ok(()),
                 }
             }
         }

@@ -19,7 +19,14 @@ pub enum Error {
         grad: Vec<usize>,
     },
     /// A parameter does not have the shape that it had in earlier steps.
-    #[error("parameter `{name}` has shape {given:?} but had shape {known:?} in earlier steps")]
+    #[error(
+        "parameter `{name}` has shape {given:?} but had shape {known:?} in earlier steps{}",
+        if name == "variable" {
+            "; `update` is for one array, `step` with a name for each is for several"
+        } else {
+            ""
+        }
+    )]
     ShapeChanged {
         /// Name of the parameter.
         name: String,
@@ -128,12 +135,14 @@ pub enum Error {
         limit: u64,
     },
     /// No numeric hyper-parameter has this name.
-    #[error("`{optimizer}` has no numeric hyper-parameter `{field}`")]
+    #[error("`{optimizer}` has no numeric hyper-parameter `{field}`, known ones: {known:?}")]
     UnknownField {
         /// The name that was looked up.
         field: String,
         /// The algorithm with its wrappers.
         optimizer: String,
+        /// The names of all numeric hyper-parameters.
+        known: Vec<String>,
     },
     /// Two groups select the same parameter, or one group lists it twice.
     #[error("parameter `{name}` is in group `{first}` and again in group `{second}`")]

@@ -187,6 +187,8 @@ pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
     fn set_initial_lr(&mut self, lr: f64);
     /// Returns a numeric hyper-parameter by name.
     fn number_mut(&mut self, name: &str) -> Option<&mut f64>;
+    /// Returns the names of all numeric hyper-parameters.
+    fn numbers(&self) -> Vec<String>;
     /// Returns the algorithm and its wrappers, from the inside out.
     fn parts(&self) -> Vec<Part<'_>>;
     /// Sets the hyper-parameters from parts of the same types. Returns `false` and changes nothing
@@ -401,6 +403,9 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     }
     fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
         self.algorithm.number_mut(name)
+    }
+    fn numbers(&self) -> Vec<String> {
+        self.algorithm.numbers()
     }
     fn parts(&self) -> Vec<Part<'_>> {
         self.algorithm.parts()

@@ -1,7 +1,7 @@
 //! Declaration of hyper-parameters: names, defaults, ranges, validation and access by name.
 use super::{Algorithm, DecayRates, Recipe};
 use crate::{Error, array::Element};
-use std::fmt;
+use std::{fmt, iter};
 
 /// A struct of hyper-parameters, of an algorithm, a wrapper or a schedule.
 ///
@@ -40,6 +40,11 @@ pub trait HyperParameters: Clone + PartialEq + fmt::Debug + Send + Sync + 'stati
     #[doc(hidden)]
     fn fits(&self, largest: f64) -> Result<(), Error> {
         Ok(())
+    }
+
+    /// Returns the names of all numeric fields.
+    fn numbers(&self) -> Vec<String> {
+        number_names(&Self::fields(), &|name| self.number(name).is_some())
     }
 
     #[doc(hidden)]
@@ -378,6 +383,15 @@ fn too_large(field: String, x: f64, largest: f64) -> Error {
         value: format!("{x:e}"),
         expected: format!("a number of size <= {largest:e}, the largest of the element type"),
     }
+}
+
+/// The names of those fields that are numbers, and those of the numbers in tuples and lists.
+fn number_names(fields: &[Field], is_number: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let names = fields.iter().flat_map(|field| {
+        let elements = (0..MOST_NUMBERS).map(|i| format!("{}[{i}]", field.name));
+        iter::once(field.name.to_owned()).chain(elements)
+    });
+    names.filter(|name| is_number(name)).collect()
 }
 
 /// Splits `betas[1]` into `betas` and 1, and `lr` into `lr` and `None`.

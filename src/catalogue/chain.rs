@@ -233,6 +233,11 @@ impl<A: Element> Engine<A> for Chain<A> {
             .number_mut(name)
             .or_else(|| wrappers.find_map(|wrap| wrap.number_mut(name)))
     }
+    fn numbers(&self) -> Vec<String> {
+        let mut numbers = self.inner.0.numbers();
+        numbers.extend(self.wrap.iter().flat_map(AnyWrap::numbers));
+        numbers
+    }
     fn parts(&self) -> Vec<Part<'_>> {
         let mut parts = self.inner.0.parts();
         parts.extend(self.wrap.iter().map(AnyWrap::part));

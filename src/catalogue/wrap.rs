@@ -224,6 +224,10 @@ impl AnyWrap {
         each!(self, wrap => wrap.number_mut(name))
     }
 
+    pub(super) fn numbers(&self) -> Vec<String> {
+        each!(self, wrap => wrap.numbers())
+    }
+
     pub(super) fn transform<A: Element>(&self, step: &StepContext, array: &mut WholeArray<'_, A>) {
         each!(self, wrap => wrap.transform(step, array));
     }

@@ -92,12 +92,21 @@ impl<A: Element> Optimizer<A> {
     pub fn number_mut(&mut self, group: Option<&str>, name: &str) -> Result<&mut f64, Error> {
         let index = self.groups.require(group)?;
         let slot = &mut self.groups.list[index];
-        let optimizer = slot.kind();
-        let number = slot.engine.number_mut(name);
-        number.ok_or_else(|| Error::UnknownField {
-            field: name.into(),
-            optimizer,
-        })
+        if slot.engine.number_mut(name).is_none() {
+            return Err(Error::UnknownField {
+                field: name.into(),
+                optimizer: slot.kind(),
+                known: slot.engine.numbers(),
+            });
+        }
+        // Looked up again, because a borrow that is returned lasts for the whole function.
+        slot.engine
+            .number_mut(name)
+            .ok_or_else(|| Error::UnknownField {
+                field: name.into(),
+                optimizer: String::new(),
+                known: Vec::new(),
+            })
     }
 
     /// Adds a parameter group, which has its own algorithm.

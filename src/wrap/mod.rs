@@ -13,7 +13,7 @@
 //! let mut theta = array![1.0, -2.0];
 //! optimizer.update(&mut theta, &array![30.0, -40.0])?;
 //! assert_eq!(optimizer.grad_norm(), Some(50.0));
-//! assert_eq!(optimizer.evaluate(&theta), theta); // after one step the average is the parameter
+//! assert_eq!(optimizer.evaluate(&theta)?, theta); // after one step the average is the parameter
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
 //!
@@ -230,6 +230,11 @@ impl<C: Algorithm, W: Wrap> HyperParameters for Wrapped<C, W> {
         self.inner
             .number_mut(name)
             .or_else(|| self.wrap.number_mut(name))
+    }
+    fn numbers(&self) -> Vec<String> {
+        let mut numbers = self.inner.numbers();
+        numbers.extend(self.wrap.numbers());
+        numbers
     }
 }
 

@@ -24,8 +24,8 @@ wrap_parameters! {
     /// neither overflows nor underflows for `f32`. After a step
     /// [`Optimizer::grad_norm`](crate::Optimizer::grad_norm) returns it.
     ClipByGlobalNorm = "clip_by_global_norm" {
-        /// Maximum norm.
-        max_norm: f64 [>= 0] = 1.0;
+        /// Maximum norm, `>= 0`; infinite to compute the norm only.
+        max_norm: f64 = 1.0;
         /// Type of the norm.
         norm: Norm = Norm::L2;
         /// Added to the norm in the denominator, where torch has 1e-6.
@@ -36,6 +36,12 @@ wrap_parameters! {
         optax {}
         /// `torch.nn.utils.clip_grad_norm_`.
         torch { eps: 1e-6 }
+    }
+    check(self) {
+        if self.max_norm.is_nan() || self.max_norm < 0.0 {
+            return Err(self.wrong("max_norm", self.max_norm, "a number >= 0"));
+        }
+        Ok(())
     }
 }
 

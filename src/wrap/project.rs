@@ -121,7 +121,8 @@ pub fn non_negative<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>) {
     p.mapv_inplace(|p| if p < A::ZERO { A::ZERO } else { p });
 }
 
-/// Projects an array onto the ball with this radius around 0 in the 2-norm.
+/// Projects an array onto the ball with this radius around 0 in the 2-norm. A radius below 0, or
+/// NaN, counts as 0.
 ///
 /// ```
 /// let mut p = ndarray::array![3.0, 4.0];
@@ -129,6 +130,7 @@ pub fn non_negative<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>) {
 /// assert_eq!(p, ndarray::array![1.5, 2.0]);
 /// ```
 pub fn l2_ball<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>, radius: f64) {
+    let radius = radius.max(0.0);
     let norm = crate::kernel::reduce::norm_on(&Parallel::SERIAL, p);
     if norm > radius {
         let factor = radius / norm;

@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("after 100 steps of {}: {theta:.1e}", optimizer.name());
     println!(
         "average of the parameters: {:.1e}",
-        optimizer.evaluate(&theta)
+        optimizer.evaluate(&theta)?
     );
     Ok(())
 }

@@ -40,6 +40,9 @@ pub enum Differs {
     Value,
     /// The unfinished round of gradient accumulation.
     Round,
+    /// A setting of the optimizer: how non-finite gradients are handled, limits, clipping, calls
+    /// per step.
+    Setting,
 }
 
 impl Difference {
@@ -95,6 +98,8 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// What in the state was not loaded, and why.
     pub left_over: Vec<Difference>,
+    /// The parameters whose average is missing in the state: it begins with their next step.
+    pub begun: Vec<String>,
 }
 
 impl fmt::Display for LoadReport {
@@ -102,8 +107,8 @@ impl fmt::Display for LoadReport {
         let left_over = list(&self.left_over);
         write!(
             f,
-            "loaded: {:?}\nmissing: {:?}\nnot loaded:{left_over}",
-            self.taken, self.missing
+            "loaded: {:?}\nmissing: {:?}\naverages begun: {:?}\nnot loaded:{left_over}",
+            self.taken, self.missing, self.begun
         )
     }
 }

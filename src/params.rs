@@ -26,9 +26,14 @@ use std::{borrow::Cow, fmt};
 /// sgd.step(params)?;
 /// assert_eq!(w, array![[0.5, 2.0], [3.0, 3.5]]);
 /// assert_eq!(b, arr0(4.0));
+///
+/// // In one expression:
+/// sgd.step(Params::new().add("weight", &mut w, &dw)?.add("bias", &mut b, &db)?)?;
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
-#[derive(Default)]
+///
+/// A step takes the list by value or by mutable reference. It leaves an empty list, which can be
+/// filled for another step.
 pub struct Params<'a, A> {
     list: Vec<Param<'a, A>>,
     strided: Vec<Option<Strided<'a, A>>>,
@@ -78,6 +83,12 @@ impl<'a, A: Element> Param<'a, A> {
             }),
             Err(error) => Err(error.explain(name.into_owned(), &dims, grad_dims)),
         }
+    }
+}
+
+impl<A: Element> Default for Params<'_, A> {
+    fn default() -> Self {
+        Params::new()
     }
 }
 
@@ -201,6 +212,21 @@ impl<'a, A: Element> Params<'a, A> {
         grad: Option<&'a ArrayRef<A, D>>,
     ) -> Result<&mut Self, Error> {
         self.push(name.into(), param.view_mut(), grad.map(|grad| grad.view()))
+    }
+
+    /// As [`add_view`](Params::add_view), with an optional gradient as in
+    /// [`add_optional`](Params::add_optional).
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Params::add).
+    pub fn add_optional_view<D: Dimension>(
+        &mut self,
+        name: impl Into<Cow<'a, str>>,
+        param: ArrayViewMut<'a, A, D>,
+        grad: Option<ArrayView<'a, A, D>>,
+    ) -> Result<&mut Self, Error> {
+        self.push(name.into(), param, grad)
     }
 
     /// Sets the loss, which is the value of the objective at these parameters, for algorithms that

@@ -1,4 +1,5 @@
 //! How non-finite gradients are handled.
+use crate::error::Error;
 
 /// What to do with a gradient that contains infinities or NaN.
 ///
@@ -39,11 +40,30 @@ pub enum NonFinite {
     serde(default, deny_unknown_fields)
 )]
 pub struct Limits {
-    /// The maximum global 2-norm of the gradients. Gradients above it are treated as non-finite.
-    /// Default: no limit.
+    /// The maximum global 2-norm of the gradients, `>= 0`. Gradients above it are treated as
+    /// non-finite. Default: no limit.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::field"))]
     pub norm: Option<f64>,
-    /// The maximum number of consecutive skipped steps; one more fails with
+    /// The maximum number of consecutive skipped steps, until one is applied; one more fails with
     /// [`Error::TooManySkipped`](crate::Error::TooManySkipped). Default: no limit.
     pub skipped: Option<u64>,
+}
+
+impl Limits {
+    /// Checks that the norm is not negative or NaN.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HyperParameter`].
+    #[inline]
+    pub fn validate(&self) -> Result<(), Error> {
+        match self.norm {
+            Some(norm) if norm.is_nan() || norm < 0.0 => Err(Error::HyperParameter {
+                field: "limits.norm".into(),
+                value: norm.to_string(),
+                expected: "a number >= 0".into(),
+            }),
+            _ => Ok(()),
+        }
+    }
 }

@@ -924,7 +924,7 @@ fn the_arrays_of_an_optimizer_are_sections_that_are_not_copied() {
     let info = measure(|| {
         resumed
             .load_state_dict(checkpoint.take_state("optimizer").unwrap())
-            .unwrap()
+            .unwrap();
     });
     assert!(info.bytes_max < 20_000, "{}", info.bytes_max);
     assert_eq!(resumed.state_view(), adamw.state_view());

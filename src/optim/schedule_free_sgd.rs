@@ -46,7 +46,7 @@ algorithm! {
     /// let mut theta = array![1.0_f64, -2.0];
     /// optimizer.update(&mut theta, &array![0.5, -0.25])?;
     /// assert!((theta[0] - 0.95).abs() < 1e-6 && (theta[1] + 1.975).abs() < 1e-6);
-    /// let x = optimizer.evaluate(&theta);
+    /// let x = optimizer.evaluate(&theta)?;
     /// assert!((x[0] - 0.95).abs() < 1e-6);
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```

@@ -4,10 +4,15 @@ use crate::{
     array::{Data, Element},
     difference::{Difference, Differs},
     error::Error,
+    kernel::{
+        param_views::Strided,
+        reduce::{Norm, NormSum},
+    },
     params::{Param, StepInput},
-    state::{Mean, Round},
+    policy::NonFinite,
+    state::{Mean, Round, StateView},
 };
-use ndarray::{ArrayD, ArrayViewD, Zip};
+use ndarray::{ArrayD, Zip};
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
@@ -25,7 +30,7 @@ pub(super) struct Accumulation<A> {
     /// Number of calls in the current round so far.
     pub calls: u32,
     means: Means<A>,
-    /// Mean of the losses of the current round.
+    /// Mean of the losses of the current round; NaN if one of its calls has none.
     loss: f64,
 }
 
@@ -42,6 +47,13 @@ impl<A: Element> Accumulation<A> {
     pub fn reset(&mut self) {
         (self.calls, self.loss) = (0, 0.0);
         self.means.clear();
+    }
+
+    /// The mean loss after one more call; `None` if one of the calls has none.
+    fn next_loss(&self, loss: Option<f64>) -> Option<f64> {
+        let n = f64::from(self.calls) + 1.0;
+        let loss = loss.filter(|_| !self.loss.is_nan());
+        loss.map(|loss| next_mean(self.loss, loss, n))
     }
 
     /// Discards the mean gradient of a parameter.
@@ -67,12 +79,17 @@ impl<A: Element> Accumulation<A> {
         })
     }
 
-    /// Checks and takes the round of a state; on failure, returns everything that is wrong with it.
-    pub fn from_state(round: &mut Option<Round<Data<'_>>>) -> Result<Self, Vec<Difference>> {
-        let Some(round) = round else {
-            return Ok(Self::off());
-        };
+    /// Everything that is wrong with the round of a state.
+    pub fn differences(state: &StateView<'_>) -> Vec<Difference> {
         let mut wrong = Vec::new();
+        let Some(round) = &state.accumulation else {
+            return wrong;
+        };
+        let shapes: HashMap<&str, &[usize]> = state
+            .params
+            .iter()
+            .map(|param| (&*param.name, &*param.shape))
+            .collect();
         if round.calls >= round.every {
             let expected = format!("less than {}, the calls per step", round.every);
             wrong.push(Difference::new(
@@ -82,8 +99,8 @@ impl<A: Element> Accumulation<A> {
                 expected,
             ));
         }
-        let mut means = HashMap::new();
-        for mean in &mut round.means {
+        let mut seen = HashSet::new();
+        for mean in &round.means {
             let place = format!("mean gradient of `{}`", mean.name);
             if mean.count > round.calls {
                 let expected = format!("at most {}, the calls so far", round.calls);
@@ -95,42 +112,104 @@ impl<A: Element> Accumulation<A> {
                 ));
             }
             let element = mean.data.element();
-            match mean.data.take().into_array::<A>() {
-                Some(array) if !means.contains_key(&mean.name) => {
-                    means.insert(mean.name.clone(), (mean.count, array.into_owned()));
-                }
-                Some(_) => wrong.push(Difference::new(
+            if element != A::TYPE {
+                let place = format!("{place}, element type");
+                wrong.push(Difference::new(Differs::Element, place, element, A::TYPE));
+            } else if !seen.insert(&*mean.name) {
+                wrong.push(Difference::new(
                     Differs::Round,
-                    place,
+                    place.clone(),
                     "two entries",
                     "one entry",
+                ));
+            }
+            match shapes.get(&*mean.name) {
+                Some(&shape) if shape != mean.data.shape() => wrong.push(Difference::new(
+                    Differs::Shape,
+                    format!("{place}, shape"),
+                    format!("{:?}", mean.data.shape()),
+                    format!("{shape:?}"),
                 )),
-                None => {
-                    let place = format!("{place}, element type");
-                    wrong.push(Difference::new(Differs::Element, place, element, A::TYPE));
-                }
+                Some(_) => {}
+                // Earlier releases recorded parameters in their first step, not in their first
+                // call.
+                None if shapes.is_empty() => {}
+                None => wrong.push(Difference::new(
+                    Differs::Parameter,
+                    place,
+                    "a mean gradient",
+                    "no such parameter",
+                )),
             }
         }
-        let accumulation = Accumulation {
+        wrong
+    }
+
+    /// Takes the round of a state that has been checked.
+    pub fn take_from(state: &mut StateView<'_>) -> Self {
+        let Some(round) = &mut state.accumulation else {
+            return Self::off();
+        };
+        let means = round.means.iter_mut().filter_map(|mean| {
+            let array = mean.data.take().into_array::<A>()?.into_owned();
+            Some((mean.name.clone(), (mean.count, array)))
+        });
+        Accumulation {
             every: round.every,
             calls: round.calls,
-            means,
+            means: means.collect(),
             loss: round.loss,
-        };
-        if wrong.is_empty() {
-            Ok(accumulation)
-        } else {
-            Err(wrong)
         }
     }
 }
 
-/// Updates a mean with its `n`th gradient.
-fn update_mean<A: Element>(mean: &mut ArrayD<A>, g: ArrayViewD<'_, A>, n: u32) {
-    let n = A::from_f64(f64::from(n));
-    Zip::from(mean)
-        .and(g)
-        .for_each(|mean, &g| *mean += (g - *mean) / n);
+/// The mean of `n` numbers, from that of all but the last one, `x`. Equal numbers are their mean
+/// exactly; finite numbers have a finite mean.
+#[inline]
+fn next_mean<A: Element>(mean: A, x: A, n: A) -> A {
+    let difference = x - mean;
+    if difference.is_finite() {
+        mean + difference / n
+    } else {
+        mean * ((n - A::one()) / n) + x / n
+    }
+}
+
+/// The number of gradients and their mean of a parameter with this shape; 0 of them at first.
+fn mean_of<'m, A: Element>(
+    means: &'m mut Means<A>,
+    name: &str,
+    shape: &[usize],
+) -> &'m mut (u32, ArrayD<A>) {
+    let zero = || (0, ArrayD::from_elem(shape, A::ZERO));
+    means.entry(name.into()).or_insert_with(zero)
+}
+
+/// Calls `work` with the name and the entry of each parameter, and the elements of its mean gradient
+/// as of the end of a call, in row-major order, without storing them.
+fn for_each_mean<'a, A: Element>(
+    params: &mut [Param<'a, A>],
+    strided: &mut [Option<Strided<'a, A>>],
+    means: &Means<A>,
+    mut work: impl FnMut(&str, usize, &mut dyn Iterator<Item = A>),
+) {
+    for param in params.iter_mut().filter(|param| !param.views.is_frozen()) {
+        let mean = means.get(&*param.name);
+        match (param.views.dynamic(strided), mean) {
+            (Some((_, g)), Some((count, mean))) => {
+                let n = A::from_f64(f64::from(*count) + 1.0);
+                let pairs = mean.iter().zip(g);
+                work(
+                    &param.name,
+                    param.entry,
+                    &mut pairs.map(|(&mean, &g)| next_mean(mean, g, n)),
+                );
+            }
+            (Some((_, g)), None) => work(&param.name, param.entry, &mut g.iter().copied()),
+            (None, Some((_, mean))) => work(&param.name, param.entry, &mut mean.iter().copied()),
+            (None, None) => {}
+        }
+    }
 }
 
 impl<A: Element> Optimizer<A> {
@@ -148,7 +227,8 @@ impl<A: Element> Optimizer<A> {
     /// some calls uses the mean of the others; the last call of a round must include every
     /// parameter that had a gradient in the round. The other calls change no parameter and return
     /// [`Outcome::Accumulated`]. Each call is checked like a step; one that fails or is skipped
-    /// does not count.
+    /// does not count. If the mean gradient of a round is above the limit, the round is skipped as
+    /// a whole. The mean loss is that of all calls; if one of them has none, neither has the round.
     ///
     /// ```
     /// use ndarray::array;
@@ -184,69 +264,115 @@ impl<A: Element> Optimizer<A> {
         let call = self.accumulation.calls + 1;
         let is_last = call >= self.accumulation.every;
         self.check_round(&input, is_last)?;
-        // All checks of a step, so that no call spoils the round. New parameters are recorded by
-        // the step only.
+        input.loss = self.accumulation.next_loss(input.loss);
+        // All checks of a step, so that no call spoils the round.
         let known = self.table.entries.len();
-        let work = self.check_step(&mut input)?;
-        self.table.truncate(known);
-        if work.is_none() {
-            return Ok(Outcome::Skipped);
+        if self.check_step(&mut input)?.is_none() {
+            return Ok(self.skip());
         }
-        let StepInput {
-            params,
-            strided,
-            loss,
-        } = input;
-        let Accumulation {
-            calls,
-            means: round_means,
-            loss: round_loss,
-            ..
-        } = &mut self.accumulation;
-        let mean_loss = loss.map_or(f64::NAN, |loss| {
-            *round_loss + (loss - *round_loss) / f64::from(call)
-        });
-        // The last call works on copies: if its step fails, nothing has changed and the call can be
-        // repeated.
-        let mut means = if is_last {
-            round_means.clone()
+        // Out of the optimizer, because its step borrows them. Not copied.
+        let mut means = take(&mut self.accumulation.means);
+        let accepted = if is_last {
+            self.check_means(&mut input, &means)
         } else {
-            take(round_means)
+            Ok(true)
         };
-        for param in params.iter_mut() {
-            if let Some((_, g)) = param.views.dynamic(strided) {
-                let zero = || (0, ArrayD::from_elem(g.raw_dim(), A::ZERO));
-                let (n, mean) = means.entry(param.name.to_string()).or_insert_with(zero);
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Nothing has changed: the call can be repeated.
+                self.accumulation.means = means;
+                self.table.truncate(known);
+                return Err(error);
+            }
+        };
+        if !accepted {
+            self.table.truncate(known);
+            self.accumulation.reset();
+            return Ok(self.skip());
+        }
+        for param in input.params.iter_mut() {
+            if let Some((_, g)) = param.views.dynamic(input.strided) {
+                let (n, mean) = mean_of(&mut means, &param.name, g.shape());
                 *n += 1;
-                update_mean(mean, g, *n);
+                let n = A::from_f64(f64::from(*n));
+                Zip::from(mean)
+                    .and(g)
+                    .for_each(|mean, &g| *mean = next_mean(*mean, g, n));
             }
         }
         if !is_last {
-            (*calls, *round_loss, *round_means) = (call, mean_loss, means);
+            self.skipped = 0;
+            self.accumulation.calls = call;
+            self.accumulation.loss = input.loss.unwrap_or(f64::NAN);
+            self.accumulation.means = means;
             return Ok(Outcome::Accumulated);
         }
-        let mut list = Vec::with_capacity(params.len());
-        let mut views = Vec::new();
-        for param in params.iter_mut() {
+        let mut list = Vec::with_capacity(input.params.len());
+        let (mut views, mut work) = (Vec::new(), 0);
+        for param in input.params.iter_mut() {
             // Skips parameters without a gradient in the round, and groups that were frozen
             // meanwhile.
             let mean = means.get(&*param.name);
             let Some((_, mean)) = mean.filter(|_| !param.views.is_frozen()) else {
                 continue;
             };
-            let (name, index) = (Cow::Borrowed(&*param.name), views.len());
-            let p = param.views.take_parameter(strided);
-            list.push(Param::new(name, p, Some(mean.view()), index, |pair| {
+            let (name, index, entry) = (Cow::Borrowed(&*param.name), views.len(), param.entry);
+            let p = param.views.take_parameter(input.strided);
+            let mut param = Param::new(name, p, Some(mean.view()), index, |pair| {
                 views.push(Some(pair))
-            })?);
+            })?;
+            param.entry = entry;
+            let slot = &self.groups.list[self.table.entries[entry].group];
+            work += param.views.size() as u64 * slot.requirements.cost;
+            list.push(param);
         }
-        let outcome = self.make_step(StepInput {
+        let step = StepInput {
             params: &mut list,
             strided: &mut views,
-            loss: loss.map(|_| mean_loss),
-        })?;
+            loss: input.loss,
+        };
+        self.apply_step(step, work);
         self.accumulation.reset();
-        Ok(outcome)
+        Ok(Outcome::Applied)
+    }
+
+    /// Runs those checks of a step that depend on the mean gradients of a round with its last call,
+    /// whose own gradients have been checked. Returns `false` to skip the step.
+    fn check_means(
+        &mut self,
+        input: &mut StepInput<'_, '_, A>,
+        means: &Means<A>,
+    ) -> Result<bool, Error> {
+        let StepInput {
+            params, strided, ..
+        } = input;
+        let takes_part = |param: &Param<'_, A>| {
+            !param.views.is_frozen() && (param.views.has_grad() || means.contains_key(&*param.name))
+        };
+        self.check_shared(params, takes_part)?;
+        for param in params.iter().filter(|param| takes_part(param)) {
+            let entry = &self.table.entries[param.entry];
+            entry.check_extra(&self.groups.list[entry.group])?;
+        }
+        if self.non_finite == NonFinite::Propagate {
+            return Ok(true);
+        }
+        let mut beyond = None;
+        for_each_mean(params, strided, means, |name, entry, mut mean| {
+            let limit = self.largest_gradient(self.table.entries[entry].group);
+            let found = Iterator::find(&mut mean, |x| x.is_nan() || x.abs() > limit);
+            beyond = beyond.take().or(found.map(|x| (name.to_owned(), limit, x)));
+        });
+        let norm = || {
+            let mut sum = NormSum::new(Norm::L2);
+            for_each_mean(params, strided, means, |_, _, mean| sum.add_elements(mean));
+            sum.value()
+        };
+        let beyond = beyond
+            .as_ref()
+            .map(|(name, limit, x)| (&**name, *limit, *x));
+        self.judge_gradients(beyond, norm)
     }
 
     /// Checks the parameters of a call against the round so far.

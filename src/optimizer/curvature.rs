@@ -6,6 +6,7 @@ use crate::{
     kernel::{Arrays, KernelArgs},
     params::{Param, Params, StepInput},
 };
+use std::{borrow::BorrowMut, mem::take};
 
 const HESSIAN: &str = "use estimates of the Hessian's diagonal, as `sophia` does";
 
@@ -24,7 +25,11 @@ impl<A: Element> Optimizer<A> {
     /// the estimates. Nothing is changed then.
     ///
     /// [`NonFinite`]: crate::NonFinite
-    pub fn update_hessian(&mut self, mut params: Params<'_, A>) -> Result<Outcome, Error> {
+    pub fn update_hessian<'a>(
+        &mut self,
+        mut params: impl BorrowMut<Params<'a, A>>,
+    ) -> Result<Outcome, Error> {
+        let mut params = take(params.borrow_mut());
         let (optimizer, input) = (self, params.input());
         monomorphize!(
             A, <'o, 'a: 'o>,
@@ -45,15 +50,11 @@ impl<A: Element> Optimizer<A> {
                 what: HESSIAN,
             });
         }
-        let (known, skipped) = (self.table.entries.len(), self.skipped);
+        let known = self.table.entries.len();
         if self.check_step(&mut input)?.is_none() {
             return Ok(Outcome::Skipped);
         }
-        let Optimizer {
-            groups: Groups { list: slots, .. },
-            table,
-            ..
-        } = self;
+        let (slots, table) = (&self.groups.list, &mut self.table);
         let unsupported = input.params.iter().find_map(|param| {
             let slot = &slots[table.entries[param.entry].group];
             (param.views.has_grad() && !slot.requirements.hessian).then_some(slot)
@@ -61,12 +62,19 @@ impl<A: Element> Optimizer<A> {
         if let Some(slot) = unsupported {
             let optimizer = slot.kind();
             table.truncate(known);
-            self.skipped = skipped;
             return Err(Error::Unsupported {
                 optimizer,
                 what: HESSIAN,
             });
         }
+        if self.table.begins_averages {
+            self.begin_averages(&mut input);
+        }
+        let Optimizer {
+            groups: Groups { list: slots, .. },
+            table,
+            ..
+        } = self;
         let with_grad = |param: &&mut Param<'_, A>| param.views.has_grad();
         for param in input.params.iter_mut().filter(with_grad) {
             let entry = &mut table.entries[param.entry];

@@ -2,6 +2,7 @@
 use super::{Optimizer, UNNAMED};
 use crate::{array::Element, error::Error};
 use ndarray::{ArrayD, ArrayRef, Dimension};
+use std::collections::HashMap;
 
 /// Replaces parameters by the points at which to evaluate the model: the averages of
 /// [`Ema`](crate::wrap::Ema), [`Swa`](crate::wrap::Swa) and the schedule-free algorithms.
@@ -20,7 +21,7 @@ use ndarray::{ArrayD, ArrayRef, Dimension};
 /// let training = theta.clone();
 ///
 /// let mut evaluating = Evaluating::new(&mut optimizer);
-/// evaluating.enter(&mut theta);
+/// evaluating.enter(&mut theta)?;
 /// // optimizer.update(...) does not compile here.
 /// assert_ne!(theta, training);
 /// evaluating.restore(&mut theta)?;
@@ -36,7 +37,7 @@ use ndarray::{ArrayD, ArrayRef, Dimension};
 /// let mut optimizer = Optimizer::new(ScheduleFreeAdamW::new(0.1));
 /// let mut theta = array![1.0];
 /// let mut evaluating = Evaluating::new(&mut optimizer);
-/// evaluating.enter(&mut theta);
+/// evaluating.enter(&mut theta).unwrap();
 /// optimizer.update(&mut theta, &array![0.5]).unwrap(); // second mutable borrow
 /// evaluating.restore(&mut theta).unwrap();
 /// ```
@@ -45,7 +46,7 @@ use ndarray::{ArrayD, ArrayRef, Dimension};
 pub struct Evaluating<'o, A: Element> {
     optimizer: &'o mut Optimizer<A>,
     /// The training values of the parameters that have been entered.
-    training: Vec<(String, ArrayD<A>)>,
+    training: HashMap<String, ArrayD<A>>,
 }
 
 impl<'o, A: Element> Evaluating<'o, A> {
@@ -53,24 +54,38 @@ impl<'o, A: Element> Evaluating<'o, A> {
     pub fn new(optimizer: &'o mut Optimizer<A>) -> Self {
         Evaluating {
             optimizer,
-            training: Vec::new(),
+            training: HashMap::new(),
         }
     }
 
     /// Replaces the array of [`update`](Optimizer::update) by the point of
     /// [`evaluate`](Optimizer::evaluate).
-    pub fn enter<D: Dimension>(&mut self, param: &mut ArrayRef<A, D>) {
-        self.enter_param(UNNAMED, param);
+    ///
+    /// # Errors
+    ///
+    /// As [`evaluate`](Optimizer::evaluate); nothing is changed then.
+    pub fn enter<D: Dimension>(&mut self, param: &mut ArrayRef<A, D>) -> Result<(), Error> {
+        self.enter_param(UNNAMED, param)
     }
 
     /// As [`enter`](Evaluating::enter), for the parameter with this name. Entering a parameter a
     /// second time has no effect.
-    pub fn enter_param<D: Dimension>(&mut self, name: &str, param: &mut ArrayRef<A, D>) {
-        if !self.training.iter().any(|(known, _)| known == name) {
-            self.training
-                .push((name.into(), param.to_owned().into_dyn()));
-            param.assign(&self.optimizer.evaluate_param(name, param));
+    ///
+    /// # Errors
+    ///
+    /// As [`evaluate`](Optimizer::evaluate); nothing is changed then.
+    pub fn enter_param<D: Dimension>(
+        &mut self,
+        name: &str,
+        param: &mut ArrayRef<A, D>,
+    ) -> Result<(), Error> {
+        if !self.training.contains_key(name) {
+            let point = self.optimizer.evaluate_param(name, param)?;
+            let before = param.to_owned().into_dyn();
+            self.training.insert(name.into(), before);
+            param.assign(&point);
         }
+        Ok(())
     }
 
     /// Restores the training parameters in the array of [`update`](Optimizer::update).
@@ -93,16 +108,15 @@ impl<'o, A: Element> Evaluating<'o, A> {
         name: &str,
         param: &mut ArrayRef<A, D>,
     ) -> Result<(), Error> {
-        let entered = self.training.iter().position(|(known, _)| known == name);
-        let index = entered.ok_or_else(|| Error::MissingParameter { name: name.into() })?;
-        let before = &self.training[index].1;
+        let entered = self.training.get(name);
+        let before = entered.ok_or_else(|| Error::MissingParameter { name: name.into() })?;
         if before.shape() != param.shape() {
             let (known, given) = (before.shape().to_vec(), param.shape().to_vec());
             let name = name.into();
             return Err(Error::ShapeChanged { name, known, given });
         }
         param.assign(before);
-        self.training.swap_remove(index);
+        self.training.remove(name);
         Ok(())
     }
 
@@ -112,8 +126,8 @@ impl<'o, A: Element> Evaluating<'o, A> {
     ///
     /// [`Error::MissingParameter`] names a parameter that has not been restored.
     pub fn finish(self) -> Result<(), Error> {
-        match self.training.into_iter().next() {
-            Some((name, _)) => Err(Error::MissingParameter { name }),
+        match self.training.into_keys().min() {
+            Some(name) => Err(Error::MissingParameter { name }),
             None => Ok(()),
         }
     }

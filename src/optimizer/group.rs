@@ -165,6 +165,7 @@ impl<A: Element> GroupSlot<A> {
         Error::UnknownField {
             field: field.into(),
             optimizer: self.kind(),
+            known: self.engine.numbers(),
         }
     }
 

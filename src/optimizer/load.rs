@@ -16,15 +16,15 @@ use crate::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Display,
+    fmt::{self, Display},
     iter::zip,
 };
 
-/// Everything that a load changes, after all checks of the state.
+/// Everything that a load changes besides arrays, after all checks of the state.
 struct LoadPlan<A: Element> {
     slots: Vec<GroupSlot<A>>,
+    /// In the order of the state, without their arrays.
     entries: Vec<ParamEntry<A>>,
-    accumulation: Accumulation<A>,
 }
 
 impl<A: Element> Optimizer<A> {
@@ -55,20 +55,23 @@ impl<A: Element> Optimizer<A> {
         })
     }
 
-    /// Returns everything that prevents a state from being loaded; empty if it can be loaded.
+    /// Returns everything that prevents a state from being loaded; empty if it can be loaded. No
+    /// array is copied.
     pub fn differences(&self, state: &StateView<'_>) -> Vec<Difference> {
         let (optimizer, state) = (self, state.view());
         monomorphize!(
             A, <'o, 's>,
             (optimizer: &'o Optimizer<A>, state: StateView<'s>) -> Vec<Difference> {
-                let mut state = state;
-                optimizer.plan_load(&mut state).err().unwrap_or_default()
+                optimizer.plan_load(&state).err().unwrap_or_default()
             }
         )
     }
 
     /// Loads a state, including the hyper-parameters: the next step is bit for bit that of the
-    /// optimizer that the state was taken from.
+    /// optimizer that the state was taken from. Returns the settings that the state has replaced by
+    /// others: `non_finite`, `limits`, `clip` and the calls per step of
+    /// [`set_accumulation`](Optimizer::set_accumulation), where `expected` is what the program had
+    /// set. To keep a setting of the program, set it after the load.
     ///
     /// Both optimizers must have the same groups with the same algorithms;
     /// [`from_state`](Optimizer::from_state) takes these from the state. If this optimizer has made
@@ -83,15 +86,16 @@ impl<A: Element> Optimizer<A> {
     /// # Errors
     ///
     /// [`Error::State`] with all differences; nothing is changed then.
-    pub fn load_state_dict(&mut self, state: StateView<'_>) -> Result<(), Error> {
+    pub fn load_state_dict(&mut self, state: StateView<'_>) -> Result<Vec<Difference>, Error> {
         let optimizer = self;
         monomorphize!(
             A, <'o, 's>,
-            (optimizer: &'o mut Optimizer<A>, state: StateView<'s>) -> Result<(), Error> {
-                let mut state = state;
-                let plan = optimizer.plan_load(&mut state).map_err(Error::State)?;
-                optimizer.apply_load(&state, plan);
-                Ok(())
+            (optimizer: &'o mut Optimizer<A>, state: StateView<'s>)
+                -> Result<Vec<Difference>, Error> {
+                let plan = optimizer.plan_load(&state).map_err(Error::State)?;
+                let replaced = optimizer.replaced_settings(&state);
+                optimizer.apply_load(state, plan);
+                Ok(replaced)
             }
         )
     }
@@ -99,7 +103,8 @@ impl<A: Element> Optimizer<A> {
     /// Loads the parameters of a state that match, by name, and reports what was loaded.
     ///
     /// They may come from another algorithm whose state arrays have the same names. Each parameter
-    /// is loaded as a whole, with its step count, or not at all. Hyper-parameters, settings, and
+    /// is loaded as a whole, with its step count, or not at all; only an average that the state
+    /// lacks may be missing, and begins with the next step. Hyper-parameters, settings, and
     /// parameters that are missing in the state are left unchanged.
     ///
     /// # Errors
@@ -146,18 +151,13 @@ impl<A: Element> Optimizer<A> {
         Ok(optimizer)
     }
 
-    /// Checks a state, and moves its arrays into a plan; on failure, returns all differences.
-    fn plan_load(&self, state: &mut StateView<'_>) -> Result<LoadPlan<A>, Vec<Difference>> {
+    /// Checks a state; on failure, returns all differences.
+    fn plan_load(&self, state: &StateView<'_>) -> Result<LoadPlan<A>, Vec<Difference>> {
         let mut wrong = self.check_header(state);
-        let accumulation = Accumulation::from_state(&mut state.accumulation);
-        let accumulation = accumulation.unwrap_or_else(|differences| {
-            wrong.extend(differences);
-            Accumulation::off()
-        });
+        wrong.extend(Accumulation::<A>::differences(state));
         let mut plan = LoadPlan {
             slots: Vec::new(),
             entries: Vec::new(),
-            accumulation,
         };
         let has_arrays = self.plan_groups(&state.groups, &mut plan, &mut wrong);
         let steps = steps_of(state);
@@ -168,9 +168,9 @@ impl<A: Element> Optimizer<A> {
         }
 
         let mut seen = HashSet::new();
-        for param in &mut state.params {
+        for param in &state.params {
             let place = format!("parameter `{}`", param.name);
-            if !seen.insert(param.name.clone()) {
+            if !seen.insert(&*param.name) {
                 wrong.push(Difference::new(
                     Differs::Parameter,
                     place,
@@ -198,7 +198,7 @@ impl<A: Element> Optimizer<A> {
             // Without valid hyper-parameters it is not known which arrays are expected.
             let slot = Some(&plan.slots[group]).filter(|_| has_arrays[group]);
             let shape = current.map(|current| &current.shape);
-            match ParamEntry::from_state(param, group, shape, slot, steps) {
+            match ParamEntry::from_state(param, group, shape, slot, steps, false) {
                 Ok((entry, left_over)) => {
                     plan.slots[group].holders += usize::from(entry.allocated);
                     wrong.extend(left_over);
@@ -243,6 +243,9 @@ impl<A: Element> Optimizer<A> {
         if state.skipped >= MAX_STEPS {
             let expected = "less than 2^53";
             differs(Differs::Value, "steps skipped", &state.skipped, &expected);
+        }
+        if let Err(error) = state.limits.validate() {
+            differs(Differs::Value, "limits", &error, &"valid limits");
         }
         if let Some(Err(error)) = state.clip.as_ref().map(HyperParameters::validate) {
             differs(Differs::Config, "clip", &error, &"valid hyper-parameters");
@@ -295,18 +298,39 @@ impl<A: Element> Optimizer<A> {
         has_arrays
     }
 
-    fn apply_load(&mut self, state: &StateView<'_>, plan: LoadPlan<A>) {
+    /// The settings that differ from those of a state.
+    fn replaced_settings(&self, state: &StateView<'_>) -> Vec<Difference> {
+        let round = state.accumulation.as_ref();
+        let every = round.map_or(1, |round| round.every);
+        let setting = |place: &str, found: &dyn fmt::Debug, expected: &dyn fmt::Debug| {
+            let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+            (found != expected).then(|| Difference::new(Differs::Setting, place, found, expected))
+        };
+        let all = [
+            setting("non_finite", &state.non_finite, &self.non_finite),
+            setting("limits", &state.limits, &self.limits),
+            setting("clip", &state.clip, &self.clip),
+            setting("calls per step", &every, &self.accumulation.every),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    fn apply_load(&mut self, mut state: StateView<'_>, mut plan: LoadPlan<A>) {
+        for (param, entry) in zip(&mut state.params, &mut plan.entries) {
+            entry.take_arrays(param, &plan.slots[entry.group]);
+        }
+        self.accumulation = Accumulation::take_from(&mut state);
         for (slot, planned) in zip(&mut self.groups.list, plan.slots) {
             *slot = planned;
         }
         self.non_finite = state.non_finite;
         self.limits = state.limits;
         self.skipped = state.skipped;
-        self.steps = steps_of(state);
+        self.steps = steps_of(&state);
         self.clip.clone_from(&state.clip);
-        self.accumulation = plan.accumulation;
         self.table = ParamTable::from_entries(plan.entries);
         self.grad_norm = None;
+        self.stats.clear();
     }
 
     fn load_matching_here(&mut self, mut state: StateView<'_>) -> Result<LoadReport, Error> {
@@ -322,7 +346,12 @@ impl<A: Element> Optimizer<A> {
         let kinds: HashMap<_, _> = state
             .groups
             .iter()
-            .map(|group| (group.name.clone(), group.optimizer.clone()))
+            .map(|group| {
+                (
+                    group.name.clone(),
+                    algorithm_of(&group.optimizer).to_owned(),
+                )
+            })
             .collect();
         // An optimizer that has made no step goes on where the state ended.
         let steps = match self.steps {
@@ -357,11 +386,16 @@ impl<A: Element> Optimizer<A> {
             };
             let slot = &self.groups.list[group];
             let shape = current.map(|current| &current.shape);
-            match ParamEntry::from_state(param, group, shape, Some(slot), steps) {
+            match ParamEntry::from_state(param, group, shape, Some(slot), steps, true) {
                 Ok((mut entry, left_over)) => {
-                    // Scalars have a meaning for one algorithm only.
-                    if kinds.get(&param.group) != Some(&slot.kind()) {
+                    entry.take_arrays(param, slot);
+                    // Scalars have a meaning for one algorithm only, in any wrappers.
+                    let kind = kinds.get(&param.group).map(String::as_str);
+                    if kind != Some(algorithm_of(&slot.kind())) {
                         entry.scalars = slot.engine.initial_scalars();
+                    }
+                    if entry.begins_average {
+                        report.begun.push(param.name.clone());
                     }
                     report.taken.push(param.name.clone());
                     report.left_over.extend(left_over);
@@ -388,7 +422,7 @@ impl<A: Element> Optimizer<A> {
                 && slot.requirements.global_sums
                 && (1..=MAX_STEPS).contains(&group.steps)
                 && group.scalars.is_some()
-                && group.optimizer == slot.kind()
+                && algorithm_of(&group.optimizer) == algorithm_of(&slot.kind())
             {
                 (slot.scalars, slot.t) = (group.scalars, group.steps);
             }
@@ -504,4 +538,10 @@ impl<A: Element> GroupSlot<A> {
     fn is_in_catalogue(&self) -> bool {
         AnyAlgorithm::of_parts(&self.engine.parts()).is_some()
     }
+}
+
+/// The algorithm in the name of a group's algorithm and wrappers: `adamw` of `adamw + ema`.
+fn algorithm_of(kind: &str) -> &str {
+    kind.split_once(" + ")
+        .map_or(kind, |(algorithm, _)| algorithm)
 }

@@ -1,5 +1,5 @@
 //! Loading the state of a parameter.
-use super::{group::GroupSlot, param_table::ParamEntry};
+use super::{averages::AVERAGES, group::GroupSlot, param_table::ParamEntry};
 use crate::{
     algorithm::ExtraArray,
     array::{
@@ -13,19 +13,22 @@ use crate::{
 use ndarray::{Array6, ArrayD};
 use std::{fmt::Display, iter::zip};
 
-/// The entry of a parameter and the arrays that are left over, or everything that is wrong.
+/// The entry of a parameter without its arrays, and the arrays that are left over, or everything
+/// that is wrong.
 type LoadedEntry<A> = Result<(ParamEntry<A>, Vec<Difference>), Vec<Difference>>;
 
 impl<A: Element> ParamEntry<A> {
-    /// Creates the entry of a parameter in this group from its state. `current` is the shape that
-    /// the parameter has in the optimizer. Without a slot, arrays are ignored. `now` is the number of
-    /// steps of the optimizer.
+    /// Creates the entry of a parameter in this group from its state, and checks the arrays, which
+    /// [`take_arrays`](ParamEntry::take_arrays) moves. `current` is the shape that the parameter
+    /// has in the optimizer. Without a slot, arrays are ignored. `now` is the number of steps of the
+    /// optimizer. With `begin_average`, an average that the state lacks begins at the next step.
     pub(super) fn from_state(
-        param: &mut ParamState<Data<'_>>,
+        param: &ParamState<Data<'_>>,
         group: usize,
         current: Option<&Shape>,
         slot: Option<&GroupSlot<A>>,
         now: u64,
+        begin_average: bool,
     ) -> LoadedEntry<A> {
         let mut wrong = Vec::new();
         let place = format!("parameter `{}`", param.name);
@@ -76,7 +79,7 @@ impl<A: Element> ParamEntry<A> {
         if let Some(slot) = slot
             && param.allocated
         {
-            entry.take_arrays(param, slot, &mut wrong, &mut left_over);
+            entry.check_arrays(param, slot, begin_average, &mut wrong, &mut left_over);
         }
         if wrong.is_empty() {
             Ok((entry, left_over))
@@ -86,25 +89,57 @@ impl<A: Element> ParamEntry<A> {
         }
     }
 
-    /// Moves the arrays that the algorithm of this group needs from the state to the entry.
-    fn take_arrays(
+    /// Moves the arrays that the algorithm of this group needs from the state, which has been
+    /// checked, to the entry.
+    pub(super) fn take_arrays(&mut self, param: &mut ParamState<Data<'_>>, slot: &GroupSlot<A>) {
+        if !self.allocated {
+            return;
+        }
+        for (&name, memory) in zip(&slot.held, &mut self.state) {
+            let is_there = param.arrays.iter().any(|array| array.name == name);
+            if !is_there && slot.requirements.switched.contains(&name) {
+                *memory = vec![A::ZERO; self.shape.size()];
+                continue;
+            }
+            let array = take_array(&mut param.arrays, name);
+            let array = array.filter(|array| self.shape.is(array.shape()));
+            if let Some(array) = array.and_then(six_axes) {
+                *memory = into_memory(self.order.arrange(array));
+            }
+        }
+        for name in &self.extra_names {
+            let array = take_array(&mut param.factors, name);
+            self.extra.extend(array.map(in_row_major));
+        }
+    }
+
+    /// Checks the arrays that the algorithm of this group needs, and notes those of other shapes.
+    fn check_arrays(
         &mut self,
-        param: &mut ParamState<Data<'_>>,
+        param: &ParamState<Data<'_>>,
         slot: &GroupSlot<A>,
+        begin_average: bool,
         wrong: &mut Vec<Difference>,
         left_over: &mut Vec<Difference>,
     ) {
         let place = format!("parameter `{}`", param.name);
         let (names, shape) = (&slot.held, self.shape);
-        for (&name, memory) in zip(names, &mut self.state) {
+        for &name in names {
             let is_there = param.arrays.iter().any(|array| array.name == name);
             if !is_there && slot.requirements.switched.contains(&name) {
-                *memory = vec![A::ZERO; shape.size()];
                 continue;
             }
-            let array = take_array(&mut param.arrays, &place, name, shape.as_slice(), wrong);
-            if let Some(array) = array.and_then(six_axes) {
-                *memory = into_memory(self.order.arrange(array));
+            let is_average = AVERAGES.contains(&name) && shape.size() > 0;
+            let mut found = param.arrays.iter().filter(|array| array.name == name);
+            // A state that was saved before the average began has an empty array.
+            let begins = found.next().map_or(begin_average, |array| {
+                array.data.shape() == [0] && found.next().is_none()
+            });
+            if is_average && begins && !self.swapped {
+                // Its window begins here.
+                (self.begins_average, self.joined) = (true, self.last);
+            } else {
+                check_array::<A>(&param.arrays, &place, name, shape.as_slice(), wrong);
             }
         }
         let needed = if slot.requirements.preconditioned {
@@ -122,8 +157,7 @@ impl<A: Element> ParamEntry<A> {
             }
         };
         for ExtraArray { name, shape } in &needed {
-            let array = take_array(&mut param.factors, &place, name, shape, wrong);
-            self.extra.extend(array.map(in_row_major));
+            check_array::<A>(&param.factors, &place, name, shape, wrong);
             self.extra_names.push(name);
         }
         let is_extra = |name: &str| needed.iter().any(|array| array.name == name);
@@ -141,17 +175,23 @@ impl<A: Element> ParamEntry<A> {
     }
 }
 
-/// Takes an array by name from a list. Adds a difference to `wrong` if there is not exactly one
-/// array of this name, shape and element type.
-fn take_array<A: Element>(
-    list: &mut [Named<Data<'_>>],
+/// Takes an array by name from a list.
+fn take_array<A: Element>(list: &mut [Named<Data<'_>>], name: &str) -> Option<ArrayD<A>> {
+    let array = list.iter_mut().find(|array| array.name == name)?;
+    Some(array.data.take().into_array::<A>()?.into_owned())
+}
+
+/// Adds a difference to `wrong` if there is not exactly one array of this name, shape and element
+/// type.
+fn check_array<A: Element>(
+    list: &[Named<Data<'_>>],
     place: &str,
     name: &str,
     shape: &[usize],
     wrong: &mut Vec<Difference>,
-) -> Option<ArrayD<A>> {
+) {
     let place = format!("{place}, array `{name}`");
-    let mut named = list.iter_mut().filter(|array| array.name == name);
+    let mut named = list.iter().filter(|array| array.name == name);
     let first = named.next();
     let found = if first.is_some() {
         "two entries"
@@ -161,7 +201,7 @@ fn take_array<A: Element>(
     let (Some(array), None) = (first, named.next()) else {
         let expected = format!("an array of shape {shape:?}");
         wrong.push(Difference::new(Differs::Array, place, found, expected));
-        return None;
+        return;
     };
     if array.data.shape() != shape {
         wrong.push(Difference::new(
@@ -170,15 +210,13 @@ fn take_array<A: Element>(
             format!("{:?}", array.data.shape()),
             format!("{shape:?}"),
         ));
-        return None;
+        return;
     }
     let element = array.data.element();
-    let taken = array.data.take().into_array::<A>();
-    if taken.is_none() {
+    if element != A::TYPE {
         let place = format!("{place}, element type");
         wrong.push(Difference::new(Differs::Element, place, element, A::TYPE));
     }
-    Some(taken?.into_owned())
 }
 
 /// Whether an array of this shape can be allocated: at 8 bytes an element, without counting axes of

@@ -93,11 +93,7 @@ impl<A: Element> Optimizer<A> {
         let index = self.groups.require(group)?;
         let slot = &mut self.groups.list[index];
         if slot.engine.number_mut(name).is_none() {
-            return Err(Error::UnknownField {
-                field: name.into(),
-                optimizer: slot.kind(),
-                known: slot.engine.numbers(),
-            });
+            return Err(slot.unknown_field(name));
         }
         // Looked up again, because a borrow that is returned lasts for the whole function.
         slot.engine

@@ -1,5 +1,8 @@
 //! The state of every parameter, by name.
-use super::group::{GroupSlot, Groups};
+use super::{
+    group::{GroupSlot, Groups},
+    step::next_step,
+};
 use crate::{
     algorithm::{Clock, ExtraArray, Scalars, StepInfo},
     array::{
@@ -27,6 +30,8 @@ pub(super) struct ParamTable<A> {
     by_name: HashMap<Box<str>, usize>,
     /// Number of calls of `look_up`.
     stamp: u64,
+    /// Whether an entry has an average that begins at its next step.
+    pub begins_averages: bool,
 }
 
 /// The state of a parameter.
@@ -53,6 +58,9 @@ pub(super) struct ParamEntry<A> {
     pub joined: u64,
     /// Number of steps of the optimizer up to the last one that its averages include.
     pub last: u64,
+    /// Whether the state was loaded without an average, which begins at the next step. Its array
+    /// has no elements until then.
+    pub begins_average: bool,
     /// Step count.
     pub t: u64,
     /// `ParamTable::stamp` of the last step with this parameter, to detect repeated names.
@@ -65,12 +73,14 @@ impl<A: Element> ParamTable<A> {
             entries: Vec::new(),
             by_name: HashMap::new(),
             stamp: 0,
+            begins_averages: false,
         }
     }
 
     pub fn from_entries(entries: Vec<ParamEntry<A>>) -> Self {
         let by_name = index_by_name(&entries);
         ParamTable {
+            begins_averages: entries.iter().any(|entry| entry.begins_average),
             entries,
             by_name,
             stamp: 0,
@@ -94,6 +104,7 @@ impl<A: Element> ParamTable<A> {
 
     /// Replaces the entry with the same name, or appends a new one.
     pub fn insert(&mut self, mut entry: ParamEntry<A>) {
+        self.begins_averages |= entry.begins_average;
         match self.find(&entry.name) {
             Some(i) => {
                 entry.seen = self.entries[i].seen;
@@ -240,6 +251,7 @@ impl<A: Element> ParamEntry<A> {
             swapped: false,
             joined: 0,
             last: 0,
+            begins_average: false,
             t: 0,
             seen: 0,
         }
@@ -284,7 +296,11 @@ impl<A: Element> ParamEntry<A> {
     pub fn next_step(&self, slot: &GroupSlot<A>, loss: f64) -> StepInfo {
         StepInfo {
             clock: self.clock(slot.now),
-            ..StepInfo::new(self.t + 1, slot.scalars.unwrap_or(self.scalars), loss)
+            ..StepInfo::new(
+                next_step(self.t),
+                slot.scalars.unwrap_or(self.scalars),
+                loss,
+            )
         }
     }
 
@@ -298,7 +314,7 @@ impl<A: Element> ParamEntry<A> {
     /// Checks that the algorithm supports the shape, and that its extra arrays match the existing
     /// ones.
     #[cold]
-    fn check_extra(&self, slot: &GroupSlot<A>) -> Result<(), Error> {
+    pub fn check_extra(&self, slot: &GroupSlot<A>) -> Result<(), Error> {
         let shape = self.shape.as_slice();
         let wrong = |expected| Error::Shape {
             name: self.name.to_string(),
@@ -373,6 +389,7 @@ impl<A: Element> ParamEntry<A> {
         let arrays = names
             .iter()
             .zip(&self.state)
+            .filter(|(_, memory)| memory.len() == self.shape.size())
             .map(|(&name, memory)| (name, self.view(memory)));
         let extra = self.extra_names.iter().zip(&self.extra);
         arrays

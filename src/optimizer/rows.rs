@@ -3,7 +3,7 @@ use super::{
     Optimizer, Outcome,
     group::{GroupSlot, Groups},
     param_table::ParamEntry,
-    step::run_one,
+    step::{next_step, run_one},
 };
 use crate::{
     algorithm::StepInfo,
@@ -164,6 +164,13 @@ impl<A: Element> Optimizer<A> {
                 });
             }
             if slot.frozen {
+                // A step in which no parameter has a gradient.
+                let input = StepInput {
+                    params: &mut [],
+                    strided: &mut [],
+                    loss: None,
+                };
+                self.apply_step(input, 0);
                 return Ok(Outcome::Applied);
             }
             let mut scratch = self.copies.pop().unwrap_or_default();
@@ -221,8 +228,9 @@ impl<A: Element> Optimizer<A> {
             loss: None,
         };
         if !self.accept_gradients(&input)? {
-            return Ok(Outcome::Skipped);
+            return Ok(self.skip());
         }
+        self.skipped = 0;
         self.set_clip_factors(&mut input);
         let watches = self.begin_watch();
 
@@ -233,7 +241,9 @@ impl<A: Element> Optimizer<A> {
             steps,
             ..
         } = self;
-        *steps += u64::from(table.entries[entry].follows(*steps));
+        if table.entries[entry].follows(*steps) {
+            *steps = next_step(*steps);
+        }
         let (entry, slot) = (&mut table.entries[entry], &mut slots[group]);
         if !entry.allocated {
             entry.allocate(order, slot);

@@ -5,7 +5,7 @@ use crate::{
     catalogue::AnyAlgorithm,
     state::{GroupState, Named, ParamState, StateDict, StateView, VERSION},
 };
-use ndarray::ArrayViewD;
+use ndarray::{ArrayViewD, aview1};
 use std::iter::zip;
 
 impl<A: Element> Optimizer<A> {
@@ -60,7 +60,11 @@ impl<A: Element> Optimizer<A> {
                 order,
                 reversed,
                 arrays: zip(names, &entry.state)
-                    .map(|(&name, memory)| named(name, entry.view(memory)))
+                    .map(|(&name, memory)| {
+                        let begins = memory.len() != entry.shape.size();
+                        let view = (!begins).then(|| entry.view(memory));
+                        named(name, view.unwrap_or_else(|| aview1(&[]).into_dyn()))
+                    })
                     .collect(),
                 factors: zip(&entry.extra_names, &entry.extra)
                     .map(|(&name, array)| named(name, array.view()))

@@ -38,7 +38,7 @@ impl GroupStats {
 impl<A: Element> Optimizer<A> {
     /// Returns the statistics of the last step by group, starting with the parameters in no group.
     ///
-    /// Empty if the step was not watched: set the field `watch`, or wrap an algorithm in
+    /// Empty if the step was skipped or not watched: set the field `watch`, or wrap an algorithm in
     /// [`Watch`](crate::wrap::Watch).
     pub fn stats(&self) -> &[GroupStats] {
         &self.stats
@@ -47,7 +47,9 @@ impl<A: Element> Optimizer<A> {
     /// Returns the global norm of the gradients in the last step.
     ///
     /// `None` if it was not computed for clipping: set the field `clip`, or wrap an algorithm in
-    /// [`ClipByGlobalNorm`](crate::wrap::ClipByGlobalNorm).
+    /// [`ClipByGlobalNorm`](crate::wrap::ClipByGlobalNorm). Without the field `clip` it is the norm
+    /// of the first group with such a wrapper, which is of the type that the wrapper names. A
+    /// skipped step has none.
     pub fn grad_norm(&self) -> Option<f64> {
         self.grad_norm
     }

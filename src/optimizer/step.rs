@@ -18,6 +18,7 @@ use crate::{
     },
     params::{Param, StepInput},
     policy::NonFinite,
+    state::MAX_STEPS,
 };
 use std::{
     iter::zip,
@@ -47,13 +48,26 @@ impl<A: Element> Optimizer<A> {
     pub(super) fn make_step(&mut self, mut input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
         self.check_settings()?;
         let Some(work) = self.check_step(&mut input)? else {
-            return Ok(Outcome::Skipped);
+            return Ok(self.skip());
         };
+        self.apply_step(input, work);
+        Ok(Outcome::Applied)
+    }
+
+    /// Performs a step after all checks: nothing can fail any more. `work` is that of `check_step`.
+    #[inline]
+    pub(super) fn apply_step(&mut self, mut input: StepInput<'_, '_, A>, work: u64) {
+        self.skipped = 0;
+        if self.table.begins_averages {
+            self.begin_averages(&mut input);
+        }
         self.set_clip_factors(&mut input);
         let watches = self.begin_watch();
         let with_grad = input.params.iter().filter(|param| param.views.has_grad());
         let mut entries = with_grad.map(|param| &self.table.entries[param.entry]);
-        self.steps += u64::from(entries.any(|entry| entry.follows(self.steps)));
+        if entries.any(|entry| entry.follows(self.steps)) {
+            self.steps = next_step(self.steps);
+        }
         let (mut any_staged, mut any_sums, mut any_shared) = (false, false, false);
         for slot in &mut self.groups.list {
             slot.engine.begin_step();
@@ -77,13 +91,21 @@ impl<A: Element> Optimizer<A> {
             self.sweep(input, &watches);
         }
         self.end_watch(watches);
-        Ok(Outcome::Applied)
+    }
+
+    /// The outcome of a skipped step, which has neither a norm nor statistics.
+    #[cold]
+    pub(super) fn skip(&mut self) -> Outcome {
+        self.grad_norm = None;
+        self.stats.clear();
+        Outcome::Skipped
     }
 
     /// Checks all hyper-parameters and settings that have changed.
     #[inline]
     pub(super) fn check_settings(&mut self) -> Result<(), Error> {
         self.groups.check(&mut self.table.entries)?;
+        self.limits.validate()?;
         if let Some(clip) = &self.clip {
             clip.validate()?;
         }
@@ -98,10 +120,9 @@ impl<A: Element> Optimizer<A> {
         input: &mut StepInput<'_, '_, A>,
     ) -> Result<Option<u64>, Error> {
         let known = self.table.entries.len();
-        let looked_up = self.table.look_up(input.params, &self.groups);
+        let looked_up = self.look_up(input);
         let work = looked_up.and_then(|work| {
-            self.drop_frozen_gradients(input.params);
-            self.check_shared(input.params)?;
+            self.check_shared(input.params, |param| param.views.has_grad())?;
             self.check_loss(input)?;
             Ok(self.accept_gradients(input)?.then_some(work))
         });
@@ -109,6 +130,15 @@ impl<A: Element> Optimizer<A> {
             self.table.truncate(known);
         }
         work
+    }
+
+    /// Looks up every parameter, and removes the gradients of frozen groups. Returns the work of
+    /// the step.
+    #[inline]
+    pub(super) fn look_up(&mut self, input: &mut StepInput<'_, '_, A>) -> Result<u64, Error> {
+        let work = self.table.look_up(input.params, &self.groups)?;
+        self.drop_frozen_gradients(input.params);
+        Ok(work)
     }
 
     /// Removes the gradients of frozen groups from the step.
@@ -127,12 +157,16 @@ impl<A: Element> Optimizer<A> {
 
     /// Checks that groups that share their sums agree in the hyper-parameters of these.
     #[inline]
-    fn check_shared(&self, params: &[Param<'_, A>]) -> Result<(), Error> {
+    pub(super) fn check_shared(
+        &self,
+        params: &[Param<'_, A>],
+        takes_part: impl Fn(&Param<'_, A>) -> bool,
+    ) -> Result<(), Error> {
         if self.groups.is_single() {
             return Ok(());
         }
         let mut firsts: Vec<&GroupSlot<A>> = Vec::new();
-        for param in params.iter().filter(|param| param.views.has_grad()) {
+        for param in params.iter().filter(|param| takes_part(param)) {
             let slot = &self.groups.list[self.table.entries[param.entry].group];
             if slot.requirements.shared.is_none() {
                 continue;
@@ -166,17 +200,19 @@ impl<A: Element> Optimizer<A> {
         }
     }
 
-    /// Returns whether to go on with these gradients, and counts skipped steps.
+    /// Returns whether to go on with these gradients, and counts skipped steps. A step that is
+    /// applied resets the count.
     #[inline]
     pub(super) fn accept_gradients(&mut self, input: &StepInput<'_, '_, A>) -> Result<bool, Error> {
-        let accepted = self.non_finite == NonFinite::Propagate || self.inspect_gradients(input)?;
-        self.skipped = if accepted { 0 } else { self.skipped + 1 };
-        Ok(accepted)
+        if self.non_finite == NonFinite::Propagate {
+            return Ok(true);
+        }
+        self.inspect_gradients(input)
     }
 
     /// The largest gradient element that a group can use. Where its algorithm squares gradients and
     /// nothing makes them smaller first, the square has to be finite.
-    fn largest_gradient(&self, group: usize) -> A {
+    pub(super) fn largest_gradient(&self, group: usize) -> A {
         let squares = self.groups.list[group].requirements.squares && self.clip.is_none();
         if squares {
             A::max_value().sqrt()
@@ -185,24 +221,32 @@ impl<A: Element> Optimizer<A> {
         }
     }
 
-    /// Returns whether all gradients are finite and within the limits, or the error if the policy
-    /// asks for one.
     #[cold]
-    fn inspect_gradients(&self, input: &StepInput<'_, '_, A>) -> Result<bool, Error> {
-        let params = &*input.params;
-        let strided = &*input.strided;
-        let norm = || norm_of(params, strided, |_| true, Norm::L2, &self.parallel);
+    fn inspect_gradients(&mut self, input: &StepInput<'_, '_, A>) -> Result<bool, Error> {
+        let (params, strided, parallel) = (&*input.params, &*input.strided, self.parallel);
         let beyond = params.iter().find_map(|param| {
             let limit = self.largest_gradient(self.table.entries[param.entry].group);
-            Some((&param.name, limit, param.views.beyond(limit, strided)?))
+            Some((&*param.name, limit, param.views.beyond(limit, strided)?))
         });
+        let norm = || norm_of(params, strided, |_| true, Norm::L2, &parallel);
+        self.judge_gradients(beyond, norm)
+    }
+
+    /// Returns whether all gradients are finite and within the limits, or the error that the policy
+    /// asks for. Counts the step if it is to be skipped. `beyond` is the name of a parameter, the
+    /// largest element that its group can use, and an element beyond it.
+    pub(super) fn judge_gradients(
+        &mut self,
+        beyond: Option<(&str, A, A)>,
+        norm: impl FnOnce() -> f64,
+    ) -> Result<bool, Error> {
         let error = match (beyond, self.limits.norm) {
             (Some((_, limit, value)), _) if value.is_finite() => Some(Error::ExplodingGradient {
                 norm: norm(),
                 limit: limit.f64(),
             }),
             (Some((name, _, value)), _) => Some(Error::NonFiniteGradient {
-                name: name.to_string(),
+                name: name.into(),
                 value: value.f64(),
             }),
             (None, Some(limit)) => {
@@ -218,7 +262,10 @@ impl<A: Element> Optimizer<A> {
             (Some(_), Some(limit)) if skipped > limit => {
                 Err(Error::TooManySkipped { skipped, limit })
             }
-            (Some(_), _) => Ok(false),
+            (Some(_), _) => {
+                self.skipped = skipped.min(MAX_STEPS - 1);
+                Ok(false)
+            }
         }
     }
 
@@ -337,6 +384,12 @@ impl<A: Element> Optimizer<A> {
     }
 }
 
+/// The step count after one more step. It stays at the greatest one that a state can contain.
+#[inline]
+pub(super) fn next_step(t: u64) -> u64 {
+    (t + 1).min(MAX_STEPS)
+}
+
 /// Computes the sums over one array, in parallel if it is large enough.
 pub(super) fn measure_array<'a, A: Element>(
     (views, strided): (&mut ParamViews<'a, A>, &mut [Option<Strided<'a, A>>]),
@@ -397,7 +450,7 @@ impl<A: Element> GroupSlot<A> {
 
     /// Updates the scalars of the group from its sums.
     fn finish_sums(&mut self, loss: f64) {
-        (self.t, self.sums_ready) = (self.t + 1, false);
+        (self.t, self.sums_ready) = (next_step(self.t), false);
         let sums = Sums(self.sums.each_ref().map(Sum::result));
         *self.sums = RunningSums::default();
         let scalars = self

@@ -1,6 +1,7 @@
 //! Creating an optimizer, and the ways to perform a step.
 use super::{
     Optimizer, Outcome, UNNAMED, accumulate::Accumulation, group::Groups, param_table::ParamTable,
+    step::next_step,
 };
 use crate::{
     algorithm::Recipe,
@@ -15,7 +16,10 @@ use crate::{
     policy::{Limits, NonFinite},
 };
 use ndarray::{ArrayRef, ArrayView, ArrayView1, ArrayViewMut, ArrayViewMut1, Dimension};
-use std::borrow::Cow;
+use std::{
+    borrow::{BorrowMut, Cow},
+    mem::take,
+};
 
 impl<A: Element> Optimizer<A> {
     /// Creates an optimizer with this algorithm: a plain one, one in wrappers
@@ -51,7 +55,8 @@ impl<A: Element> Optimizer<A> {
     /// Performs a step for a single array, which needs no name.
     ///
     /// An optimizer that is used like this belongs to that one array; use [`step`](Optimizer::step)
-    /// for several arrays. `param` and `grad` are arrays or views with the same element type and
+    /// for several arrays. A second array of another shape is an error; one of the same shape
+    /// cannot be told from the first, and would share its moments and its step count. `param` and `grad` are arrays or views with the same element type and
     /// dimension. For slices there is [`update_slice`](Optimizer::update_slice).
     ///
     /// With [`Adam`](crate::Adam) and its relatives a step moves each element by about `lr`, in the
@@ -107,6 +112,21 @@ impl<A: Element> Optimizer<A> {
         self.update(&mut ArrayViewMut1::from(param), &ArrayView1::from(grad))
     }
 
+    /// As [`update_slice`](Optimizer::update_slice), with the value of the objective at `param`.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Optimizer::step).
+    pub fn update_slice_with_loss(
+        &mut self,
+        param: &mut [A],
+        grad: &[A],
+        loss: f64,
+    ) -> Result<Outcome, Error> {
+        let (mut param, grad) = (ArrayViewMut1::from(param), ArrayView1::from(grad));
+        self.update_with_loss(&mut param, &grad, loss)
+    }
+
     /// As [`update`](Optimizer::update), with the value of the objective at `param`, for algorithms
     /// that use the loss.
     ///
@@ -134,8 +154,11 @@ impl<A: Element> Optimizer<A> {
     /// The [`Error`] says what is wrong: a hyper-parameter out of range, a repeated name, a shape
     /// that differs from earlier steps, or a non-finite gradient with [`NonFinite::Error`]. Nothing
     /// is changed then.
-    pub fn step(&mut self, mut params: Params<'_, A>) -> Result<Outcome, Error> {
-        self.run_step(params.input())
+    pub fn step<'a>(
+        &mut self,
+        mut params: impl BorrowMut<Params<'a, A>>,
+    ) -> Result<Outcome, Error> {
+        self.run_step(take(params.borrow_mut()).input())
     }
 
     #[inline]
@@ -186,6 +209,7 @@ impl<A: Element> Optimizer<A> {
         let same_array = entry.begun
             && !entry.swapped
             && entry.last == self.steps
+            && !entry.begins_average
             && entry.order == Order::C
             && entry.shape == *shape
             && *entry.name == *UNNAMED;
@@ -195,6 +219,7 @@ impl<A: Element> Optimizer<A> {
             && self.accumulation.every == 1;
         if !(slot.sweep_only && same_array && no_extras)
             || self.non_finite != NonFinite::Propagate
+            || self.limits.norm.is_some()
             || self.skipped != 0
             || self
                 .parallel
@@ -202,7 +227,7 @@ impl<A: Element> Optimizer<A> {
         {
             return None;
         }
-        slot.now = self.steps + 1;
+        slot.now = next_step(self.steps);
         let step = entry.next_step(slot, f64::NAN);
         entry.scalars = (slot.engine).repeat(&step, slot.sign, p, g, entry.arrays())?;
         (entry.t, entry.joined, entry.last) = (step.t, step.clock.joined, slot.now);

@@ -243,7 +243,6 @@ macro_rules! catalogue {
                 $schedule($schedule),
             )*
             /// Any function of the step, such as a closure. Files cannot hold it.
-            #[cfg_attr(feature = "serde", serde(skip))]
             Function(Function),
         }
 
@@ -304,6 +303,7 @@ macro_rules! catalogue {
                     }
                     AnySchedule::Product(_) => Product::new(Vec::new()).into(),
                     $(AnySchedule::$schedule(schedule) => schedule.clone().into(),)*
+                    AnySchedule::Function(function) => AnySchedule::Function(function.clone()),
                 }
             }
 
@@ -316,6 +316,7 @@ macro_rules! catalogue {
                     }
                     (AnySchedule::Product(_), AnySchedule::Product(_)) => true,
                     $((AnySchedule::$schedule(a), AnySchedule::$schedule(b)) => a == b,)*
+                    (AnySchedule::Function(a), AnySchedule::Function(b)) => a == b,
                     _ => false,
                 }
             }
@@ -340,6 +341,7 @@ macro_rules! catalogue {
                 }
                 let (name, value): (&str, &dyn fmt::Debug) = match self {
                     $(AnySchedule::$schedule(schedule) => (stringify!($schedule), schedule),)*
+                    AnySchedule::Function(function) => return function.fmt(f),
                 };
                 f.debug_tuple(name).field(value).finish()
             }
@@ -364,6 +366,8 @@ macro_rules! catalogue {
             #[serde(remote = "AnySchedule", tag = "name", rename_all = "snake_case")]
             enum Tagged {
                 $($schedule($schedule),)*
+                #[serde(skip)]
+                Function(Function),
             }
 
             impl config::Named for AnySchedule {

@@ -197,14 +197,14 @@ fn evaluation_and_training_points_cannot_be_mixed_up() {
         optimizer.step(params).unwrap();
     }
     let (training_w, training_b) = (w.clone(), b.clone());
-    let average = optimizer.evaluate_param("w", &w);
+    let average = optimizer.evaluate_param("w", &w).unwrap();
     let mut evaluating = Evaluating::new(&mut optimizer);
-    evaluating.enter_param("w", &mut w);
-    evaluating.enter_param("b", &mut b);
+    evaluating.enter_param("w", &mut w).unwrap();
+    evaluating.enter_param("b", &mut b).unwrap();
     assert_eq!(w, average);
     assert_ne!(b, training_b);
     // Entered twice is entered once: the training parameters are not lost.
-    evaluating.enter_param("w", &mut w);
+    evaluating.enter_param("w", &mut w).unwrap();
     assert_eq!(w, average);
     evaluating.restore_param("b", &mut b).unwrap();
     let missing = |name: &str| Err(Error::MissingParameter { name: name.into() });
@@ -220,7 +220,7 @@ fn evaluation_and_training_points_cannot_be_mixed_up() {
     evaluating.finish().unwrap();
     assert_eq!((&w, &b), (&training_w, &training_b));
     let mut evaluating = Evaluating::new(&mut optimizer);
-    evaluating.enter_param("w", &mut w);
+    evaluating.enter_param("w", &mut w).unwrap();
     assert_eq!(evaluating.restore_param("b", &mut b), missing("b"));
     assert_eq!(evaluating.finish(), missing("w"));
 
@@ -233,14 +233,14 @@ fn evaluation_and_training_points_cannot_be_mixed_up() {
     }
     let training = w.clone();
     let mut evaluating = Evaluating::new(&mut optimizer);
-    evaluating.enter(&mut w);
+    evaluating.enter(&mut w).unwrap();
     assert_ne!(w, training);
     evaluating.restore(&mut w).unwrap();
-    evaluating.enter(&mut w.view_mut().into_dyn());
+    evaluating.enter(&mut w.view_mut().into_dyn()).unwrap();
     evaluating.restore(&mut w.view_mut().into_dyn()).unwrap();
     evaluating.finish().unwrap();
     assert_eq!(w, training);
-    assert_ne!(optimizer.evaluate(&w), w);
+    assert_ne!(optimizer.evaluate(&w).unwrap(), w);
 }
 
 #[test]
@@ -620,12 +620,14 @@ fn a_call_that_a_step_would_refuse_does_not_count_in_a_round() {
     assert_eq!(optimizer.update(&mut p, &array![3.0]), Ok(Outcome::Applied));
     assert_eq!(p, array![1.5 - 1.0 - 2.0]);
 
-    // A parameter that is new in a refused call, or in one that is no step yet, is not remembered.
+    // A parameter that is new in a refused call is not remembered. One of a round has no state yet.
     let mut optimizer = polyak();
+    assert!(optimizer.update(&mut p, &array![1.0]).is_err());
+    assert!(optimizer.state_dict().params.is_empty());
     optimizer
         .update_with_loss(&mut p, &array![1.0], 0.5)
         .unwrap();
-    assert!(optimizer.state_dict().params.is_empty());
+    assert!(!optimizer.state_dict().params[0].allocated);
 
     // Groups may be frozen in the middle.
     let mut optimizer = Optimizer::new(Sgd::new(1.0));

@@ -233,7 +233,7 @@ impl<A: Element> Run<A> {
             optimizer.step(step).unwrap();
             for (name, p) in self.names.iter().zip(&params) {
                 let p = p.view();
-                let point = optimizer.evaluate_param(name, &p);
+                let point = optimizer.evaluate_param(name, &p).unwrap();
                 bits.extend(p.iter().chain(&point).map(|x| x.f64().to_bits()));
             }
             if t == self.grads.len() / 2

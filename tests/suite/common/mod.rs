@@ -151,7 +151,7 @@ pub fn worst_error_between<A: Element>(
                 .params
                 .iter()
                 .zip(&params)
-                .map(|(start, param)| optimizer.evaluate_param(&start.name, param));
+                .map(|(start, param)| optimizer.evaluate_param(&start.name, param).unwrap());
             let points: Vec<_> = points.collect();
             for (x, y) in points.iter().flatten().zip(expect.params.iter().flatten()) {
                 let error = (x.f64() - y).abs() / y.abs().max(1.0);

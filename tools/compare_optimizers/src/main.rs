@@ -267,8 +267,8 @@ fn train(run: &Run<'_>, (_, algorithm): &(String, AnyAlgorithm)) -> Result<Trace
 /// The value at the point at which to evaluate the model: for schedule-free optimizers this is not
 /// the parameters.
 fn value_at(objective: &Objective, optimizer: &Optimizer<f64>, model: &Model) -> f64 {
-    let w = optimizer.evaluate_param("weight", &model.w);
-    let b = optimizer.evaluate_param("bias", &model.b);
+    let w = optimizer.evaluate_param("weight", &model.w).unwrap();
+    let b = optimizer.evaluate_param("bias", &model.b).unwrap();
     objective.value(&Model { w, b })
 }
 

@@ -566,7 +566,7 @@ fn advance<A: Element>(
                 .params
                 .iter()
                 .zip(&*params)
-                .map(|(start, param)| optimizer.evaluate_param(&start.name, param));
+                .map(|(start, param)| optimizer.evaluate_param(&start.name, param).unwrap());
             let params = points
                 .map(|point| point.iter().map(|x| x.f64()).collect())
                 .collect();

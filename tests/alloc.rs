@@ -2,8 +2,8 @@
 use allocation_counter::measure;
 use ndarray::{Array1, Array2, Array3, Array6, ShapeBuilder, s};
 use ndarray_optim::{
-    Adam, AdamW, AnyAlgorithm, Compose, Group, Lamb, Optimizer, Parallel, Params, Prodigy, Select,
-    Sgd,
+    Adam, AdamW, AnyAlgorithm, Compose, Group, Lamb, NonFinite, Optimizer, Outcome, Parallel,
+    Params, Prodigy, Select, Sgd,
 };
 
 /// Bytes still allocated after `work`, and all that were ever.
@@ -190,4 +190,51 @@ fn a_step_copies_no_array_whatever_the_layout() {
             info.bytes_max
         );
     }
+}
+
+#[test]
+fn a_round_of_accumulation_holds_one_array_and_its_last_call_no_more() {
+    let grad = Array2::<f64>::ones((1000, 1000));
+    let mut p = Array2::<f64>::ones((1000, 1000).f());
+    for policy in [NonFinite::Propagate, NonFinite::Skip] {
+        let mut sgd = Optimizer::new(Sgd::new(0.1));
+        sgd.parallel = Parallel::SERIAL;
+        sgd.non_finite = policy;
+        sgd.limits.norm = Some(1e6);
+        sgd.set_accumulation(3);
+        for (call, most) in [(1, 8_100_000), (2, 100_000), (3, 100_000)] {
+            let mut outcome = Ok(Outcome::Skipped);
+            let info = measure(|| outcome = sgd.update(&mut p, &grad));
+            assert_eq!(outcome == Ok(Outcome::Applied), call == 3);
+            assert!(
+                info.bytes_max < most,
+                "{} bytes in call {call}",
+                info.bytes_max
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_load_finds_different_is_found_without_a_copy() {
+    let grad = Array2::<f64>::ones((1000, 1000));
+    let mut adam = Optimizer::new(Adam::new(0.1));
+    adam.update(&mut grad.clone(), &grad).unwrap();
+    adam.set_accumulation(2);
+    adam.update(&mut grad.clone(), &grad).unwrap();
+    let state = adam.state_dict();
+    let mut wrong = state.clone();
+    wrong.accumulation.as_mut().unwrap().calls = 7;
+    let info = measure(|| assert!(adam.differences(&state).is_empty()));
+    assert!(
+        info.bytes_max < 100_000,
+        "{} bytes to compare",
+        info.bytes_max
+    );
+    let info = measure(|| assert!(adam.load_state_dict(wrong.view()).is_err()));
+    assert!(
+        info.bytes_max < 100_000,
+        "{} bytes to refuse",
+        info.bytes_max
+    );
 }

@@ -5,8 +5,9 @@ use crate::{
     difference::{Difference, Differs},
     error::Error,
     kernel::{
+        Parallel,
         param_views::Strided,
-        reduce::{Norm, NormSum},
+        reduce::{self, Norm, NormSum},
     },
     params::{Param, StepInput},
     policy::NonFinite,
@@ -16,6 +17,7 @@ use ndarray::{ArrayD, Zip};
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    iter::once,
     mem::take,
 };
 
@@ -185,28 +187,38 @@ fn mean_of<'m, A: Element>(
     means.entry(name.into()).or_insert_with(zero)
 }
 
+/// Elements of a mean gradient that are computed together.
+const TILE: usize = 1024;
+
 /// Calls `work` with the name and the entry of each parameter, and the elements of its mean gradient
-/// as of the end of a call, in row-major order, without storing them.
+/// as of the end of a call, tile by tile, without storing them.
 fn for_each_mean<'a, A: Element>(
     params: &mut [Param<'a, A>],
     strided: &mut [Option<Strided<'a, A>>],
     means: &Means<A>,
-    mut work: impl FnMut(&str, usize, &mut dyn Iterator<Item = A>),
+    mut work: impl FnMut(&str, usize, &[A]),
 ) {
+    fn tiles<A>(mut elements: impl Iterator<Item = A>, mut work: impl FnMut(&[A])) {
+        let mut tile = Vec::with_capacity(TILE);
+        loop {
+            tile.clear();
+            tile.extend(elements.by_ref().take(TILE));
+            if tile.is_empty() {
+                return;
+            }
+            work(&tile);
+        }
+    }
     for param in params.iter_mut().filter(|param| !param.views.is_frozen()) {
-        let mean = means.get(&*param.name);
-        match (param.views.dynamic(strided), mean) {
+        let work = |tile: &[A]| work(&param.name, param.entry, tile);
+        match (param.views.dynamic(strided), means.get(&*param.name)) {
             (Some((_, g)), Some((count, mean))) => {
                 let n = A::from_f64(f64::from(*count) + 1.0);
                 let pairs = mean.iter().zip(g);
-                work(
-                    &param.name,
-                    param.entry,
-                    &mut pairs.map(|(&mean, &g)| next_mean(mean, g, n)),
-                );
+                tiles(pairs.map(|(&mean, &g)| next_mean(mean, g, n)), work);
             }
-            (Some((_, g)), None) => work(&param.name, param.entry, &mut g.iter().copied()),
-            (None, Some((_, mean))) => work(&param.name, param.entry, &mut mean.iter().copied()),
+            (Some((_, g)), None) => tiles(g.iter().copied(), work),
+            (None, Some((_, mean))) => tiles(mean.iter().copied(), work),
             (None, None) => {}
         }
     }
@@ -359,14 +371,16 @@ impl<A: Element> Optimizer<A> {
             return Ok(true);
         }
         let mut beyond = None;
-        for_each_mean(params, strided, means, |name, entry, mut mean| {
+        for_each_mean(params, strided, means, |name, entry, tile| {
             let limit = self.largest_gradient(self.table.entries[entry].group);
-            let found = Iterator::find(&mut mean, |x| x.is_nan() || x.abs() > limit);
+            let found = reduce::beyond(tile, limit);
             beyond = beyond.take().or(found.map(|x| (name.to_owned(), limit, x)));
         });
         let norm = || {
             let mut sum = NormSum::new(Norm::L2);
-            for_each_mean(params, strided, means, |_, _, mean| sum.add_elements(mean));
+            for_each_mean(params, strided, means, |_, _, tile| {
+                sum.add_slices(once(tile), &Parallel::SERIAL);
+            });
             sum.value()
         };
         let beyond = beyond

@@ -1,5 +1,5 @@
 //! What a newcomer trips over.
-use ndarray::array;
+use ndarray::{Array2, array};
 use ndarray_optim::{
     Adam, AdamW, Compose, Error, Evaluating, Group, NAdam, Optimizer, Params, Select, Sgd,
     algorithm::{Algorithm, Element, Rule, StepContext},
@@ -58,6 +58,40 @@ fn moments_are_kept_when_an_average_is_added() {
             (&found - &average).iter().all(|e: &f64| e.abs() < 1e-15),
             "{found} {average}"
         );
+    }
+    // In any memory order, which is that of the moments.
+    let (mut f, g) = (
+        array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]],
+        array![[0.5], [0.25]],
+    );
+    let g = g.broadcast((2, 3)).unwrap();
+    let mut plain = Optimizer::<f64>::new(Adam::new(0.1));
+    let lend = |optimizer: &mut Optimizer<f64>, p: &mut Array2<f64>, turned: bool| {
+        if turned {
+            let mut memory = p.t().as_standard_layout().into_owned();
+            let mut view = memory.view_mut().reversed_axes();
+            optimizer.update(&mut view, &g).unwrap();
+            p.assign(&view);
+        } else {
+            optimizer.update(p, &g).unwrap();
+        }
+    };
+    lend(&mut plain, &mut f, true);
+    for turned in [false, true] {
+        let mut averaged = Optimizer::<f64>::new(Adam::new(0.1).ema(0.5));
+        assert_eq!(
+            averaged
+                .load_matching(plain.state_view())
+                .unwrap()
+                .begun
+                .len(),
+            1
+        );
+        let mut p = f.clone();
+        lend(&mut averaged, &mut p, turned);
+        let average = &f + &((&p - &f) * (0.5 / 0.75));
+        let error = averaged.evaluate(&p).unwrap() - average;
+        assert!(error.iter().all(|e| e.abs() < 1e-15), "{error}");
     }
     // A state without the average is still refused by a load of everything.
     assert!(averaged.load_state_dict(plain.state_dict()).is_err());

@@ -160,7 +160,7 @@ fn before_its_window_an_average_is_the_parameter() {
         assert_eq!(*b, before);
         run.optimizer.swap_average_param("b", b).unwrap();
         let mut evaluating = Evaluating::new(&mut run.optimizer);
-        evaluating.enter_param("b", b);
+        evaluating.enter_param("b", b).unwrap();
         assert_eq!(*b, before);
         evaluating.restore_param("b", b).unwrap();
         evaluating.finish().unwrap();

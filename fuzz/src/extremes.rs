@@ -66,7 +66,9 @@ fn run<A: Real>(u: &mut Unstructured<'_>, exponents: std::ops::RangeInclusive<i3
             sizes[0],
             sizes[1]
         );
-        let point = optimizer.evaluate_param("p", &p);
+        let point = optimizer
+            .evaluate_param("p", &p)
+            .expect("a known parameter");
         assert!(
             point.iter().all(|p| p.f64().is_finite()),
             "evaluation {point}"

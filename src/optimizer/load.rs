@@ -104,7 +104,8 @@ impl<A: Element> Optimizer<A> {
     ///
     /// They may come from another algorithm whose state arrays have the same names. Each parameter
     /// is loaded as a whole, with its step count, or not at all; only an average that the state
-    /// lacks may be missing, and begins with the next step. Hyper-parameters, settings, and
+    /// lacks may be missing, and begins with the next step (`swa` as if all samples before it had
+    /// been the parameter then). Hyper-parameters, settings, and
     /// parameters that are missing in the state are left unchanged.
     ///
     /// # Errors

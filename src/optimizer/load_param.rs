@@ -136,8 +136,7 @@ impl<A: Element> ParamEntry<A> {
                 array.data.shape() == [0] && found.next().is_none()
             });
             if is_average && begins && !self.swapped {
-                // Its window begins here.
-                (self.begins_average, self.joined) = (true, self.last);
+                self.begins_average = true;
             } else {
                 check_array::<A>(&param.arrays, &place, name, shape.as_slice(), wrong);
             }

@@ -2,6 +2,7 @@
 
 use ndarray::{Array1, ArrayD, arr1, array};
 use ndarray_optim::{
+    Error,
     wrap::{Ema, Lookahead, Swa, Wrap},
     *,
 };
@@ -107,8 +108,16 @@ impl TwoParams {
     }
 
     fn averages(&self) -> [f64; 2] {
-        [("a", &self.a), ("b", &self.b)]
-            .map(|(name, p)| self.optimizer.evaluate_param(name, p).unwrap()[0])
+        [("a", &self.a), ("b", &self.b)].map(|(name, p)| {
+            match self.optimizer.evaluate_param(name, p) {
+                Ok(point) => point[0],
+                // No step has contained it yet: it has no average.
+                Err(error) => {
+                    assert_eq!(error, Error::UnknownParameter { name: name.into() });
+                    p[0]
+                }
+            }
+        })
     }
 }
 

@@ -352,6 +352,23 @@ impl<A: Element> Groups<A> {
         outcome
     }
 
+    /// As [`Groups::check`], for two groups only: checking all of them for each parameter that moves
+    /// would take quadratic time.
+    pub fn check_pair(
+        &mut self,
+        pair: [usize; 2],
+        entries: &mut [ParamEntry<A>],
+    ) -> Result<(), Error> {
+        let outcome = pair.iter().try_for_each(|&group| self.list[group].check());
+        if pair
+            .iter()
+            .any(|&group| self.list[group].rearranged.is_some())
+        {
+            self.rearrange(entries);
+        }
+        outcome
+    }
+
     /// Arranges the state of all parameters as their groups hold it.
     #[cold]
     fn rearrange(&mut self, entries: &mut [ParamEntry<A>]) {

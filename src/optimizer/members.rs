@@ -233,9 +233,8 @@ impl<A: Element> Optimizer<A> {
     pub fn move_to_group(&mut self, param: &str, group: Option<&str>) -> Result<(), Error> {
         let (index, to) = (self.table.require(param)?, self.groups.require(group)?);
         let from = self.table.entries[index].group;
-        for group in [from, to] {
-            self.groups.list[group].check()?;
-        }
+        self.groups
+            .check_pair([from, to], &mut self.table.entries)?;
         let entry = &mut self.table.entries[index];
         let (held, slot) = (&self.groups.list[entry.group], &self.groups.list[to]);
         if entry.group != to {

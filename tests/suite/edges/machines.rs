@@ -4,7 +4,7 @@ use crate::common::filled;
 use ndarray::{Array1, Array2, ArrayD, ShapeBuilder, s};
 use ndarray_optim::{
     Adam, AdamW, AnyAlgorithm, AnyWrap, Checkpoint, Compose, Group, Lamb, NonFinite, Optimizer,
-    Outcome, Parallel, Params, Sam, Select, Sgd,
+    Outcome, Parallel, Params, RmsProp, Sam, Select, Sgd,
     algorithm::{Algorithm, Element, Rule, StepContext},
     hyper_parameters,
     schedule::{AnySchedule, Schedules},
@@ -474,6 +474,36 @@ fn groups_and_parameters_cost_linear_time() {
         assert_eq!(report.taken.len(), names.len());
         Optimizer::<f32>::from_state(state.view()).unwrap();
     });
+}
+
+#[test]
+fn a_parameter_moves_right_after_its_momentum_was_switched_on() {
+    let rmsprop = |momentum| RmsProp {
+        momentum,
+        ..RmsProp::new(0.1)
+    };
+    let mut optimizer = Optimizer::<f64>::new(rmsprop(0.0));
+    let group = Group::new("other", ["b"], rmsprop(0.9));
+    optimizer.add_group(group).unwrap();
+    let one = Array1::ones(1);
+    let (mut a, mut b) = (one.clone(), one.clone());
+    for step in 0..2 {
+        let mut params = Params::new();
+        params.add("a", &mut a, &one).unwrap();
+        params.add("b", &mut b, &one).unwrap();
+        optimizer.step(params).unwrap();
+        if step == 0 {
+            optimizer.algorithm_mut::<RmsProp>().unwrap().momentum = 0.9;
+            optimizer.move_to_group("a", Some("other")).unwrap();
+        }
+    }
+    // The buffer of `a` begins with 0 in the second step: torch's formula.
+    let [first, second] = [0.01_f64, 0.0199].map(|v| 0.1 / (v.sqrt() + 1e-8));
+    assert!((a[0] - (1.0 - first - second)).abs() < 1e-14, "{a}");
+    assert!(
+        (b[0] - (1.0 - first - (0.9 * first + second))).abs() < 1e-14,
+        "{b}"
+    );
 }
 
 #[test]

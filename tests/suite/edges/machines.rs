@@ -350,7 +350,7 @@ fn sections_are_taken_and_restored_in_linear_time() {
         (checkpoint_of(&names), names)
     };
     is_linear("take", start, |(mut checkpoint, names)| {
-        for name in &names {
+        for name in names.iter().rev() {
             checkpoint.take::<f32>(name).unwrap();
         }
         assert_eq!(checkpoint.iter().len(), 0);

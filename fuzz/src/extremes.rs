@@ -66,9 +66,7 @@ fn run<A: Real>(u: &mut Unstructured<'_>, exponents: std::ops::RangeInclusive<i3
             sizes[0],
             sizes[1]
         );
-        let point = optimizer
-            .evaluate_param("p", &p)
-            .expect("a known parameter");
+        let point = optimizer.evaluate_param("p", &p).expect("it is known");
         assert!(
             point.iter().all(|p| p.f64().is_finite()),
             "evaluation {point}"

@@ -149,8 +149,10 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
     }
     let Twins { any, plain } = &mut twins;
     for Param { name, value } in &mut params {
-        let points = [&*any, &*plain]
-            .map(|optimizer| bits(optimizer.evaluate_param(name, value).unwrap().view()));
+        let points = [&*any, &*plain].map(|optimizer| {
+            let point = optimizer.evaluate_param(name, value);
+            point.map(|point| bits(point.view()))
+        });
         assert_eq!(points[0], points[1], "evaluation");
         let mut other = value.clone();
         let swapped = (

@@ -414,7 +414,9 @@ impl<A: Real> Run<A> {
                 .is_none_or(|param| param.steps == 0 && !param.allocated);
             assert!(
                 now == known || known.is_none() && fresh,
-                "the state of `{name}` has changed, which is frozen, swapped or was not passed"
+                "the state of `{name}` has changed, which is frozen, swapped or was not passed: {:?} {:?}",
+                before.param(name),
+                after.param(name)
             );
         }
         self.check_policy(&before, kind, &live, &outcome);

@@ -1,6 +1,6 @@
-//! One step of every optimizer over 1000 x 1000 `f32` elements on one thread, relative to the memory
-//! limit: a rule with as many state arrays and almost no arithmetic, run by the same driver. Prints
-//! the rows of `docs/family.md`.
+//! One step of every optimizer over 1000 x 1000 `f32` elements on one thread, relative to the
+//! memory limit: a rule with as many state arrays and almost no arithmetic, run by the same driver.
+//! Prints the rows of `docs/family.md`.
 //!
 //! `cargo bench --bench family`
 mod common;

@@ -210,8 +210,9 @@ pub fn median(mut x: Vec<f64>) -> f64 {
     x[x.len() / 2]
 }
 
-/// Times the variants in turn, round by round, so that a change of the machine's speed affects all of
-/// them. A sample takes at least `sample` seconds; if `sample` is 0, it is one call after `before`.
+/// Times the variants in turn, round by round, so that a change of the machine's speed affects all
+/// of them. A sample takes at least `sample` seconds; if `sample` is 0, it is one call after
+/// `before`.
 pub fn compare(variants: &mut [Variant], sample: f64, rounds: usize) -> Vec<Time> {
     let calls: Vec<usize> = variants
         .iter_mut()

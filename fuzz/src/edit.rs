@@ -77,8 +77,8 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Mostly small numbers, and some that make arithmetic overflow. Those in between would only request
-/// much memory.
+/// Mostly small numbers, and some that make arithmetic overflow. Those in between would only
+/// request much memory.
 fn size(u: &mut Unstructured<'_>) -> Result<usize> {
     Ok(match u.int_in_range(0..=7)? {
         0 => usize::MAX - u.int_in_range(0..=9)?,

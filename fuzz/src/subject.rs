@@ -13,7 +13,8 @@ use std::{fmt::Write, sync::LazyLock};
 /// `f32` or `f64`.
 pub trait Real: Element {
     fn of_bits(bits: u64) -> Self;
-    /// The bits, the same for every NaN: the language does not specify which one arithmetic returns.
+    /// The bits, the same for every NaN: the language does not specify which one arithmetic
+    /// returns.
     fn bits(self) -> u64;
 }
 

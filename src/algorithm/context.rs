@@ -43,8 +43,8 @@ impl Logs {
     }
 }
 
-/// The steps of the optimizer, of which a parameter may have missed some. While it does, it keeps its
-/// value. Steps in a row without a common parameter, such as one for each layer, count as one.
+/// The steps of the optimizer, of which a parameter may have missed some. While it does, it keeps
+/// its value. Steps in a row without a common parameter, such as one for each layer, count as one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Clock {
@@ -52,8 +52,8 @@ pub struct Clock {
     pub now: u64,
     /// Number of these steps before the first one that contained the parameter.
     pub joined: u64,
-    /// Number of these steps up to the last one that contained the parameter; within a step, without
-    /// it.
+    /// Number of these steps up to the last one that contained the parameter; within a step,
+    /// without it.
     pub last: u64,
 }
 

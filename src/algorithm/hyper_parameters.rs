@@ -463,8 +463,8 @@ pub fn split_name(name: &str) -> (&str, Option<usize>) {
 /// error.
 ///
 /// Three field names have a special meaning: a field `betas` sets the decay rates of
-/// [`StepContext::correction`], a field `bias_correction` makes all of these 1 if it is false, and a
-/// field `maximize` negates the gradient if it is true.
+/// [`StepContext::correction`], a field `bias_correction` makes all of these 1 if it is false, and
+/// a field `maximize` negates the gradient if it is true.
 ///
 /// [`StepContext::correction`]: crate::algorithm::StepContext::correction
 #[macro_export]

@@ -134,8 +134,8 @@ pub struct Demands {
     /// they are not. All other state arrays must stay the same during a run.
     pub switched: &'static [&'static str],
     /// Whether the state holds squares of gradient elements: then
-    /// [`NonFinite::Skip`](crate::NonFinite::Skip) and [`NonFinite::Error`](crate::NonFinite::Error)
-    /// refuse gradients whose squares overflow.
+    /// [`NonFinite::Skip`](crate::NonFinite::Skip) and
+    /// [`NonFinite::Error`](crate::NonFinite::Error) refuse gradients whose squares overflow.
     pub squares: bool,
 }
 
@@ -271,9 +271,9 @@ pub trait Algorithm: HyperParameters {
         self.declared_maximize()
     }
 
-    /// Returns the hyper-parameters that all groups with this algorithm must have in common, because
-    /// their sums run over all of these groups together and give the same scalars. By default
-    /// `None`: each group has its own sums.
+    /// Returns the hyper-parameters that all groups with this algorithm must have in common,
+    /// because their sums run over all of these groups together and give the same scalars. By
+    /// default `None`: each group has its own sums.
     ///
     /// It has a meaning for algorithms with [`Demands::global_sums`] only.
     fn shared(&self) -> Option<Vec<(&'static str, f64)>> {

@@ -28,8 +28,8 @@ pub trait Element:
     const TYPE: ElementType;
 
     /// Returns `x` rounded to this type. A finite number stays finite: beyond the range of the type
-    /// it becomes the largest or smallest number, so that a factor such as the quotient of two norms
-    /// never turns a gradient of 0 into NaN.
+    /// it becomes the largest or smallest number, so that a factor such as the quotient of two
+    /// norms never turns a gradient of 0 into NaN.
     fn from_f64(x: f64) -> Self;
 
     /// Calls one of two functions, by this type. Both are compiled where they are written, not

@@ -179,8 +179,8 @@ fn for_each_matrix<A: Element>(
     }
 }
 
-/// A mean of squares, where it overflows the largest number: the difference of two infinite averages
-/// would be NaN for ever.
+/// A mean of squares, where it overflows the largest number: the difference of two infinite
+/// averages would be NaN for ever.
 fn finite(square: f64) -> f64 {
     if square > f64::MAX { f64::MAX } else { square }
 }

@@ -28,8 +28,8 @@ algorithm! {
     ///
     /// Groups share one estimate `d`, as in the authors' code, unless `per_group` is set. They must
     /// agree in `betas`, `d0` and `bias_correction`. Their `lr` may differ: in proportion to the
-    /// largest one it is the `layer_scale` of the authors' code. A new or frozen group takes part as
-    /// soon as it has gradients.
+    /// largest one it is the `layer_scale` of the authors' code. A new or frozen group takes part
+    /// as soon as it has gradients.
     ///
     /// # State
     ///

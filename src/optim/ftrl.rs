@@ -21,10 +21,10 @@ algorithm! {
     ///
     /// # Hyper-parameters
     ///
-    /// - `lr` over `beta + sqrt(n)` is the per-parameter learning rate. A step with `lr` = 0, such as
-    ///   the first of a warm-up, changes neither the parameter nor the state.
-    /// - z is in units of 1 / `lr`: where `lr` changes between steps, p follows in proportion, as in
-    ///   both references. Prefer a constant `lr`, which n lowers anyway.
+    /// - `lr` over `beta + sqrt(n)` is the per-parameter learning rate. A step with `lr` = 0, such
+    ///   as the first of a warm-up, changes neither the parameter nor the state.
+    /// - z is in units of 1 / `lr`: where `lr` changes between steps, p follows in proportion, as
+    ///   in both references. Prefer a constant `lr`, which n lowers anyway.
     /// - `lambda_1` and `lambda_2` apply to the sum of all losses so far, not to each step. A
     ///   larger `lambda_1` makes more elements 0.
     /// - The initial value of the parameter enters only through z.

@@ -14,8 +14,9 @@ algorithm! {
     /// p <- p - lr |p| / |u| u
     /// ```
     ///
-    /// `m` and `v` start at 0; `m'` and `v'` are bias-corrected, unless `bias_correction` is false. The norms are those of the whole
-    /// array, and the trust ratio `|p| / |u|` is 1 if either of them is 0.
+    /// `m` and `v` start at 0; `m'` and `v'` are bias-corrected, unless `bias_correction` is false.
+    /// The norms are those of the whole array, and the trust ratio `|p| / |u|` is 1 if either of
+    /// them is 0.
     ///
     /// This is `optax.lamb`. keras applies weight decay outside the trust ratio, which is not
     /// offered here.

@@ -15,8 +15,8 @@ algorithm! {
     /// ```
     ///
     /// This is the authors' code, with `lr` inside `m` and its bias correction: at a constant `lr`,
-    /// `lr / l` is `1 / (1 - beta1^t)`, as in the paper. The authors' code, however, moves by all of
-    /// `m` in steps with `lr` = 0. Here such steps do not move, as the formula says.
+    /// `lr / l` is `1 / (1 - beta1^t)`, as in the paper. The authors' code, however, moves by all
+    /// of `m` in steps with `lr` = 0. Here such steps do not move, as the formula says.
     ///
     /// # Hyper-parameters
     ///

@@ -5,8 +5,8 @@ algorithm! {
     ///
     /// # Update rule
     ///
-    /// With L the learning rate of a step, sums over all arrays of all groups with this algorithm, x0
-    /// the initial p, and d from `d0`:
+    /// With L the learning rate of a step, sums over all arrays of all groups with this algorithm,
+    /// x0 the initial p, and d from `d0`:
     ///
     /// ```text
     /// L = d lr sqrt(1 - beta2^t) / (1 - beta1^t),  beta3 = sqrt(beta2)
@@ -25,10 +25,10 @@ algorithm! {
     /// estimate, which never decreases; `d_coef` scales it.
     ///
     /// Groups share one estimate d, as in the authors' code, unless `per_group` is set. They must
-    /// agree in `betas`, `d0`, `d_coef` and `bias_correction`. Their `lr` may differ: a group with a
-    /// tenth of it makes a tenth of the steps, and counts in the estimate accordingly, as with
-    /// `layer_scale` in the authors' `DAdaptAdam`. A new or frozen group takes part as soon as it has
-    /// gradients.
+    /// agree in `betas`, `d0`, `d_coef` and `bias_correction`. Their `lr` may differ: a group with
+    /// a tenth of it makes a tenth of the steps, and counts in the estimate accordingly, as with
+    /// `layer_scale` in the authors' `DAdaptAdam`. A new or frozen group takes part as soon as it
+    /// has gradients.
     ///
     /// # State
     ///

@@ -19,10 +19,10 @@ algorithm! {
     /// p <- p - sign(g) h,  q <- g
     /// ```
     ///
-    /// This is `torch.optim.Rprop`, except that torch takes the sign of the product `g q`, which is 0
-    /// where the product underflows: in `f64` at gradients of about 1e-162 and below, in `f32` of
-    /// 1e-23. There torch neither grows nor shrinks the step size; here the signs count. `optax.rprop` makes each step one call later, which is not
-    /// offered here.
+    /// This is `torch.optim.Rprop`, except that torch takes the sign of the product `g q`, which is
+    /// 0 where the product underflows: in `f64` at gradients of about 1e-162 and below, in `f32` of
+    /// 1e-23. There torch neither grows nor shrinks the step size; here the signs count.
+    /// `optax.rprop` makes each step one call later, which is not offered here.
     ///
     /// # Hyper-parameters
     ///

@@ -190,8 +190,8 @@ fn mean_of<'m, A: Element>(
 /// Elements of a mean gradient that are computed together.
 const TILE: usize = 1024;
 
-/// Calls `work` with the name and the entry of each parameter, and the elements of its mean gradient
-/// as of the end of a call, tile by tile, without storing them.
+/// Calls `work` with the name and the entry of each parameter, and the elements of its mean
+/// gradient as of the end of a call, tile by tile, without storing them.
 fn for_each_mean<'a, A: Element>(
     params: &mut [Param<'a, A>],
     strided: &mut [Option<Strided<'a, A>>],

@@ -1,5 +1,5 @@
 //! Gradient clipping by norms, which reads the gradients once before the step.
-use super::{Optimizer, group::GroupSlot};
+use super::{Optimizer, group::GroupSlot, param_table::ParamEntry};
 use crate::{
     array::Element,
     kernel::{
@@ -40,28 +40,30 @@ impl<A: Element> Optimizer<A> {
         let strided = &**strided;
         let mut global_factor = 1.0;
         if let Some(clipping) = self.clip.as_ref().and_then(Wrap::clipping) {
-            let norm = norm_of(params, strided, |_| true, clipping.norm, &parallel);
+            let norm = norm_of(params, strided, clipping.norm, &parallel);
             self.grad_norm = Some(norm);
             global_factor = clipping.factor_of(norm, 1);
         }
+        sort_by_group(params, entries);
         for (group, slot) in self.groups.list.iter_mut().enumerate() {
             let mut factor = global_factor;
             let clippings = &slot.requirements.clippings;
+            let members = if clippings.is_empty() {
+                &mut []
+            } else {
+                members_of(group, params, entries)
+            };
             for clipping in clippings.iter().filter(|clip| clip.global) {
-                let is_member = |param: &Param<'_, A>| entries[param.entry].group == group;
-                let norm = factor * norm_of(params, strided, is_member, clipping.norm, &parallel);
+                let norm = factor * norm_of(members, strided, clipping.norm, &parallel);
                 self.grad_norm.get_or_insert(norm);
                 factor *= clipping.factor_of(norm, 1);
             }
             slot.scale = slot.sign * A::from_f64(factor);
             // Clipping by the norm of each array comes after global clipping: see `split_stages`.
             for clipping in clippings.iter().filter(|clip| !clip.global) {
-                let is_member = |param: &&mut Param<'_, A>| {
-                    entries[param.entry].group == group && param.views.has_grad()
-                };
-                for param in params.iter_mut().filter(is_member) {
+                for param in members.iter_mut().filter(|param| param.views.has_grad()) {
                     let own = slice::from_ref(&*param);
-                    let own_norm = norm_of(own, strided, |_| true, clipping.norm, &parallel);
+                    let own_norm = norm_of(own, strided, clipping.norm, &parallel);
                     let norm = factor * param.clip_factor.f64() * own_norm;
                     let factor = clipping.factor_of(norm, param.views.size());
                     param.clip_factor = param.clip_factor * A::from_f64(factor);
@@ -71,17 +73,35 @@ impl<A: Element> Optimizer<A> {
     }
 }
 
-/// The global norm of the gradients of those parameters that are `wanted`.
+/// Sorts parameters by their groups, so that steps of many groups take linear time.
+pub(super) fn sort_by_group<A: Element>(params: &mut [Param<'_, A>], entries: &[ParamEntry<A>]) {
+    params.sort_by_key(|param| entries[param.entry].group);
+}
+
+/// The parameters of a group, if all are sorted by their groups.
+pub(super) fn members_of<'p, 'a, A: Element>(
+    group: usize,
+    params: &'p mut [Param<'a, A>],
+    entries: &[ParamEntry<A>],
+) -> &'p mut [Param<'a, A>] {
+    let group_of = |param: &Param<'_, A>| entries[param.entry].group;
+    let start = params.partition_point(|param| group_of(param) < group);
+    let members = &mut params[start..];
+    let size = members.partition_point(|param| group_of(param) == group);
+    &mut members[..size]
+}
+
+/// The global norm of the gradients of these parameters.
 pub(super) fn norm_of<A: Element>(
     params: &[Param<'_, A>],
     strided: &[Option<Strided<'_, A>>],
-    wanted: impl Fn(&Param<'_, A>) -> bool + Copy + Send,
     kind: Norm,
     parallel: &Parallel,
 ) -> f64 {
-    let all = || params.iter().filter(move |param| wanted(param));
-    let slices = all().filter_map(|param| param.views.grad_slice());
-    let views = all().filter_map(|param| param.views.grad_view(strided));
+    let slices = params.iter().filter_map(|param| param.views.grad_slice());
+    let views = params
+        .iter()
+        .filter_map(|param| param.views.grad_view(strided));
     norm(slices, views, kind, parallel)
 }
 

@@ -352,8 +352,8 @@ impl<A: Element> Groups<A> {
         outcome
     }
 
-    /// As [`Groups::check`], for two groups only: checking all of them for each parameter that moves
-    /// would take quadratic time.
+    /// As [`Groups::check`], for two groups only: checking all of them for each parameter that
+    /// moves would take quadratic time.
     pub fn check_pair(
         &mut self,
         pair: [usize; 2],

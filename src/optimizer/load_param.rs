@@ -20,8 +20,9 @@ type LoadedEntry<A> = Result<(ParamEntry<A>, Vec<Difference>), Vec<Difference>>;
 impl<A: Element> ParamEntry<A> {
     /// Creates the entry of a parameter in this group from its state, and checks the arrays, which
     /// [`take_arrays`](ParamEntry::take_arrays) moves. `current` is the shape that the parameter
-    /// has in the optimizer. Without a slot, arrays are ignored. `now` is the number of steps of the
-    /// optimizer. With `begin_average`, an average that the state lacks begins at the next step.
+    /// has in the optimizer. Without a slot, arrays are ignored. `now` is the number of steps of
+    /// the optimizer. With `begin_average`, an average that the state lacks begins at the next
+    /// step.
     pub(super) fn from_state(
         param: &ParamState<Data<'_>>,
         group: usize,

@@ -277,8 +277,8 @@ impl<A: Element> ParamEntry<A> {
         Clock { now, joined, last }
     }
 
-    /// Whether a step with the parameter comes after the last one of the optimizer, instead of being
-    /// part of it: whether the parameter was in it too.
+    /// Whether a step with the parameter comes after the last one of the optimizer, instead of
+    /// being part of it: whether the parameter was in it too.
     pub fn follows(&self, steps: u64) -> bool {
         steps == 0 || self.t > 0 && self.last == steps
     }

@@ -50,8 +50,8 @@ impl Schedules {
 }
 
 impl Driven {
-    /// Checks that the hyper-parameter exists. Returns the own value that those of all groups relate
-    /// to; `None` if every group gets the value of the schedule.
+    /// Checks that the hyper-parameter exists. Returns the own value that those of all groups
+    /// relate to; `None` if every group gets the value of the schedule.
     fn reference<A: Element>(&self, optimizer: &mut Optimizer<A>) -> Result<Option<f64>, Error> {
         let Driven { field, group, .. } = self;
         if group.is_some() {

@@ -5,7 +5,7 @@
 //! once if a norm or sum runs over the whole group.
 use super::{
     Optimizer,
-    clip::norm,
+    clip::{members_of, norm, sort_by_group},
     group::{GroupSlot, Groups},
     param_table::ParamEntry,
     step::{Watches, finish_sums, measure_array, run_one},
@@ -144,18 +144,27 @@ impl<A: Element> Optimizer<A> {
             grad_norm,
             ..
         } = self;
+        sort_by_group(params, &table.entries);
+        let mut done = vec![false; slots.len()];
         for group in 0..slots.len() {
-            if !slots[group].requirements.is_staged() {
+            if done[group] || !slots[group].requirements.is_staged() {
                 continue;
             }
             let entries = &mut table.entries;
             // Groups that share sums make the step together, whichever of them is staged.
+            let candidates = match slots[group].requirements.shared {
+                Some(_) => {
+                    let all = done.iter_mut().zip(&*slots);
+                    all.for_each(|(done, slot)| *done |= slot.shares_with(&slots[group]));
+                    &mut **params
+                }
+                None => members_of(group, params, entries),
+            };
             let is_member = |param: &&mut Param<'_, A>| {
                 let of = entries[param.entry].group;
                 param.views.has_grad() && (of == group || slots[of].shares_with(&slots[group]))
             };
-            let mut members: Vec<_> = params.iter_mut().filter(is_member).collect();
-            members.sort_by_key(|param| entries[param.entry].group);
+            let mut members: Vec<_> = candidates.iter_mut().filter(is_member).collect();
             let mut step = StagedStep {
                 watches,
                 loss: loss.unwrap_or(f64::NAN),

@@ -228,7 +228,7 @@ impl<A: Element> Optimizer<A> {
             let limit = self.largest_gradient(self.table.entries[param.entry].group);
             Some((&*param.name, limit, param.views.beyond(limit, strided)?))
         });
-        let norm = || norm_of(params, strided, |_| true, Norm::L2, &parallel);
+        let norm = || norm_of(params, strided, Norm::L2, &parallel);
         self.judge_gradients(beyond, norm)
     }
 
@@ -461,8 +461,8 @@ impl<A: Element> GroupSlot<A> {
     }
 }
 
-/// Updates the scalars of a group if the current step has added to its sums, and those of all groups
-/// that share them.
+/// Updates the scalars of a group if the current step has added to its sums, and those of all
+/// groups that share them.
 pub(super) fn finish_sums<A: Element>(slots: &mut [GroupSlot<A>], group: usize, loss: f64) {
     if !slots[group].sums_ready {
         return;

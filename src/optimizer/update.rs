@@ -56,8 +56,9 @@ impl<A: Element> Optimizer<A> {
     ///
     /// An optimizer that is used like this belongs to that one array; use [`step`](Optimizer::step)
     /// for several arrays. A second array of another shape is an error; one of the same shape
-    /// cannot be told from the first, and would share its moments and its step count. `param` and `grad` are arrays or views with the same element type and
-    /// dimension. For slices there is [`update_slice`](Optimizer::update_slice).
+    /// cannot be told from the first, and would share its moments and its step count. `param` and
+    /// `grad` are arrays or views with the same element type and dimension. For slices there is
+    /// [`update_slice`](Optimizer::update_slice).
     ///
     /// With [`Adam`](crate::Adam) and its relatives a step moves each element by about `lr`, in the
     /// parameter's own unit, whatever the scale of `grad`. If debug builds are slow, compile the

@@ -23,8 +23,8 @@ use super::AnySchedule;
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
 ///
-/// There is no state to save here: [`apply`](Schedules::apply) sets the values of its step. What the
-/// groups' own values are is part of the state of the optimizer.
+/// There is no state to save here: [`apply`](Schedules::apply) sets the values of its step. What
+/// the groups' own values are is part of the state of the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(
     feature = "serde",

@@ -277,7 +277,8 @@ macro_rules! catalogue {
             /// Returns the value at this step, counted from 0.
             ///
             /// A schedule of the catalogue never panics, even with hyper-parameters that
-            /// [`validate`](AnySchedule::validate) rejects. The value is unspecified then and may be NaN.
+            /// [`validate`](AnySchedule::validate) rejects. The value is unspecified then and may
+            /// be NaN.
             pub fn value(&self, step: u64) -> f64 {
                 self.value_within(step, MAX_NESTING)
             }

@@ -214,9 +214,9 @@ schedule! {
     /// lr sqrt(max(warmup_steps, 1) / max(t, 1))           after that
     /// ```
     ///
-    /// The learning rate is `lr` at step `warmup_steps` and half of that at four times that step. It
-    /// is not `lr / sqrt(t)`, but `sqrt(warmup_steps)` times that. [`Noam`] has `factor / sqrt(t)`
-    /// with `model_size` = 1, where `t` is counted from 1.
+    /// The learning rate is `lr` at step `warmup_steps` and half of that at four times that step.
+    /// It is not `lr / sqrt(t)`, but `sqrt(warmup_steps)` times that. [`Noam`] has `factor /
+    /// sqrt(t)` with `model_size` = 1, where `t` is counted from 1.
     ///
     /// # Elsewhere
     ///

@@ -78,8 +78,8 @@ pub struct StateDict<T = Data<'static>> {
     pub clip: Option<ClipByGlobalNorm>,
     /// Number of steps skipped since the last one that was applied.
     pub skipped: u64,
-    /// Number of steps of the optimizer, of which those in a row without a common parameter count as
-    /// one: at least as many as any parameter has made and missed.
+    /// Number of steps of the optimizer, of which those in a row without a common parameter count
+    /// as one: at least as many as any parameter has made and missed.
     #[cfg_attr(feature = "serde", serde(default))]
     pub steps: u64,
     /// The groups; the first one is that of the parameters in no group.

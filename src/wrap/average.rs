@@ -19,9 +19,9 @@ wrap_parameters! {
     ///                      w = 1 - decay,  e = p after the first step         without
     /// ```
     ///
-    /// With `debias`, `e` is the bias-corrected average, in which the first steps weigh no more than
-    /// their share: `optax.ema` of the parameters. Without, the parameters after the first step keep
-    /// the weight decay^(t - 1): `torch.optim.swa_utils.AveragedModel` with
+    /// With `debias`, `e` is the bias-corrected average, in which the first steps weigh no more
+    /// than their share: `optax.ema` of the parameters. Without, the parameters after the first
+    /// step keep the weight decay^(t - 1): `torch.optim.swa_utils.AveragedModel` with
     /// `get_ema_multi_avg_fn(decay)`, updated after each step. Either equals p after the first step
     /// and stays equal to a constant p.
     ///
@@ -51,10 +51,10 @@ wrap_parameters! {
     /// every `every` steps from step `start` on:  e <- e + (p - e) / n        n: samples so far
     /// ```
     ///
-    /// Before the first sample the average is the parameter itself. Steps of the optimizer count, so
-    /// that all parameters are sampled at once: one that is not part of a sampled step counts with
-    /// the value that it keeps, as in `torch.optim.swa_utils.AveragedModel`, and one that joins later
-    /// is sampled from then on. Other steps do not touch the state.
+    /// Before the first sample the average is the parameter itself. Steps of the optimizer count,
+    /// so that all parameters are sampled at once: one that is not part of a sampled step counts
+    /// with the value that it keeps, as in `torch.optim.swa_utils.AveragedModel`, and one that
+    /// joins later is sampled from then on. Other steps do not touch the state.
     ///
     /// # State
     ///
@@ -95,7 +95,8 @@ impl<A: Element> Wrapper<A> for Averaged<A> {
     }
 }
 
-/// The mean of the average, the old parameter and the new one, with these weights for the first two.
+/// The mean of the average, the old parameter and the new one, with these weights for the first
+/// two.
 #[derive(Clone, Copy, Debug)]
 pub struct Sampled<A> {
     keep: A,
@@ -162,7 +163,8 @@ impl Swa {
         }
     }
 
-    /// The samples in the average, and those after them of the first `steps` steps of the optimizer.
+    /// The samples in the average, and those after them of the first `steps` steps of the
+    /// optimizer.
     fn counts(&self, clock: Clock, steps: u64) -> (u64, u64) {
         let last = self.samples(clock.last);
         (

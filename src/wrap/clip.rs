@@ -163,11 +163,11 @@ wrap_parameters! {
     /// g_unit <- g_unit m / |g_unit|   where |g_unit| > m = clipping max(|p_unit|, eps)
     /// ```
     ///
-    /// A unit is a slice at one index of `unit_axis`: axis 0 for weights of shape (outputs, inputs),
-    /// torch's layout, the last axis for optax's. A vector or scalar is one unit, also if it has
-    /// further axes of length 1. With the last axis this is `optax.adaptive_grad_clip` for all
-    /// arrays except those with three axes, of which optax reduces the first one only. It works on a
-    /// copy of the gradient. A unit whose gradient is not finite is left as it is.
+    /// A unit is a slice at one index of `unit_axis`: axis 0 for weights of shape (outputs,
+    /// inputs), torch's layout, the last axis for optax's. A vector or scalar is one unit, also if
+    /// it has further axes of length 1. With the last axis this is `optax.adaptive_grad_clip` for
+    /// all arrays except those with three axes, of which optax reduces the first one only. It works
+    /// on a copy of the gradient. A unit whose gradient is not finite is left as it is.
     ///
     /// # Reference
     ///

@@ -218,8 +218,8 @@ wrap_parameters! {
     /// g <- g - mean of g over all axes but `keep_axis`
     /// ```
     ///
-    /// Each output has its own mean: axis 0 for weights of shape (outputs, inputs). With the default
-    /// this is `optax.centralize`. It works on a copy of the gradient.
+    /// Each output has its own mean: axis 0 for weights of shape (outputs, inputs). With the
+    /// default this is `optax.centralize`. It works on a copy of the gradient.
     ///
     /// # Reference
     ///

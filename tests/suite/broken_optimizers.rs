@@ -126,8 +126,8 @@ fn mutations(config: &AnyAlgorithm, cases: &[&Case]) -> Vec<Mutation> {
 
 /// What goldens cannot tell from the original. The trajectories of these algorithms do not depend
 /// on the number of the step, but for the first; these scalars are computed anew in each step, and
-/// that of sgd has a use when momentum begins late, in `edges/schedules.rs`; the state of asgd is its
-/// average, from `t0` on, which `identities.rs` checks; and there is one group.
+/// that of sgd has a use when momentum begins late, in `edges/schedules.rs`; the state of asgd is
+/// its average, from `t0` on, which `identities.rs` checks; and there is one group.
 const ALIKE: [(&[&str], &str); 5] = [
     (
         &[

@@ -205,8 +205,8 @@ fn after_one_huge_gradient_adam_moves_on_as_in_torch() {
 }
 
 /// One gradient element of any size among ones of 1, first or after others: every optimizer stays
-/// finite, also in the steps after it, and under [`NonFinite::Skip`] it either skips the step, as if
-/// it had not been, or goes on.
+/// finite, also in the steps after it, and under [`NonFinite::Skip`] it either skips the step, as
+/// if it had not been, or goes on.
 #[test]
 fn one_gradient_of_any_size_leaves_every_optimizer_working() {
     fn check<A: Element>(sizes: &[f64]) {
@@ -331,8 +331,8 @@ fn zero_gradients_move_no_parameter_without_decay() {
                 if let (Some(eps), Ok(number)) = (eps, optimizer.number_mut(None, "eps")) {
                     *number = eps;
                 }
-                // Fromage shrinks parameters by its formula, and that of Ftrl does not depend on the
-                // parameter before the first step.
+                // Fromage shrinks parameters by its formula, and that of Ftrl does not depend on
+                // the parameter before the first step.
                 if ["fromage", "ftrl"].contains(&config.name()) {
                     continue;
                 }

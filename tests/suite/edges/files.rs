@@ -411,7 +411,8 @@ fn every_state_comes_back_from_every_format_bit_for_bit() {
             .into(),
         ]);
         for algorithm in [algorithm, wrapped] {
-            // Some algorithms with all of their own state arrays and that of the average do not fit.
+            // Some algorithms with all of their own state arrays and that of the average do not
+            // fit.
             if algorithm.validate().is_err()
                 || Optimizer::<f64>::new(algorithm.clone())
                     .update(&mut array![[1.0, 2.0]], &array![[1.0, 2.0]])

@@ -4,11 +4,11 @@ use crate::common::filled;
 use ndarray::{Array1, Array2, ArrayD, ShapeBuilder, s};
 use ndarray_optim::{
     Adam, AdamW, AnyAlgorithm, AnyWrap, Checkpoint, Compose, Group, Lamb, NonFinite, Optimizer,
-    Outcome, Parallel, Params, RmsProp, Sam, Select, Sgd,
+    Outcome, Parallel, Params, Prodigy, RmsProp, Sam, Select, Sgd,
     algorithm::{Algorithm, Element, Rule, StepContext},
     hyper_parameters,
     schedule::{AnySchedule, Schedules},
-    wrap::ClipByGlobalNorm,
+    wrap::{Centralize, ClipByGlobalNorm},
 };
 use std::{
     env, fs,
@@ -388,6 +388,30 @@ fn of_two_sections_with_one_name_the_first_comes_first() {
     assert_eq!(twice.take::<f32>("b").unwrap().len(), 2);
     assert!(twice.get("b").is_none());
     assert!(twice.section("b", [5]).get("b").is_some());
+}
+
+#[test]
+fn a_step_of_many_groups_with_wrappers_takes_linear_time() {
+    let algorithms: [AnyAlgorithm; 3] = [
+        AnyAlgorithm::from(Sgd::new(0.1)).in_wrappers([ClipByGlobalNorm::default().into()]),
+        AnyAlgorithm::from(Sgd::new(0.1)).in_wrappers([Centralize::default().into()]),
+        AnyAlgorithm::from(Prodigy::default()).in_wrappers([Centralize::default().into()]),
+    ];
+    for algorithm in algorithms {
+        let start = |n| {
+            let names = names(n);
+            let mut optimizer = Optimizer::new(algorithm.clone());
+            for name in &names {
+                let group = Group::new(name.clone(), [name], algorithm.clone());
+                optimizer.add_group(group).unwrap();
+            }
+            (optimizer, names)
+        };
+        is_linear("step", start, |(mut optimizer, names)| {
+            step(&mut optimizer, &names);
+            step(&mut optimizer, &names);
+        });
+    }
 }
 
 /// An optimizer with a group for each parameter, selected by name or by prefix.

@@ -184,7 +184,8 @@ fn before_its_window_an_average_is_the_parameter() {
     }
 }
 
-/// The steps of the window are those of the optimizer, and the average those of the parameter in it.
+/// The steps of the window are those of the optimizer, and the average those of the parameter in
+/// it.
 #[test]
 fn a_parameter_that_joins_late_is_averaged_over_the_same_window() {
     for mut run in TwoParams::both_ways(Swa { start: 4, every: 3 }) {

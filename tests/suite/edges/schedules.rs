@@ -158,7 +158,8 @@ fn own_rates_outlive_an_interruption_at_any_step() {
             }
             optimizer.step(lent).unwrap();
         }
-        // From the file alone, or into the optimizer of a new program, whose rates are the own ones.
+        // From the file alone, or into the optimizer of a new program, whose rates are the own
+        // ones.
         let text = serde_json::to_string(&parted.state_dict()).unwrap();
         let state: StateDict = serde_json::from_str(&text).unwrap();
         if step % 2 == 0 {

@@ -18,6 +18,7 @@ use ndarray_optim::{
 
 const NAMES: [&str; 4] = ["variable", "a", "b", "c"];
 const SHAPES: [&[usize]; 7] = [&[3], &[2, 3], &[], &[4, 1], &[0], &[2, 2, 2], &[17]];
+const CANCELLED: &str = "cancelled";
 const GROUPS: [&str; 2] = ["group", "other"];
 
 pub fn drive(bytes: &[u8]) {
@@ -352,11 +353,19 @@ impl<A: Real> Run<A> {
                 ascended.cancel(params)?;
                 // Counts as refused: nothing has changed.
                 Err(Error::UnknownParameter {
-                    name: "cancelled".into(),
+                    name: CANCELLED.into(),
                 })
             });
             swap(all, &mut second);
-            outcome
+            match outcome {
+                // The ascent was skipped.
+                Err(Error::UnknownParameter { name })
+                    if name == CANCELLED && optimizer.state_dict().skipped > state.skipped =>
+                {
+                    Ok(Outcome::Skipped)
+                }
+                outcome => outcome,
+            }
         });
         Ok(())
     }
@@ -665,7 +674,9 @@ fn frozen(state: &StateDict, name: &str, ndim: usize) -> bool {
 
 /// The state of one parameter as bytes.
 fn entry(state: &StateDict, name: &str) -> Option<Vec<u8>> {
-    let param = state.param(name)?.clone();
+    let mut param = state.param(name)?.clone();
+    // It counts the steps without this parameter.
+    param.missed = 0;
     let mut one = Optimizer::<f64>::new(Sgd::default()).state_dict();
     one.params.push(param);
     Some(summary(one))

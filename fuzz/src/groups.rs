@@ -126,7 +126,7 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
         let shapes = (0..u.int_in_range(1..=2)?)
             .map(|_| u.choose(&SHAPES).copied())
             .collect::<Result<Vec<_>>>()?;
-        let (algorithm, by_hand) = (algorithm_alone(u)?, ByHand::any(u)?);
+        let (algorithm, by_hand) = (separate(algorithm_alone(u)?), ByHand::any(u)?);
         let rank = shapes.iter().map(|shape| shape.len()).max();
         let mut wrappers = Vec::new();
         for _ in 0..u.int_in_range(0..=2)? {
@@ -161,6 +161,18 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With an estimate for each group, where groups would share one.
+fn separate(algorithm: AnyAlgorithm) -> AnyAlgorithm {
+    let mut json = serde_json::to_value(&algorithm).unwrap_or_default();
+    match json.get_mut("per_group") {
+        Some(separate) => {
+            *separate = true.into();
+            serde_json::from_value(json).unwrap_or(algorithm)
+        }
+        None => algorithm,
+    }
 }
 
 /// Small multiples of 1/64.

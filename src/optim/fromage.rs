@@ -79,7 +79,7 @@ impl Algorithm for Fromage {
     /// The ratio of the norms.
     fn update_scalars(&self, _step: &StepContext, &Sums([p, g, ..]): &Sums) -> Scalars {
         let (p, g) = (p.max(self.min_norm), g.max(self.min_norm));
-        Scalars::new([if p == 0.0 || g == 0.0 { 1.0 } else { p / g }])
+        Scalars::new([trust_ratio(p, g, p / g)])
     }
 
     #[inline(always)]
@@ -87,7 +87,7 @@ impl Algorithm for Fromage {
         let k = 1.0 / (1.0 + self.lr * self.lr).sqrt();
         RelativeStep {
             shrink: A::from_f64(1.0 - k),
-            rate: A::from_f64(k * self.lr * step.scalars[0]),
+            rate: A::from_f64(not_infinite(k * self.lr * step.scalars[0])),
         }
     }
 }

@@ -105,8 +105,7 @@ impl Algorithm for Lamb {
 
     /// The trust ratio.
     fn update_scalars(&self, _step: &StepContext, &Sums([p, u, ..]): &Sums) -> Scalars {
-        let ratio = if p == 0.0 || u == 0.0 { 1.0 } else { p / u };
-        Scalars::new([ratio])
+        Scalars::new([trust_ratio(p, u, p / u)])
     }
 
     #[inline(always)]
@@ -115,7 +114,7 @@ impl Algorithm for Lamb {
         ScaledAdam {
             moments,
             weight_decay: A::from_f64(self.weight_decay),
-            rate: A::from_f64(self.lr * step.scalars[0]),
+            rate: A::from_f64(not_infinite(self.lr * step.scalars[0])),
         }
     }
 }

@@ -93,13 +93,13 @@ impl Algorithm for Lars {
     /// The trust ratio.
     fn update_scalars(&self, _step: &StepContext, &Sums([p, g, ..]): &Sums) -> Scalars {
         let ratio = self.trust_coefficient * p / (g + self.eps);
-        Scalars::new([if p == 0.0 || g == 0.0 { 1.0 } else { ratio }])
+        Scalars::new([trust_ratio(p, g, ratio)])
     }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let rule = TrustRatioDescent {
-            rate: A::from_f64(self.lr * step.scalars[0]),
+            rate: A::from_f64(not_infinite(self.lr * step.scalars[0])),
         };
         // The learning rate is in the buffer already.
         let (momentum, lr) = (A::from_f64(self.momentum), A::one());

@@ -145,6 +145,21 @@ impl<A: Element> AverageOfSquares<A> {
     }
 }
 
+/// The quotient of two norms, or 1 if one of them is 0. It is not infinite, so that its product with
+/// a gradient that is as small as its norm is finite.
+fn trust_ratio(p: f64, u: f64, quotient: f64) -> f64 {
+    if p == 0.0 || u == 0.0 {
+        1.0
+    } else {
+        not_infinite(quotient)
+    }
+}
+
+/// The largest number in place of infinity.
+fn not_infinite(x: f64) -> f64 {
+    if x > f64::MAX { f64::MAX } else { x }
+}
+
 mod acprop;
 mod adabelief;
 mod adabound;

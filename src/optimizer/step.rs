@@ -471,23 +471,31 @@ pub(super) fn finish_sums<A: Element>(slots: &mut [GroupSlot<A>], group: usize, 
         slots[group].finish_sums(loss);
         return;
     }
-    let all = slots.iter().enumerate();
-    let sharing = all.filter(|(_, slot)| slot.shares_with(&slots[group]));
-    let sharing: Vec<usize> = sharing.map(|(i, _)| i).collect();
-    let ready = sharing.iter().copied().filter(|&i| slots[i].sums_ready);
+    let shares = |slots: &[GroupSlot<A>], i: usize| slots[i].shares_with(&slots[group]);
     // The first with the largest learning rate computes the scalars of all.
-    let lr = |i: usize| -> f64 { slots[i].engine.lr() };
-    let larger = |a: usize, b: usize| if lr(b) > lr(a) { b } else { a };
-    let first = ready.clone().reduce(larger).unwrap_or(group);
-    let mut sums = slots[first].sums.clone();
-    for i in ready.filter(|&i| i != first) {
-        zip(&mut *sums, &*slots[i].sums).for_each(|(all, sum)| all.merge(sum));
+    let mut first = group;
+    for i in 0..slots.len() {
+        if slots[i].sums_ready
+            && shares(slots, i)
+            && slots[i].engine.lr() > slots[first].engine.lr()
+        {
+            first = i;
+        }
     }
-    slots[first].sums = sums;
+    for i in (0..slots.len()).filter(|&i| i != first) {
+        if slots[i].sums_ready
+            && shares(slots, i)
+            && let Ok([first, other]) = slots.get_disjoint_mut([first, i])
+        {
+            zip(&mut *first.sums, &*other.sums).for_each(|(all, sum)| all.merge(sum));
+        }
+    }
     slots[first].finish_sums(loss);
     let (scalars, t) = (slots[first].scalars, slots[first].t);
-    for i in sharing.into_iter().filter(|&i| i != first) {
-        slots[i].share(scalars, t);
+    for i in (0..slots.len()).filter(|&i| i != first) {
+        if shares(slots, i) {
+            slots[i].share(scalars, t);
+        }
     }
 }
 

@@ -609,3 +609,25 @@ fn numbers_too_large_for_f32_are_refused() {
     let found = Optimizer::<f32>::new(Sgd::new(0.1)).update(&mut array![1.0], &array![1.0]);
     assert_eq!(found, Ok(Outcome::Applied));
 }
+
+#[test]
+fn a_trust_ratio_beyond_all_numbers_makes_a_finite_step() {
+    let algorithms: [AnyAlgorithm; 3] = [
+        Lars::new(1.0).into(),
+        Fromage::new(0.1).into(),
+        Lamb::new(0.1).into(),
+    ];
+    for algorithm in algorithms {
+        let mut p = array![1e88_f64];
+        let mut optimizer = Optimizer::new(algorithm);
+        optimizer.update(&mut p, &array![1e-270]).unwrap();
+        assert!(p[0].is_finite() && p[0] < 1e88 + 1e72, "{p}");
+        optimizer.update(&mut p, &array![0.0]).unwrap();
+        assert!(p[0].is_finite());
+    }
+    // The quotient of NaN is NaN: a norm of NaN is no reason for a step of any size.
+    let mut p = array![1.0, 2.0];
+    let mut lars = Optimizer::new(Lars::new(1.0));
+    lars.update(&mut p, &array![1.0, f64::NAN]).unwrap();
+    assert!(p.iter().all(|p| p.is_nan()));
+}

@@ -76,7 +76,7 @@ impl<A: Element> Optimizer<A> {
             any_sums |= slot.requirements.terms > 0;
             any_shared |= slot.requirements.shared.is_some();
         }
-        if any_shared {
+        if any_shared && !self.groups.is_single() {
             self.groups.share_scalars();
         }
         if any_staged {

@@ -3,14 +3,14 @@ use crate::error::Error;
 
 /// What to do with a gradient that contains infinities or NaN.
 ///
-/// For algorithms that keep squares of the gradient ([`Adam`](crate::Adam) and its relatives,
-/// [`RmsProp`](crate::RmsProp), [`Adagrad`](crate::Adagrad), ...), [`Skip`](NonFinite::Skip) and
-/// [`Error`](NonFinite::Error) treat an element whose square overflows like an infinite one: above
-/// 1.8e19 in `f32`, 1.3e154 in `f64`. The error is then
+/// For algorithms that keep squares of the gradient, [`Skip`](NonFinite::Skip) and
+/// [`Error`](NonFinite::Error) treat an element whose square cannot be kept like an infinite one.
+/// In `f32` that is above 5.8e20 for [`Adam`](crate::Adam) and its relatives with a `betas[1]` of
+/// 0.999, 1.8e20 for [`RmsProp`](crate::RmsProp) with an `alpha` of 0.99, and 1.8e19 for
+/// [`Adagrad`](crate::Adagrad), which squares without a factor. The error is then
 /// [`ExplodingGradient`](crate::Error::ExplodingGradient). Under
-/// [`Propagate`](NonFinite::Propagate) an average of squares becomes infinite at about 5.8e20 (Adam
-/// with `betas[1]` 0.999), as in torch, and its element does not move any more. Where the gradient
-/// is clipped, there is no such limit.
+/// [`Propagate`](NonFinite::Propagate) the average becomes infinite, as in torch, and its element
+/// does not move any more. Where the gradient is clipped, there is no such limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",

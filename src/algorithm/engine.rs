@@ -48,8 +48,9 @@ pub(crate) struct Requirements {
     pub row_wise: bool,
     /// Whether it uses estimates of the diagonal of the Hessian.
     pub hessian: bool,
-    /// Whether it squares the gradients that are passed to the step.
-    pub squares: bool,
+    /// The largest size of a gradient element that it can use, unless something changes gradients
+    /// first.
+    pub largest_gradient: Option<f64>,
     /// Whether statistics of each step are gathered.
     pub watched: bool,
     /// The wrappers that transform gradients before the sweep, from the outside in.
@@ -350,7 +351,10 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
             preconditioned,
             row_wise: C::DEMANDS.row_wise,
             hessian: C::DEMANDS.hessian,
-            squares: C::DEMANDS.squares && wrappers.iter().all(Stage::keeps_gradients),
+            largest_gradient: wrappers
+                .iter()
+                .all(Stage::keeps_gradients)
+                .then(|| algorithm.largest_gradient(A::max_value().f64())),
             watched: algorithm.is_watched(),
             stages,
             clippings,

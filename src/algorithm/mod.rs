@@ -133,10 +133,6 @@ pub struct Demands {
     /// buffer at a momentum of 0. They begin at 0 when they are first needed, and are kept while
     /// they are not. All other state arrays must stay the same during a run.
     pub switched: &'static [&'static str],
-    /// Whether the state holds squares of gradient elements: then
-    /// [`NonFinite::Skip`](crate::NonFinite::Skip) and
-    /// [`NonFinite::Error`](crate::NonFinite::Error) refuse gradients whose squares overflow.
-    pub squares: bool,
 }
 
 impl Demands {
@@ -147,7 +143,6 @@ impl Demands {
         hessian: false,
         row_wise: false,
         switched: &[],
-        squares: false,
     };
 
     /// Adds the value of the objective.
@@ -167,14 +162,6 @@ impl Demands {
     pub const fn hessian(self) -> Self {
         Demands {
             hessian: true,
-            ..self
-        }
-    }
-
-    /// Refuses gradients whose squares overflow, unless the policy is to propagate them.
-    pub const fn squares(self) -> Self {
-        Demands {
-            squares: true,
             ..self
         }
     }
@@ -278,6 +265,17 @@ pub trait Algorithm: HyperParameters {
     /// It has a meaning for algorithms with [`Demands::global_sums`] only.
     fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
         None
+    }
+
+    /// Returns the largest size of a gradient element that the algorithm can use, where `largest`
+    /// is the largest number of the element type: its root, for an algorithm that squares
+    /// gradients. By default `largest`.
+    ///
+    /// [`NonFinite::Skip`](crate::NonFinite::Skip) and [`NonFinite::Error`](crate::NonFinite::Error)
+    /// refuse larger elements, unless a wrapper or [`Optimizer::clip`](crate::Optimizer::clip)
+    /// changes gradients first.
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest
     }
 
     /// Returns the scalars before the first step: zeros by default.

@@ -88,7 +88,9 @@ impl<A: Element> Chain<A> {
             wrappers.extend(wrap.stage(&layer, first));
         }
         requirements.row_wise = false;
-        requirements.squares &= wrappers.iter().all(Stage::keeps_gradients);
+        if !wrappers.iter().all(Stage::keeps_gradients) {
+            requirements.largest_gradient = None;
+        }
         (requirements.stages, requirements.clippings, self.fused) =
             split_stages(&wrappers, requirements.preconditioned);
         requirements.check()?;

@@ -88,7 +88,10 @@ impl<A: Element> Rule for PreviousVariance<A> {
 
 impl Algorithm for AcProp {
     type Kernel<A: Element> = WithDecoupled<PreviousVariance<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -85,7 +85,10 @@ impl<A: Element> Rule for CenteredMoments<A> {
 
 impl Algorithm for AdaBelief {
     type Kernel<A: Element> = CenteredMoments<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -89,7 +89,10 @@ impl<A: Element> Rule for BoundedAdam<A> {
 
 impl Algorithm for AdaBound {
     type Kernel<A: Element> = BoundedAdam<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -94,7 +94,10 @@ impl<A: Element> Rule for RmsRatio<A> {
 
 impl Algorithm for Adadelta {
     type Kernel<A: Element> = WithCoupled<RmsRatio<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.rho, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {

@@ -88,7 +88,10 @@ algorithm! {
 
 impl Algorithm for Adafactor {
     type Kernel<A: Element> = Preconditioned<WithDecoupled<Descent<A>>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         Ok(match shape {

@@ -103,7 +103,11 @@ impl<A: Element> Rule for SumOfSquares<A> {
 
 impl Algorithm for Adagrad {
     type Kernel<A: Element> = WithCoupled<SumOfSquares<A>>;
-    const DEMANDS: Demands = Demands::NONE.row_wise().squares();
+    const DEMANDS: Demands = Demands::NONE.row_wise();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

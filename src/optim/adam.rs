@@ -190,7 +190,11 @@ impl<A: Element> Rule for AmsGrad<A> {
 
 impl Algorithm for Adam {
     type Kernel<A: Element> = Either<WithCoupled<Moments<A>>, WithCoupled<AmsGrad<A>>>;
-    const DEMANDS: Demands = Demands::NONE.row_wise().squares();
+    const DEMANDS: Demands = Demands::NONE.row_wise();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

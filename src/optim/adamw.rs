@@ -92,7 +92,10 @@ algorithm! {
 
 impl Algorithm for AdamW {
     type Kernel<A: Element> = Either<WithDecoupled<Moments<A>>, WithDecoupled<AmsGrad<A>>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

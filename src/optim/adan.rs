@@ -110,7 +110,10 @@ impl<A: Element> Rule for GradientDifferences<A> {
 
 impl Algorithm for Adan {
     type Kernel<A: Element> = WithDecoupled<GradientDifferences<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

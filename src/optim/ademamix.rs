@@ -86,7 +86,10 @@ impl<A: Element> Rule for Mixture<A> {
 
 impl Algorithm for AdEMAMix {
     type Kernel<A: Element> = WithDecoupled<Mixture<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

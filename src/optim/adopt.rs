@@ -99,7 +99,10 @@ impl<A: Element> Rule for InitializeSecondMoment<A> {
 
 impl Algorithm for Adopt {
     type Kernel<A: Element> = Either<NormalizedMomentum<A>, InitializeSecondMoment<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -107,7 +107,11 @@ impl<A: Element> Rule for DAdaptedMoments<A> {
 
 impl Algorithm for DAdaptAdamW {
     type Kernel<A: Element> = DAdaptedMoments<A>;
-    const DEMANDS: Demands = Demands::NONE.global_sums().squares();
+    const DEMANDS: Demands = Demands::NONE.global_sums();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
         let fields = vec![

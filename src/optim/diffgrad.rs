@@ -74,7 +74,10 @@ impl<A: Element> Rule for Friction<A> {
 
 impl Algorithm for DiffGrad {
     type Kernel<A: Element> = WithDecoupled<Friction<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -131,7 +131,10 @@ impl<A: Element> Rule for RegularizedLeader<A> {
 
 impl Algorithm for Ftrl {
     type Kernel<A: Element> = RegularizedLeader<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {

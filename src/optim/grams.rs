@@ -69,7 +69,10 @@ impl<A: Element> Rule for GradientSigned<A> {
 
 impl Algorithm for Grams {
     type Kernel<A: Element> = WithDecoupled<GradientSigned<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

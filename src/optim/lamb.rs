@@ -101,7 +101,10 @@ impl<A: Element> Rule for ScaledAdam<A> {
 
 impl Algorithm for Lamb {
     type Kernel<A: Element> = ScaledAdam<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     /// The trust ratio.
     fn update_scalars(&self, _step: &StepContext, &Sums([p, u, ..]): &Sums) -> Scalars {

@@ -80,7 +80,10 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
 
 impl Algorithm for LaProp {
     type Kernel<A: Element> = WithDecoupled<NormalizedMomentum<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     /// The running average of the learning rate.
     fn update_scalars(&self, step: &StepContext, _sums: &Sums) -> Scalars {

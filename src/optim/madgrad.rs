@@ -84,7 +84,10 @@ impl<A: Element> Rule for DualAveraging<A> {
 
 impl Algorithm for Madgrad {
     type Kernel<A: Element> = DualAveraging<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -155,6 +155,12 @@ fn trust_ratio(p: f64, u: f64, quotient: f64) -> f64 {
     }
 }
 
+/// The largest gradient element of which `(1 - beta) g^2` is finite, with room for rounding.
+fn largest_averaged(beta: f64, largest: f64) -> f64 {
+    let root = largest.sqrt() / (1.0 - beta).sqrt() * (1.0 - 1e-6);
+    root.min(largest)
+}
+
 /// The largest number in place of infinity.
 fn not_infinite(x: f64) -> f64 {
     if x > f64::MAX { f64::MAX } else { x }

@@ -106,7 +106,11 @@ impl<A: Element> ModelBasedAdam<A> {
 
 impl Algorithm for MomoAdam {
     type Kernel<A: Element> = ModelBasedAdam<A>;
-    const DEMANDS: Demands = Demands::NONE.global_sums().loss().squares();
+    const DEMANDS: Demands = Demands::NONE.global_sums().loss();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     /// The averages F and c, and tau.
     fn update_scalars(&self, step: &StepContext, &Sums([gp, mu, mp, _]): &Sums) -> Scalars {

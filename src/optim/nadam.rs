@@ -113,7 +113,10 @@ impl NAdam {
 impl Algorithm for NAdam {
     type Kernel<A: Element> =
         Either<WithCoupled<NesterovMoments<A>>, WithDecoupled<NesterovMoments<A>>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     fn initial_scalars(&self) -> Scalars {
         Scalars::new([1.0])

@@ -86,7 +86,10 @@ impl<A: Element> Rule for PartiallyAdaptive<A> {
 
 impl Algorithm for Padam {
     type Kernel<A: Element> = PartiallyAdaptive<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -116,7 +116,11 @@ pub(super) fn rate(lr: f64, step: &StepContext, d: f64) -> f64 {
 
 impl Algorithm for Prodigy {
     type Kernel<A: Element> = DistanceScaledMoments<A>;
-    const DEMANDS: Demands = Demands::NONE.global_sums().squares();
+    const DEMANDS: Demands = Demands::NONE.global_sums();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
         let fields = vec![

@@ -87,7 +87,10 @@ impl<A: Element> Rule for QuasiHyperbolic<A> {
 
 impl Algorithm for QHAdam {
     type Kernel<A: Element> = WithCoupled<QuasiHyperbolic<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -114,7 +114,10 @@ impl<A: Element> Rule for RectifiedMoments<A> {
 impl Algorithm for RAdam {
     type Kernel<A: Element> =
         Either<WithCoupled<RectifiedMoments<A>>, WithDecoupled<RectifiedMoments<A>>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest_averaged(self.betas.1, largest)
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -181,7 +181,15 @@ impl RmsProp {
 
 impl Algorithm for RmsProp {
     type Kernel<A: Element> = Either<WithMomentum<Rms<A>>, WithMomentum<Centered<A>>>;
-    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]).squares();
+    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]);
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        if self.centered {
+            largest.sqrt()
+        } else {
+            largest_averaged(self.alpha, largest)
+        }
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {

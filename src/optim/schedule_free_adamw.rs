@@ -97,7 +97,10 @@ impl<A: Element> Rule for AdaptiveInterpolated<A> {
 
 impl Algorithm for ScheduleFreeAdamW {
     type Kernel<A: Element> = AdaptiveInterpolated<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     /// The sum of weights so far, the largest learning rate so far, the weight of `z` in `y`, and
     /// the learning rate of this step.

@@ -110,7 +110,11 @@ impl Algorithm for Shampoo {
     type Kernel<A: Element> = Preconditioned<
         Either<WithDecoupled<Descent<A>>, WithDecoupled<With<Descent<A>, Trace<A, false>>>>,
     >;
-    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]).squares();
+    const DEMANDS: Demands = Demands::NONE.switched(&["momentum_buffer"]);
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let axes = preconditioned_axes(shape, self.max_dim, self.precondition_1d);

@@ -66,7 +66,10 @@ const EPS: f64 = 1e-8;
 
 impl Algorithm for Sm3 {
     type Kernel<A: Element> = Preconditioned<AlongAverage<A>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let shape = if shape.is_empty() { &[1] } else { shape };

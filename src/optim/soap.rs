@@ -120,7 +120,10 @@ const NAMES: [[&str; 2]; 6] = [
 
 impl Algorithm for Soap {
     type Kernel<A: Element> = Preconditioned<WithDecoupled<Descent<A>>>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let axes = preconditioned_axes(shape, self.max_dim, self.precondition_1d);

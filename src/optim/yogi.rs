@@ -98,7 +98,10 @@ impl<A: Element> Rule for AdditiveMoments<A> {
 
 impl Algorithm for Yogi {
     type Kernel<A: Element> = AdditiveMoments<A>;
-    const DEMANDS: Demands = Demands::NONE.squares();
+
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        largest.sqrt()
+    }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {

@@ -210,15 +210,11 @@ impl<A: Element> Optimizer<A> {
         self.inspect_gradients(input)
     }
 
-    /// The largest gradient element that a group can use. Where its algorithm squares gradients and
-    /// nothing makes them smaller first, the square has to be finite.
+    /// The largest size of a gradient element that a group can use.
     pub(super) fn largest_gradient(&self, group: usize) -> A {
-        let squares = self.groups.list[group].requirements.squares && self.clip.is_none();
-        if squares {
-            A::max_value().sqrt()
-        } else {
-            A::max_value()
-        }
+        let of_algorithm = self.groups.list[group].requirements.largest_gradient;
+        let largest = of_algorithm.filter(|_| self.clip.is_none());
+        largest.map_or(A::max_value(), A::from_f64)
     }
 
     #[cold]

@@ -265,6 +265,9 @@ impl<C: Algorithm, W: Wrap> Algorithm for Wrapped<C, W> {
     fn shared(&self) -> Option<Vec<(&'static str, f64)>> {
         self.inner.shared()
     }
+    fn largest_gradient(&self, largest: f64) -> f64 {
+        self.inner.largest_gradient(largest)
+    }
     fn initial_scalars(&self) -> Scalars {
         self.inner.initial_scalars()
     }

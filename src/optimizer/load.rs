@@ -432,18 +432,18 @@ impl<A: Element> Optimizer<A> {
     }
 }
 
-/// The number of steps of the optimizer that a state was taken from.
+/// The number of steps of the optimizer that a state was taken from. Older states do not have it:
+/// then it is the least number that its parameters allow.
 fn steps_of(state: &StateView<'_>) -> u64 {
     let of_param = |param: &ParamState<_>| {
         let steps = param.steps.saturating_add(param.missed);
         steps.saturating_add(param.joined)
     };
-    state
-        .params
-        .iter()
-        .map(of_param)
-        .fold(state.steps, u64::max)
-        .min(MAX_STEPS)
+    let steps = match state.steps {
+        0 => state.params.iter().map(of_param).max().unwrap_or(0),
+        steps => steps,
+    };
+    steps.min(MAX_STEPS)
 }
 
 impl<A: Element> GroupSlot<A> {

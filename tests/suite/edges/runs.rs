@@ -297,3 +297,24 @@ fn windows_do_not_depend_on_whether_layers_are_stepped_together() {
     }
     assert_eq!(together.state_dict(), apart.state_dict());
 }
+
+#[test]
+fn a_parameter_of_a_longer_run_can_be_taken_and_saved() {
+    let grad = array![0.5];
+    let (mut long, mut short) = (
+        Optimizer::<f64>::new(Adam::new(0.1)),
+        Optimizer::<f64>::new(Adam::new(0.1)),
+    );
+    let (mut a, mut b) = (array![1.0], array![1.0]);
+    let mut params = Params::new();
+    short.step(params.add("b", &mut b, &grad).unwrap()).unwrap();
+    for _ in 0..3 {
+        let mut params = Params::new();
+        long.step(params.add("a", &mut a, &grad).unwrap()).unwrap();
+    }
+    short.load_matching(long.state_view()).unwrap();
+    let state = short.state_dict();
+    assert_eq!((state.steps, state.params[1].steps), (1, 3));
+    let again = Optimizer::<f64>::from_state(state.clone()).unwrap();
+    assert_eq!(again.state_dict(), state);
+}

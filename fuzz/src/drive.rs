@@ -4,7 +4,7 @@ use crate::{
     config::any_schedule,
     layout::values,
     step::hyper_parameter,
-    subject::{Real, any_algorithm, bits, number, state_bytes, summary},
+    subject::{Real, any_algorithm, bits, number, state_bytes, summary, without_new_momentum},
     trace,
     twins::{Grad, Pair, Param, Twins, make_step, with_params},
 };
@@ -12,10 +12,8 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use ndarray::{ArrayD, Axis, IxDyn};
 use ndarray_optim::{
     Adagrad, Adam, AnyAlgorithm, Checkpoint, Error, Evaluating, Group, Limits, NonFinite,
-    Optimizer, Outcome, Parallel, Params, Sam, Select, Sgd, Sophia, StateDict,
-    schedule::Schedules,
-    state::{Data, ElementType},
-    wrap::ClipByGlobalNorm,
+    Optimizer, Outcome, Parallel, Params, Sam, Select, Sgd, Sophia, StateDict, schedule::Schedules,
+    state::ElementType, wrap::ClipByGlobalNorm,
 };
 
 const NAMES: [&str; 4] = ["variable", "a", "b", "c"];
@@ -679,15 +677,7 @@ fn entry(state: &StateDict, name: &str) -> Option<Vec<u8>> {
     let mut param = state.param(name)?.clone();
     // It counts the steps without this parameter.
     param.missed = 0;
-    // A momentum that is switched on begins with a buffer of zeros, for all of its group.
-    param.arrays.retain(|array| {
-        let is_zero = match &array.data {
-            Data::F32(values) => values.iter().all(|x| *x == 0.0),
-            Data::F64(values) => values.iter().all(|x| *x == 0.0),
-            _ => false,
-        };
-        array.name != "momentum_buffer" || !is_zero
-    });
+    without_new_momentum(&mut param);
     let mut one = Optimizer::<f64>::new(Sgd::default()).state_dict();
     one.params.push(param);
     Some(summary(one))

@@ -4,7 +4,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use ndarray_optim::{
     Adam, AnyAlgorithm, AnySchedule, AnyWrap, Optimizer, Params, StateDict,
     algorithm::{Element, Field, Interval, Scalars},
-    state::{Data, ElementType},
+    state::{Data, ElementType, ParamState},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -365,4 +365,17 @@ fn change(
         Value::String(_) | Value::Array(_) => {}
     }
     Ok(())
+}
+
+/// Removes a momentum buffer of zeros: a momentum that is switched on begins with one, for all of its
+/// group, in the next call that looks at the hyper-parameters, even if that is refused.
+pub fn without_new_momentum(param: &mut ParamState) {
+    param.arrays.retain(|array| {
+        let is_zero = match &array.data {
+            Data::F32(values) => values.iter().all(|x| *x == 0.0),
+            Data::F64(values) => values.iter().all(|x| *x == 0.0),
+            _ => false,
+        };
+        array.name != "momentum_buffer" || !is_zero
+    });
 }

@@ -312,7 +312,8 @@ fn a_parameter_of_a_longer_run_can_be_taken_and_saved() {
         let mut params = Params::new();
         long.step(params.add("a", &mut a, &grad).unwrap()).unwrap();
     }
-    short.load_matching(long.state_view()).unwrap();
+    let report = short.load_matching(long.state_view()).unwrap();
+    assert_eq!(report.taken, ["a"]);
     let state = short.state_dict();
     assert_eq!((state.steps, state.params[1].steps), (1, 3));
     let again = Optimizer::<f64>::from_state(state.clone()).unwrap();

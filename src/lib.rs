@@ -182,7 +182,7 @@ pub use catalogue::{AnyAlgorithm, AnyWrap, ComposedConfig, LookaheadConfig};
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 pub use error::Error;
 pub use hutchinson::hutchinson;
-pub use kernel::{Parallel, reduce};
+pub use kernel::{InstructionSet, Parallel, instruction_set, reduce};
 pub use optim::*;
 pub use optimizer::{Ascended, Evaluating, Group, GroupStats, Optimizer, Outcome, Sam, UNNAMED};
 pub use params::{Grad, Params};

@@ -155,7 +155,7 @@ pub fn limit(arrays: usize, p: &mut [f32], g: &[f32], state: &mut [Vec<f32>; 6])
 
 /// As [`limit`], over chunks.
 pub fn traffic(arrays: usize, p: &mut [f32], g: &[f32], state: Arrays<'_, f32>) {
-    let args = &KernelArgs::next(1.0);
+    let args = &KernelArgs::default();
     match arrays {
         0 => Traffic::<0>.run(args, p, g, state),
         1 => Traffic::<1>.run(args, p, g, state),

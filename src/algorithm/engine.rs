@@ -234,12 +234,14 @@ pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
     /// Returns the index of the kernel of a step, which is created unless it equals the last one.
     fn prepare(&mut self, step: &StepInfo) -> usize;
     /// Runs a kernel.
-    fn run(&self, kernel: usize, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+    fn run(&self, kernel: usize, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+    /// Returns the size below which numbers of each state array are flushed to 0 once in a while.
+    fn floors(&self, kernel: usize) -> [A; MAX_STATES];
     /// Adds the terms of these elements to the sums, and initializes the state at the first step.
     fn measure(
         &self,
         kernel: usize,
-        args: &KernelArgs<A>,
+        args: &KernelArgs,
         p: &[A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -250,7 +252,6 @@ pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
     fn repeat(
         &mut self,
         step: &StepInfo,
-        scale: A,
         p: &mut [A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -491,13 +492,16 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         }
         self.kernels.len() - 1
     }
-    fn run(&self, kernel: usize, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run(&self, kernel: usize, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         self.kernels[kernel].1.run(args, p, g, state);
+    }
+    fn floors(&self, kernel: usize) -> [A; MAX_STATES] {
+        self.kernels[kernel].1.floors()
     }
     fn measure(
         &self,
         kernel: usize,
-        args: &KernelArgs<A>,
+        args: &KernelArgs,
         p: &[A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -508,7 +512,6 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     fn repeat(
         &mut self,
         step: &StepInfo,
-        scale: A,
         p: &mut [A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -519,7 +522,7 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         let context = self.context(step);
         let scalars = self.algorithm.update_scalars(&context, &Sums::default());
         let kernel: C::Kernel<A> = self.algorithm.kernel(&StepContext { scalars, ..context });
-        kernel.run(&KernelArgs::next(scale), p, g, state);
+        kernel.run(&KernelArgs::default(), p, g, state);
         Some(scalars)
     }
 }

@@ -41,7 +41,7 @@
 //!     const COST: u64 = 2;
 //!     #[inline(always)]
 //!     fn delta(&self, _p: A, g: A, [v]: [A; 1]) -> (A, [A; 1]) {
-//!         let v = (self.momentum * v + g).flush();
+//!         let v = self.momentum * v + g;
 //!         (self.lr * v, [v])
 //!     }
 //! }

@@ -7,7 +7,7 @@ use crate::{
     },
     array::Element,
     error::Error,
-    kernel::{Arrays, KernelArgs, Sums, reduce::RunningSums},
+    kernel::{Arrays, KernelArgs, MAX_STATES, Sums, reduce::RunningSums},
     nesting,
 };
 use std::{
@@ -123,21 +123,21 @@ impl<A: Element> Chain<A> {
     }
 
     /// Initializes the state of the wrappers that have not been applied to the gradient yet.
-    fn begin(&self, kernel: usize, args: &KernelArgs<A>, p: &[A], g: &[A], state: &mut Arrays<A>) {
+    fn begin(&self, kernel: usize, args: &KernelArgs, p: &[A], g: &[A], state: &mut Arrays<A>) {
         let n = if args.staged {
             self.fused
         } else {
             self.wrap.len()
         };
         for (layer, place) in self.layers(kernel).take(n) {
-            layer.begin(args.scale, p, g, state.subset(place.clone()));
+            layer.begin(p, g, state.subset(place.clone()));
         }
     }
 
     fn blocks(
         &self,
         kernel: usize,
-        args: &KernelArgs<A>,
+        args: &KernelArgs,
         p: &mut [A],
         g: &[A],
         mut state: Arrays<'_, A>,
@@ -152,10 +152,6 @@ impl<A: Element> Chain<A> {
         let reads_old = self
             .layers(kernel)
             .any(|(layer, _)| layer.hooks().old_param);
-        let inner = KernelArgs {
-            scale: if changed { A::one() } else { args.scale },
-            ..*args
-        };
         let (mut tile, mut old) = ([A::ZERO; BLOCK], [A::ZERO; BLOCK]);
         for start in (0..p.len()).step_by(BLOCK) {
             let range = start..p.len().min(start + BLOCK);
@@ -172,7 +168,7 @@ impl<A: Element> Chain<A> {
                 for (layer, place) in layers.filter(changing) {
                     let own = state.subset(place.clone());
                     match from.take() {
-                        Some(g) => layer.gradients_from(args.scale, p, g, tile, own),
+                        Some(g) => layer.gradients_from(p, g, tile, own),
                         None => layer.gradients(p, tile, own),
                     }
                 }
@@ -183,7 +179,7 @@ impl<A: Element> Chain<A> {
             }
             self.inner
                 .0
-                .run(inner_kernel, &inner, p, g, state.subset(0..inside));
+                .run(inner_kernel, args, p, g, state.subset(0..inside));
             for (layer, place) in self.layers(kernel).filter(|(layer, _)| layer.hooks().param) {
                 layer.params(&old[..n], p, state.subset(place.clone()));
             }
@@ -297,7 +293,7 @@ impl<A: Element> Engine<A> for Chain<A> {
     ) {
         let layer = self.layer(self.staged(k), step);
         if first {
-            layer.begin(A::one(), p, g, own.part(0..p.len()));
+            layer.begin(p, g, own.part(0..p.len()));
         }
         if layer.hooks().gradient {
             layer.gradients(p, g, own);
@@ -338,13 +334,21 @@ impl<A: Element> Engine<A> for Chain<A> {
         }
         self.steps.len() - 1
     }
-    fn run(&self, kernel: usize, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run(&self, kernel: usize, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         self.blocks(kernel, args, p, g, state);
+    }
+    fn floors(&self, kernel: usize) -> [A; MAX_STATES] {
+        let mut floors = self.inner.0.floors(self.steps[kernel].1);
+        for (layer, place) in self.layers(kernel) {
+            let own = layer.floors();
+            floors[place.clone()].copy_from_slice(&own[..place.len()]);
+        }
+        floors
     }
     fn measure(
         &self,
         kernel: usize,
-        args: &KernelArgs<A>,
+        args: &KernelArgs,
         p: &[A],
         g: &[A],
         mut state: Arrays<'_, A>,
@@ -352,10 +356,6 @@ impl<A: Element> Engine<A> for Chain<A> {
     ) {
         let inner_kernel = self.steps[kernel].1;
         let inside = self.inner.0.requirements().arrays.len();
-        let inner = KernelArgs {
-            scale: A::one(),
-            ..*args
-        };
         let mut tile = [A::ZERO; BLOCK];
         for start in (0..p.len()).step_by(BLOCK) {
             let range = start..p.len().min(start + BLOCK);
@@ -364,9 +364,7 @@ impl<A: Element> Engine<A> for Chain<A> {
             if args.first {
                 self.begin(kernel, args, p, g, &mut state);
             }
-            tile.iter_mut()
-                .zip(g)
-                .for_each(|(tile, &g)| *tile = args.scale * g);
+            tile.copy_from_slice(g);
             // Only the sweep changes state, so wrappers change copies of it here.
             for (layer, place) in self.layers(kernel).take(self.fused).rev() {
                 if layer.hooks().gradient {
@@ -377,13 +375,12 @@ impl<A: Element> Engine<A> for Chain<A> {
             }
             self.inner
                 .0
-                .measure(inner_kernel, &inner, p, tile, state.subset(0..inside), sums);
+                .measure(inner_kernel, args, p, tile, state.subset(0..inside), sums);
         }
     }
     fn repeat(
         &mut self,
         step: &StepInfo,
-        scale: A,
         p: &mut [A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -395,7 +392,7 @@ impl<A: Element> Engine<A> for Chain<A> {
         self.begin_step();
         let scalars = self.update_scalars(step, &Sums::default());
         let kernel = self.prepare(&StepInfo { scalars, ..*step });
-        self.run(kernel, &KernelArgs::next(scale), p, g, state);
+        self.run(kernel, &KernelArgs::default(), p, g, state);
         Some(scalars)
     }
 }

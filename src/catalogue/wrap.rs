@@ -3,7 +3,7 @@ use crate::{
     algorithm::{ElementState, Field, HyperParameters, Part, Stage, StepContext, WholeArray},
     array::Element,
     error::Error,
-    kernel::{Arrays, Hooks, Kernel},
+    kernel::{Arrays, Hooks, Kernel, MAX_STATES},
     wrap::*,
 };
 use std::any::Any;
@@ -250,23 +250,20 @@ impl<A: Element> Layer<A> {
         each_layer!(self, layer => layer.hooks())
     }
 
-    pub(super) fn begin(&self, scale: A, p: &[A], g: &[A], own: Arrays<'_, A>) {
-        each_layer!(self, layer => layer.begin(scale, p, g, own));
+    pub(super) fn floors(&self) -> [A; MAX_STATES] {
+        each_layer!(self, layer => layer.floors())
+    }
+
+    pub(super) fn begin(&self, p: &[A], g: &[A], own: Arrays<'_, A>) {
+        each_layer!(self, layer => layer.begin(p, g, own));
     }
 
     pub(super) fn gradients(&self, p: &[A], g: &mut [A], own: Arrays<'_, A>) {
         each_layer!(self, layer => layer.gradients(p, g, own));
     }
 
-    pub(super) fn gradients_from(
-        &self,
-        scale: A,
-        p: &[A],
-        from: &[A],
-        g: &mut [A],
-        own: Arrays<'_, A>,
-    ) {
-        each_layer!(self, layer => layer.gradients_from(scale, p, from, g, own));
+    pub(super) fn gradients_from(&self, p: &[A], from: &[A], g: &mut [A], own: Arrays<'_, A>) {
+        each_layer!(self, layer => layer.gradients_from(p, from, g, own));
     }
 
     pub(super) fn params(&self, old: &[A], new: &mut [A], own: Arrays<'_, A>) {

@@ -6,21 +6,7 @@
 //! together with rayon's pool if there is enough work. Every piece is run by the same
 //! multiversioned loop.
 
-/// Compiles a function for AVX-512, for AVX2 and for the baseline of the target; the choice is made
-/// at run time. The results are the same bits for each. Another instruction set would add a fifth
-/// to the compile time of the crate.
-macro_rules! for_each_instruction_set {
-    ($($function:tt)*) => {
-        #[multiversion::multiversion(targets(
-            "x86_64+avx+avx2+avx512bw+avx512cd+avx512dq+avx512f+avx512vl\
-             +bmi1+bmi2+fma+lzcnt+movbe+popcnt",
-            "x86_64+avx+avx2+bmi1+bmi2+fma+lzcnt+movbe+popcnt",
-        ))]
-        $($function)*
-    };
-}
-pub(crate) use for_each_instruction_set;
-
+mod instruction_set;
 pub(crate) mod param_views;
 pub(crate) mod pool;
 pub(crate) mod product;
@@ -33,6 +19,8 @@ mod sweep;
 pub(crate) mod watch;
 mod wrapper;
 
+pub(crate) use instruction_set::for_each_instruction_set;
+pub use instruction_set::{InstructionSet, instruction_set};
 pub use pool::Parallel;
 pub(crate) use rule::{NullRule, numbers};
 pub use rule::{Rule, Sums};

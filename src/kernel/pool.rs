@@ -1,12 +1,15 @@
 //! When and how a step uses threads.
 #[cfg(feature = "rayon")]
 use std::{
+    cell::Cell,
+    collections::VecDeque,
     error::Error,
     panic::catch_unwind,
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 use std::{
     hint,
@@ -23,7 +26,8 @@ const YIELDS: u32 = 2_000;
 ///
 /// Both affect time only: the results are the same bits for every value. The defaults come from
 /// measurements on two cores, where waking another thread does not pay off below about 100 us of
-/// work.
+/// work. A quarter of `min_work` is enough for a step that follows another one within 20 us, when
+/// the threads are awake still.
 ///
 /// A step outside of a pool that is large enough starts rayon's global pool. If the system allows
 /// no more threads, steps run on the calling thread. It needs up to 192 KiB of stack in a debug
@@ -39,7 +43,7 @@ pub struct Parallel {
     /// parameters of the number of elements times the cost of the rule on one element. Default
     /// 1 000 000, which is 200 000 `f32` elements of Adam.
     pub min_work: u64,
-    /// Number of elements in a task. Default 32 768; any value from 4 096 to 131 072 is as fast.
+    /// Number of elements in a task. Default 8 192; any value from 4 096 to 32 768 is as fast.
     pub chunk: usize,
 }
 
@@ -47,13 +51,24 @@ impl Parallel {
     /// Runs every step on the calling thread, whatever its work. No pool is started or used.
     pub const SERIAL: Parallel = Parallel {
         min_work: u64::MAX,
-        chunk: 1 << 15,
+        chunk: 1 << 13,
     };
 
     /// Whether there are other threads and `work` is enough for them.
     #[inline]
     pub(crate) fn pays(&self, work: u64) -> bool {
-        work >= self.min_work && self.min_work != Self::SERIAL.min_work && threads() > 1
+        work >= self.min_work / 4
+            && self.min_work != Self::SERIAL.min_work
+            && threads() > 1
+            && (work >= self.min_work || are_awake())
+    }
+
+    /// Notes the end of a step, or of another use of threads.
+    #[inline]
+    pub(crate) fn note_end(&self, work: u64) {
+        if work >= self.min_work / 4 {
+            note_end();
+        }
     }
 }
 
@@ -68,18 +83,52 @@ impl Default for Parallel {
     fn default() -> Self {
         Parallel {
             min_work: 1_000_000,
-            chunk: 1 << 15,
+            chunk: 1 << 13,
         }
     }
 }
 
-/// The number of threads of the current pool.
+/// For how long idle threads of rayon are awake.
+#[cfg(feature = "rayon")]
+const AWAKE: Duration = Duration::from_micros(20);
+
+#[cfg(feature = "rayon")]
+thread_local! {
+    /// When this thread last noted the end of a step.
+    static END: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Notes the end of a step. Where there are no threads there may be no clock.
+#[cfg(feature = "rayon")]
+fn note_end() {
+    if threads() > 1 {
+        END.set(Some(Instant::now()));
+    }
+}
+
+/// Whether a step has just ended on this thread.
+#[cfg(feature = "rayon")]
+fn are_awake() -> bool {
+    END.get().is_some_and(|end| end.elapsed() < AWAKE)
+}
+
+#[cfg(not(feature = "rayon"))]
+fn note_end() {}
+
+#[cfg(not(feature = "rayon"))]
+fn are_awake() -> bool {
+    false
+}
+
+/// The number of threads of the current pool that have a core.
 #[cfg(feature = "rayon")]
 fn threads() -> usize {
     static GLOBAL: OnceLock<bool> = OnceLock::new();
+    static CORES: OnceLock<usize> = OnceLock::new();
     let in_pool = rayon::current_thread_index().is_some();
     if in_pool || *GLOBAL.get_or_init(start_global_pool) {
-        rayon::current_num_threads()
+        let cores = || thread::available_parallelism().map_or(usize::MAX, usize::from);
+        rayon::current_num_threads().min(*CORES.get_or_init(cores))
     } else {
         1
     }
@@ -126,47 +175,58 @@ pub(crate) fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// Calls `work` with every task.
+/// Work that is taken from a part at once, in elements, so that small tasks seldom lock.
+pub(crate) const BATCH: usize = 4096;
+
+/// Calls `work` with every task, on the calling thread and on those of rayon's current pool.
 ///
-/// The caller drains the same queue as the helpers, so that a step called from outside the pool
-/// never waits for a thread to wake up. Tasks are created when they are taken. Tasks of half a
-/// chunk together are taken under one lock, which limits contention among many small parameters.
+/// Each thread has a part of the tasks of its own, next to each other in memory, and takes from its
+/// front: from 1e6 elements on that is faster than one queue for all. A thread without tasks takes
+/// from the ends of other parts, so that the caller does not wait for a thread that is slow to wake
+/// up or has no core.
 #[cfg(feature = "rayon")]
 pub(crate) fn drain<T: Send>(
-    tasks: impl Iterator<Item = T> + Send,
-    helpers: usize,
+    tasks: impl Iterator<Item = T>,
     len: impl Fn(&T) -> usize + Sync,
-    chunk: usize,
     work: impl Fn(T) + Sync,
 ) {
-    let queue = Mutex::new(tasks.fuse());
-    let helpers = helpers.min(threads() - 1);
-    let busy = AtomicUsize::new(helpers);
-    let worker = || {
+    // Steps of several threads at once share the cores.
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+    let others = STEPS.fetch_add(1, Ordering::Relaxed);
+    let _end = OnDrop(|| _ = STEPS.fetch_sub(1, Ordering::Relaxed));
+    let parts = split(tasks.collect(), threads().saturating_sub(others), &len);
+    let worker = |own: usize| {
         let mut batch = Vec::new();
         loop {
             let mut taken = 0;
-            let mut queue = lock(&queue);
-            while taken <= chunk / 2 {
-                let Some(task) = queue.next() else { break };
+            let mut part = lock(&parts[own]);
+            while taken < BATCH
+                && let Some(task) = part.pop_front()
+            {
                 taken += len(&task).max(1);
                 batch.push(task);
             }
-            drop(queue);
+            drop(part);
+            if batch.is_empty() {
+                let mut others = (own + 1..parts.len()).chain(0..own);
+                batch.extend(others.find_map(|other| lock(&parts[other]).pop_back()));
+            }
             if batch.is_empty() {
                 break;
             }
             batch.drain(..).for_each(&work);
         }
     };
+    let busy = AtomicUsize::new(parts.len() - 1);
     rayon::in_place_scope(|scope| {
-        for _ in 0..helpers {
-            scope.spawn(|_| {
-                worker();
+        for own in 1..parts.len() {
+            let (worker, busy) = (&worker, &busy);
+            scope.spawn(move |_| {
+                worker(own);
                 busy.fetch_sub(1, Ordering::Release);
             });
         }
-        worker();
+        worker(0);
         // Leaving the scope blocks a caller from outside the pool, and waking it takes longer than
         // the last tasks of a helper. So the caller stays awake, but yields to a helper without a
         // core of its own.
@@ -179,14 +239,41 @@ pub(crate) fn drain<T: Send>(
             }
         }
     });
+    note_end();
+}
+
+/// Calls a function when it is dropped, also if a task panics.
+#[cfg(feature = "rayon")]
+struct OnDrop<F: FnMut()>(F);
+
+#[cfg(feature = "rayon")]
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Splits tasks into at most `count` parts of about the same length, one at least.
+#[cfg(feature = "rayon")]
+fn split<T>(tasks: Vec<T>, count: usize, len: impl Fn(&T) -> usize) -> Vec<Mutex<VecDeque<T>>> {
+    let count = count.min(tasks.len()).max(1);
+    let all: usize = tasks.iter().map(|task| len(task).max(1)).sum();
+    let mut parts: Vec<VecDeque<T>> = (0..count).map(|_| VecDeque::new()).collect();
+    let mut before = 0;
+    for task in tasks {
+        let own = len(&task).max(1);
+        // The part that the middle of the task belongs to.
+        let part = (before + own / 2) as u128 * count as u128 / all as u128;
+        parts[part as usize].push_back(task);
+        before += own;
+    }
+    parts.into_iter().map(Mutex::new).collect()
 }
 
 #[cfg(not(feature = "rayon"))]
 pub(crate) fn drain<T>(
     tasks: impl Iterator<Item = T>,
-    _helpers: usize,
     _len: impl Fn(&T) -> usize,
-    _chunk: usize,
     work: impl Fn(T),
 ) {
     tasks.for_each(work);

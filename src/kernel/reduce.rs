@@ -16,7 +16,7 @@
 //! assert_eq!(reduce::max_abs(&g), 4.0 * scale);
 //! ```
 use super::{
-    Parallel,
+    Parallel, for_each_instruction_set,
     pool::{drain, lock, work},
 };
 use crate::array::{Element, ElementType};
@@ -275,7 +275,7 @@ for_each_instruction_set! {
     /// Returns how many of each quantum the terms contain together, largest quantum first, and the
     /// bits of the largest absolute value, where NaN is above everything. The counts are
     /// meaningless if a term is too large for the quanta.
-    fn split<A: Element, T: Fn(A) -> f64 + Copy>(
+    fn split<A: Element, T: Fn(A) -> f64>(
         a: &[A],
         term: T,
         quanta: [f64; KEPT],
@@ -439,13 +439,7 @@ impl NormSum {
             all.sum.merge(&part.sum);
             all.max = larger(all.max, part.max);
         };
-        drain(
-            slices.flat_map(|a| a.chunks(BLOCK)),
-            size / BLOCK,
-            |a| a.len(),
-            BLOCK,
-            block,
-        );
+        drain(slices.flat_map(|a| a.chunks(BLOCK)), |a| a.len(), block);
     }
 
     pub fn add_elements<A: Element>(&mut self, elements: impl Iterator<Item = A>) {
@@ -509,9 +503,7 @@ fn fold<A: Element, D: Dimension>(a: &ArrayRef<A, D>, b: &ArrayRef<A, D>) -> f64
     let tasks = x.chunks(BLOCK).zip(y.chunks(BLOCK));
     drain(
         tasks,
-        x.len() / BLOCK,
-        |_| BLOCK,
-        BLOCK,
+        |(a, _)| a.len(),
         |pair| lock(&all).merge(&block(pair)),
     );
     lock(&all).value()

@@ -72,8 +72,11 @@ numbers! {
 ///     const COST: u64 = 2;
 ///     #[inline(always)]
 ///     fn delta(&self, _p: A, g: A, [v]: [A; 1]) -> (A, [A; 1]) {
-///         let v = (self.momentum * v + g).flush();
+///         let v = self.momentum * v + g;
 ///         (self.lr * v, [v])
+///     }
+///     fn floors(&self) -> [A; 1] {
+///         [A::min_positive_value()]
 ///     }
 /// }
 /// ```
@@ -96,7 +99,7 @@ numbers! {
 ///     }
 /// }
 ///
-/// Forgetful.run(&KernelArgs::next(1.0), &mut [], &[], Arrays::default());
+/// Forgetful.run(&KernelArgs::default(), &mut [], &[], Arrays::default());
 /// ```
 #[allow(unused_variables)]
 pub trait Rule: Copy + Send + Sync {
@@ -117,6 +120,16 @@ pub trait Rule: Copy + Send + Sync {
     /// Returns the state before the first step: zeros by default.
     #[inline(always)]
     fn begin(&self, p: Self::Elem, g: Self::Elem) -> Self::State {
+        Self::State::ZERO
+    }
+
+    /// Returns the smallest size that numbers of each state array keep: smaller ones are flushed to
+    /// 0 in every 32nd step of the parameter. 0 by default, which flushes nothing.
+    ///
+    /// Arithmetic on subnormal numbers is 10 to 30 times slower, and a moment that decays towards
+    /// zero would stay subnormal for thousands of steps. Return
+    /// [`min_positive_value`](num_traits::Float::min_positive_value) for every decaying moment.
+    fn floors(&self) -> Self::State {
         Self::State::ZERO
     }
 

@@ -53,7 +53,7 @@ pub trait Kernel<A: Element>: Copy + Send + Sync + sealed::Sealed {
     #[doc(hidden)]
     fn measure(
         &self,
-        args: &KernelArgs<A>,
+        args: &KernelArgs,
         p: &[A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -62,46 +62,37 @@ pub trait Kernel<A: Element>: Copy + Send + Sync + sealed::Sealed {
 
     /// Updates `p` with the gradient `g` of the same length.
     #[doc(hidden)]
-    fn run(&self, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+    fn run(&self, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>);
+
+    /// The [`Rule::floors`] of the selected rule.
+    #[doc(hidden)]
+    fn floors(&self) -> [A; MAX_STATES];
 
     /// Initializes the state.
     #[doc(hidden)]
-    fn begin(&self, scale: A, p: &[A], g: &[A], state: Arrays<'_, A>);
+    fn begin(&self, p: &[A], g: &[A], state: Arrays<'_, A>);
 
     /// Applies the gradient hooks of the wrappers in place.
     #[doc(hidden)]
     fn gradients(&self, p: &[A], g: &mut [A], state: Arrays<'_, A>);
 
-    /// As [`gradients`](Kernel::gradients), but reads `scale from` and writes `g`.
+    /// As [`gradients`](Kernel::gradients), but reads `from` and writes `g`.
     #[doc(hidden)]
-    fn gradients_from(&self, scale: A, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>);
+    fn gradients_from(&self, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>);
 
     /// Applies the parameter hooks of the wrappers in place.
     #[doc(hidden)]
     fn params(&self, old: &[A], new: &mut [A], state: Arrays<'_, A>);
 }
 
-/// How a kernel runs over an array.
+/// How a kernel runs over an array. By default it is neither the first step nor staged.
 #[doc(hidden)]
-#[derive(Clone, Copy, Debug)]
-pub struct KernelArgs<A> {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KernelArgs {
     /// Whether the state of the array is initialized first.
     pub first: bool,
     /// Whether the wrappers outside of the barrier have been applied to the gradient already.
     pub staged: bool,
-    /// The factor of the gradient: -1 to maximize, times the factor of clipping by a norm.
-    pub scale: A,
-}
-
-impl<A: Element> KernelArgs<A> {
-    /// The arguments of a step that is not the first.
-    pub fn next(scale: A) -> Self {
-        KernelArgs {
-            first: false,
-            staged: false,
-            scale,
-        }
-    }
 }
 
 impl<R: Rule> Kernel<R::Elem> for R {
@@ -129,7 +120,7 @@ impl<R: Rule> Kernel<R::Elem> for R {
     }
     fn measure(
         &self,
-        args: &KernelArgs<R::Elem>,
+        args: &KernelArgs,
         p: &[R::Elem],
         g: &[R::Elem],
         mut state: Arrays<'_, R::Elem>,
@@ -137,17 +128,17 @@ impl<R: Rule> Kernel<R::Elem> for R {
     ) {
         let mut state = R::State::take(&mut state, 0);
         if args.first {
-            begin(self, args, p, g, &mut state);
+            begin(self, args.staged, p, g, &mut state);
         }
         // A constant, so that no code is generated for rules without sums.
         if const { R::TERMS > 0 } {
-            measure(self, args.scale, p, g, &state, sums);
+            measure(self, p, g, &state, sums);
         }
     }
     #[inline]
     fn run(
         &self,
-        args: &KernelArgs<R::Elem>,
+        args: &KernelArgs,
         p: &mut [R::Elem],
         g: &[R::Elem],
         mut state: Arrays<'_, R::Elem>,
@@ -164,14 +155,19 @@ impl<R: Rule> Kernel<R::Elem> for R {
         };
         let mut state = R::State::take(&mut state, 0);
         if args.first {
-            begin(self, args, p, g, &mut state);
+            begin(self, args.staged, p, g, &mut state);
         }
-        sweep(self, args.scale, p, g, state);
+        sweep(self, p, g, state);
     }
-    fn begin(&self, scale: R::Elem, p: &[R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
+    fn floors(&self) -> [R::Elem; MAX_STATES] {
+        let mut floors = [R::Elem::ZERO; MAX_STATES];
+        Rule::floors(self).write(&mut floors, 0);
+        floors
+    }
+    fn begin(&self, p: &[R::Elem], g: &[R::Elem], mut state: Arrays<'_, R::Elem>) {
         let mut state = R::State::take(&mut state, 0);
         if const { R::State::N > 0 } {
-            begin(self, &KernelArgs::next(scale), p, g, &mut state);
+            begin(self, false, p, g, &mut state);
         }
     }
     fn gradients(&self, p: &[R::Elem], g: &mut [R::Elem], mut state: Arrays<'_, R::Elem>) {
@@ -179,13 +175,12 @@ impl<R: Rule> Kernel<R::Elem> for R {
     }
     fn gradients_from(
         &self,
-        scale: R::Elem,
         p: &[R::Elem],
         from: &[R::Elem],
         g: &mut [R::Elem],
         mut state: Arrays<'_, R::Elem>,
     ) {
-        gradients_from(self, scale, p, from, g, R::State::take(&mut state, 0));
+        gradients_from(self, p, from, g, R::State::take(&mut state, 0));
     }
     fn params(&self, old: &[R::Elem], new: &mut [R::Elem], mut state: Arrays<'_, R::Elem>) {
         params(self, old, new, R::State::take(&mut state, 0));
@@ -197,13 +192,13 @@ impl<R: Rule> Kernel<R::Elem> for R {
 #[inline(never)]
 fn begin<R: Rule>(
     rule: &R,
-    args: &KernelArgs<R::Elem>,
+    staged: bool,
     p: &[R::Elem],
     g: &[R::Elem],
     state: &mut impl StateSlices<R::State>,
 ) {
     for (i, (&p, &g)) in p.iter().zip(g).enumerate() {
-        let begun = rule.begin_all(p, args.scale * g, state.load(i), args.staged);
+        let begun = rule.begin_all(p, g, state.load(i), staged);
         state.store(i, begun);
     }
 }
@@ -253,7 +248,7 @@ impl<A: Element, L: Kernel<A>, R: Kernel<A>> Kernel<A> for Either<L, R> {
     }
     fn measure(
         &self,
-        args: &KernelArgs<A>,
+        args: &KernelArgs,
         p: &[A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -262,17 +257,20 @@ impl<A: Element, L: Kernel<A>, R: Kernel<A>> Kernel<A> for Either<L, R> {
         either!(self, kernel => kernel.measure(args, p, g, state, sums));
     }
     #[inline]
-    fn run(&self, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run(&self, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         either!(self, kernel => kernel.run(args, p, g, state));
     }
-    fn begin(&self, scale: A, p: &[A], g: &[A], state: Arrays<'_, A>) {
-        either!(self, kernel => kernel.begin(scale, p, g, state));
+    fn floors(&self) -> [A; MAX_STATES] {
+        either!(self, kernel => kernel.floors())
+    }
+    fn begin(&self, p: &[A], g: &[A], state: Arrays<'_, A>) {
+        either!(self, kernel => kernel.begin(p, g, state));
     }
     fn gradients(&self, p: &[A], g: &mut [A], state: Arrays<'_, A>) {
         either!(self, kernel => kernel.gradients(p, g, state));
     }
-    fn gradients_from(&self, scale: A, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>) {
-        either!(self, kernel => kernel.gradients_from(scale, p, from, g, state));
+    fn gradients_from(&self, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>) {
+        either!(self, kernel => kernel.gradients_from(p, from, g, state));
     }
     fn params(&self, old: &[A], new: &mut [A], state: Arrays<'_, A>) {
         either!(self, kernel => kernel.params(old, new, state));
@@ -312,7 +310,7 @@ impl<A: Element, K: Kernel<A>> Kernel<A> for Preconditioned<K> {
     }
     fn measure(
         &self,
-        args: &KernelArgs<A>,
+        args: &KernelArgs,
         p: &[A],
         g: &[A],
         state: Arrays<'_, A>,
@@ -321,17 +319,20 @@ impl<A: Element, K: Kernel<A>> Kernel<A> for Preconditioned<K> {
         self.0.measure(args, p, g, state, sums);
     }
     #[inline]
-    fn run(&self, args: &KernelArgs<A>, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
+    fn run(&self, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         self.0.run(args, p, g, state);
     }
-    fn begin(&self, scale: A, p: &[A], g: &[A], state: Arrays<'_, A>) {
-        self.0.begin(scale, p, g, state);
+    fn floors(&self) -> [A; MAX_STATES] {
+        self.0.floors()
+    }
+    fn begin(&self, p: &[A], g: &[A], state: Arrays<'_, A>) {
+        self.0.begin(p, g, state);
     }
     fn gradients(&self, p: &[A], g: &mut [A], state: Arrays<'_, A>) {
         self.0.gradients(p, g, state);
     }
-    fn gradients_from(&self, scale: A, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>) {
-        self.0.gradients_from(scale, p, from, g, state);
+    fn gradients_from(&self, p: &[A], from: &[A], g: &mut [A], state: Arrays<'_, A>) {
+        self.0.gradients_from(p, from, g, state);
     }
     fn params(&self, old: &[A], new: &mut [A], state: Arrays<'_, A>) {
         self.0.params(old, new, state);

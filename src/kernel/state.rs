@@ -1,4 +1,5 @@
 //! The state of one element, and state arrays.
+use super::for_each_instruction_set;
 use crate::array::Element;
 use std::ops::Range;
 
@@ -35,6 +36,25 @@ impl<'a, A> Arrays<'a, A> {
             .get_mut(k)
             .map(|array| &mut **array)
             .unwrap_or_default()
+    }
+}
+
+impl<A: Element> Arrays<'_, A> {
+    /// Sets the numbers whose size is below the floor of their array to 0.
+    pub(crate) fn flush(&mut self, floors: &[A; MAX_STATES]) {
+        for (array, &floor) in self.0.iter_mut().zip(floors) {
+            if floor > A::ZERO {
+                flush(array, floor);
+            }
+        }
+    }
+}
+
+for_each_instruction_set! {
+    fn flush<A: Element>(array: &mut [A], floor: A) {
+        for x in array {
+            *x = if x.abs() < floor { A::ZERO } else { *x };
+        }
     }
 }
 
@@ -93,6 +113,9 @@ pub trait RuleState<A: Element>: Copy + Send + Sync {
     /// Takes one slice per number, starting with the `first`th.
     #[doc(hidden)]
     fn take<'a>(arrays: &mut Arrays<'a, A>, first: usize) -> Self::Slices<'a>;
+    /// Writes the numbers to `list`, starting with the `first`th.
+    #[doc(hidden)]
+    fn write(self, list: &mut [A; MAX_STATES], first: usize);
 }
 
 /// State arrays that hold the state `L` of one element at each index.
@@ -119,6 +142,9 @@ macro_rules! arities {
                 let mut arrays = arrays.0.iter_mut().skip(first);
                 $(let $x = arrays.next().map(std::mem::take).unwrap_or_default();)*
                 [$($x),*]
+            }
+            fn write(self, list: &mut [A; MAX_STATES], first: usize) {
+                list.iter_mut().skip(first).zip(self).for_each(|(place, x)| *place = x);
             }
         }
         #[allow(unused_variables)]
@@ -165,6 +191,7 @@ impl<A: Element> RuleState<A> for IdleState {
     fn take(_arrays: &mut Arrays<'_, A>, _first: usize) -> IdleState {
         IdleState
     }
+    fn write(self, _list: &mut [A; MAX_STATES], _first: usize) {}
 }
 
 impl StateSlices<IdleState> for IdleState {
@@ -187,6 +214,10 @@ impl<A: Element, L: RuleState<A>, M: RuleState<A>> RuleState<A> for (L, M) {
     #[inline(always)]
     fn take<'a>(arrays: &mut Arrays<'a, A>, first: usize) -> Self::Slices<'a> {
         (L::take(arrays, first), M::take(arrays, first + L::N))
+    }
+    fn write(self, list: &mut [A; MAX_STATES], first: usize) {
+        self.0.write(list, first);
+        self.1.write(list, first + L::N);
     }
 }
 

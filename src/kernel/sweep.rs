@@ -1,5 +1,5 @@
 //! The hot loop: one pass over a parameter, its gradient and its state.
-use super::{Rule, StateSlices, reduce::RunningSums, rule::MAX_SUMS};
+use super::{Rule, StateSlices, for_each_instruction_set, reduce::RunningSums, rule::MAX_SUMS};
 
 /// Slices of at least this length are processed in blocks of [`BLOCK`], which keep more loads in
 /// flight: 2 to 7 % faster from memory. Blocks cost 12 ns per call, so shorter slices do without.
@@ -8,14 +8,14 @@ const LONG: usize = 4096;
 const BLOCK: usize = 64;
 
 for_each_instruction_set! {
-    /// One step over slices, with the gradient multiplied by `scale`.
+    /// One step over slices.
     pub(crate) fn sweep<R: Rule, V: StateSlices<R::State>>(
         rule: &R,
-        scale: R::Elem,
-        mut p: &mut [R::Elem],
-        mut g: &[R::Elem],
+        p: &mut [R::Elem],
+        g: &[R::Elem],
         state: V,
     ) {
+        let (mut p, mut g) = (p, g);
         let (mut state, _) = state.split_at(p.len());
         // A copy, so that each scalar is loaded separately: a wider load would stall on the narrow
         // stores that wrote the rule.
@@ -25,18 +25,17 @@ for_each_instruction_set! {
                 let (p0, p1) = p.split_at_mut(BLOCK);
                 let (g0, g1) = g.split_at(BLOCK);
                 let (s0, s1) = state.split_at(BLOCK);
-                each(rule, scale, p0, g0, s0);
+                each(rule, p0, g0, s0);
                 (p, g, state) = (p1, g1, s1);
             }
         }
-        each(rule, scale, p, g, state);
+        each(rule, p, g, state);
     }
 }
 
 #[inline(always)]
 fn each<R: Rule, V: StateSlices<R::State>>(
     rule: &R,
-    scale: R::Elem,
     p: &mut [R::Elem],
     g: &[R::Elem],
     mut state: V,
@@ -44,7 +43,7 @@ fn each<R: Rule, V: StateSlices<R::State>>(
     let n = p.len();
     let g = &g[..n];
     for i in 0..n {
-        let (delta, next) = rule.delta(p[i], scale * g[i], state.load(i));
+        let (delta, next) = rule.delta(p[i], g[i], state.load(i));
         let (new, next) = rule.param(p[i], p[i] - delta, next);
         p[i] = new;
         state.store(i, next);
@@ -58,7 +57,6 @@ for_each_instruction_set! {
     /// Computes the terms of a page of elements, one array for each sum.
     fn terms<R: Rule, V: StateSlices<R::State>>(
         rule: &R,
-        scale: R::Elem,
         p: &[R::Elem],
         g: &[R::Elem],
         state: &V,
@@ -69,7 +67,7 @@ for_each_instruction_set! {
         let n = p.len().min(PAGE);
         let (p, g) = (&p[..n], &g[..n]);
         for i in 0..n {
-            let terms = rule.terms(p[i], scale * g[i], state.load(at + i)).0;
+            let terms = rule.terms(p[i], g[i], state.load(at + i)).0;
             for k in 0..R::TERMS {
                 out[k][i] = terms[k];
             }
@@ -80,7 +78,6 @@ for_each_instruction_set! {
 /// Adds the terms of all elements to `sums`.
 pub(crate) fn measure<R: Rule, V: StateSlices<R::State>>(
     rule: &R,
-    scale: R::Elem,
     p: &[R::Elem],
     g: &[R::Elem],
     state: &V,
@@ -88,7 +85,7 @@ pub(crate) fn measure<R: Rule, V: StateSlices<R::State>>(
 ) {
     let mut page = [[0.0; PAGE]; MAX_SUMS];
     for (i, (p, g)) in p.chunks(PAGE).zip(g.chunks(PAGE)).enumerate() {
-        terms(rule, scale, p, g, state, i * PAGE, &mut page);
+        terms(rule, p, g, state, i * PAGE, &mut page);
         for (k, (sum, page)) in sums.iter_mut().zip(&page).take(R::TERMS).enumerate() {
             let terms = &page[..p.len()];
             if k < R::NORMS {
@@ -121,10 +118,9 @@ for_each_instruction_set! {
 }
 
 for_each_instruction_set! {
-    /// As [`gradients`], but reads `scale from` and writes `g`.
+    /// As [`gradients`], but reads `from` and writes `g`.
     pub(crate) fn gradients_from<R: Rule, V: StateSlices<R::State>>(
         rule: &R,
-        scale: R::Elem,
         p: &[R::Elem],
         from: &[R::Elem],
         g: &mut [R::Elem],
@@ -135,7 +131,7 @@ for_each_instruction_set! {
         let (mut state, _) = state.split_at(n);
         let (p, from) = (&p[..n], &from[..n]);
         for i in 0..n {
-            let (new, own) = rule.gradient(p[i], scale * from[i], state.load(i));
+            let (new, own) = rule.gradient(p[i], from[i], state.load(i));
             g[i] = new;
             state.store(i, own);
         }

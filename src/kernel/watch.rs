@@ -1,4 +1,5 @@
 //! Statistics of a step, gathered during the step.
+use super::for_each_instruction_set;
 use crate::array::Element;
 use std::ops::AddAssign;
 

@@ -48,6 +48,11 @@ pub trait Wrapper<A: Element>: Copy + Send + Sync {
         Self::State::ZERO
     }
 
+    /// As [`Rule::floors`], for the state of the wrapper.
+    fn floors(&self) -> Self::State {
+        Self::State::ZERO
+    }
+
     /// Returns the gradient to pass to the rule in place of `g`, and the new state.
     #[inline(always)]
     fn gradient(&self, p: A, g: A, state: Self::State) -> (A, Self::State) {
@@ -166,6 +171,9 @@ impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
     #[inline(always)]
     fn begin(&self, p: R::Elem, g: R::Elem) -> Self::State {
         self.begin_all(p, g, Self::State::ZERO, false)
+    }
+    fn floors(&self) -> Self::State {
+        (self.rule.floors(), self.wrapper.floors())
     }
     const TERMS: usize = R::TERMS;
     const NORMS: usize = R::NORMS;
@@ -297,12 +305,15 @@ impl<A: Element, const NESTEROV: bool> Wrapper<A> for Trace<A, NESTEROV> {
     const COST: u64 = 1;
     #[inline(always)]
     fn update(&self, _p: A, _g: A, delta: A, [buf]: [A; 1]) -> (A, [A; 1]) {
-        let buf = (self.momentum * buf + delta).flush();
+        let buf = self.momentum * buf + delta;
         let delta = if NESTEROV {
             delta + self.momentum * buf
         } else {
             buf
         };
         (self.lr * delta, [buf])
+    }
+    fn floors(&self) -> [A; 1] {
+        [A::min_positive_value()]
     }
 }

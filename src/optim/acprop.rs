@@ -80,9 +80,12 @@ impl<A: Element> Rule for PreviousVariance<A> {
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
         let delta = self.lr * g.over((self.scale * s + self.shift).sqrt() + self.eps);
         let deviation = g - m;
-        let s = self.s.flush(self.s.mix(s, deviation) + self.eps_root);
+        let s = self.s.update(s, deviation) + self.eps_root;
         let m = self.m.update(m, g);
         (delta, [m, s])
+    }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.s.floor]
     }
 }
 

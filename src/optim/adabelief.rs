@@ -78,8 +78,11 @@ impl<A: Element> Rule for CenteredMoments<A> {
     fn delta(&self, _p: A, g: A, [m, s]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
         let deviation = g - m;
-        let s = self.s.flush(self.s.mix(s, deviation) + self.eps_root);
+        let s = self.s.update(s, deviation) + self.eps_root;
         (self.step_size * m.over(s.sqrt() + self.eps), [m, s])
+    }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.s.floor]
     }
 }
 

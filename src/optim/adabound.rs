@@ -85,6 +85,9 @@ impl<A: Element> Rule for BoundedAdam<A> {
         let rate = if rate > self.high { self.high } else { rate };
         (rate * m, [m, v])
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
+    }
 }
 
 impl Algorithm for AdaBound {

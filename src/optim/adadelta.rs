@@ -90,6 +90,9 @@ impl<A: Element> Rule for RmsRatio<A> {
         let acc = self.average.update(acc, d);
         (self.lr * d, [v, acc])
     }
+    fn floors(&self) -> [A; 2] {
+        [self.average.floor; 2]
+    }
 }
 
 impl Algorithm for Adadelta {

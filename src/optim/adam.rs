@@ -132,6 +132,9 @@ impl<A: Element> Rule for Moments<A> {
         let (m, v) = self.moments(g, m, v);
         (self.update(m, v), [m, v])
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
+    }
 }
 
 /// The number to add to the bias-corrected root: `eps` itself, or its equivalent there if it
@@ -185,6 +188,10 @@ impl<A: Element> Rule for AmsGrad<A> {
         // In this order, so that a NaN in v propagates.
         let max = if new < max { max } else { new };
         (self.moments.update(m, max), [m, v, max])
+    }
+    fn floors(&self) -> [A; 3] {
+        let [m, v] = Rule::floors(&self.moments);
+        [m, v, A::ZERO]
     }
 }
 

@@ -92,10 +92,13 @@ impl<A: Element> Rule for InfinityNorm<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, u]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
-        let (old, new) = ((self.beta2 * u).flush(), g.abs() + self.eps_inside);
+        let (old, new) = (self.beta2 * u, g.abs() + self.eps_inside);
         // In this order a NaN in `g` propagates.
         let u = if old > new { old } else { new };
         (self.step_size * m.over(u + self.eps_outside), [m, u])
+    }
+    fn floors(&self) -> [A; 2] {
+        [smallest(); 2]
     }
 }
 

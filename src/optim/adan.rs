@@ -102,6 +102,9 @@ impl<A: Element> Rule for GradientDifferences<A> {
             [m, v, n, g],
         )
     }
+    fn floors(&self) -> [A; 4] {
+        [smallest(), smallest(), self.n.floor, A::ZERO]
+    }
     #[inline(always)]
     fn begin(&self, _p: A, g: A) -> [A; 4] {
         [A::ZERO, A::ZERO, A::ZERO, g]

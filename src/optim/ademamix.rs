@@ -82,6 +82,9 @@ impl<A: Element> Rule for Mixture<A> {
             [m, v, n],
         )
     }
+    fn floors(&self) -> [A; 3] {
+        [smallest(), self.v.floor, smallest()]
+    }
 }
 
 impl Algorithm for AdEMAMix {

@@ -80,6 +80,9 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
         let m = self.m.update(m, u);
         (self.lr * m, [m, self.v.update(v, g)])
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
+    }
 }
 
 /// The first step, which only initializes the second moment.

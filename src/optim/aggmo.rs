@@ -99,10 +99,13 @@ where
     fn delta(&self, _p: A, g: A, mut state: [A; K]) -> (A, [A; K]) {
         let mut sum = A::ZERO;
         for (m, beta) in state.iter_mut().zip(self.betas) {
-            *m = (beta * *m + g).flush();
+            *m = beta * *m + g;
             sum += *m;
         }
         (self.step_size * sum, state)
+    }
+    fn floors(&self) -> [A; K] {
+        [smallest(); K]
     }
 }
 

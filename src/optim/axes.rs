@@ -2,6 +2,7 @@
 //! [`Shampoo`](crate::Shampoo) and [`Soap`](crate::Soap).
 //!
 //! Decompositions are computed in `f64` for both element types, on one thread.
+use super::{flushed, smallest};
 use crate::{
     array::Element,
     kernel::{Parallel, product::product},
@@ -85,7 +86,9 @@ pub fn along<A: Element>(
 /// squares overflow must not make every later sum non-finite.
 pub fn accumulate<A: Element>(sum: &mut ArrayD<A>, new: Array2<A>, keep: A, take: A) {
     let mut new = new.into_dyn();
-    new.zip_mut_with(sum, |new, &sum| *new = (keep * sum + take * *new).flush());
+    new.zip_mut_with(sum, |new, &sum| {
+        *new = flushed(keep * sum + take * *new, smallest())
+    });
     if new.iter().all(|x| x.is_finite()) {
         *sum = new;
     }

@@ -91,15 +91,18 @@ impl<A: Element> Rule for DAdaptedMoments<A> {
     const COST: u64 = 7;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m, v, s]: [A; 3]) -> (A, [A; 3]) {
-        let m = (self.beta1 * m + self.g_coef * g).flush();
+        let m = self.beta1 * m + self.g_coef * g;
         let v = self.v.update(v, g);
-        let s = (self.beta3 * s + self.s_coef * g).flush();
+        let s = self.beta3 * s + self.s_coef * g;
         (m.over(v.sqrt() + self.eps) + self.decay * p, [m, v, s])
+    }
+    fn floors(&self) -> [A; 3] {
+        [smallest(), self.v.floor, smallest()]
     }
     const TERMS: usize = 2;
     #[inline(always)]
     fn terms(&self, _p: A, g: A, [_, v, s]: [A; 3]) -> Sums {
-        let new = (self.beta3 * s + self.s_coef * g).flush();
+        let new = self.beta3 * s + self.s_coef * g;
         let product = g.f64() * s.over(v.sqrt() + self.eps).f64();
         Sums::new([self.moves * product, new.abs().f64()])
     }

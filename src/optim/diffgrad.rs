@@ -70,6 +70,9 @@ impl<A: Element> Rule for Friction<A> {
         let (m, v) = self.0.moments(g, m, v);
         (x * self.0.update(m, v), ([m, v], [g]))
     }
+    fn floors(&self) -> Self::State {
+        (Rule::floors(&self.0), [A::ZERO])
+    }
 }
 
 impl Algorithm for DiffGrad {

@@ -65,6 +65,9 @@ impl<A: Element> Rule for GradientSigned<A> {
         let (m, v) = self.0.moments(g, m, v);
         (self.0.update(m, v).abs() * g.sign(), [m, v])
     }
+    fn floors(&self) -> [A; 2] {
+        Rule::floors(&self.0)
+    }
 }
 
 impl Algorithm for Grams {

@@ -89,6 +89,9 @@ impl<A: Element> Rule for ScaledAdam<A> {
             [m, v],
         )
     }
+    fn floors(&self) -> [A; 2] {
+        Rule::floors(&self.moments)
+    }
     const TERMS: usize = 2;
     const NORMS: usize = 2;
     #[inline(always)]

@@ -73,8 +73,11 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let v = self.v.update(v, g);
-        let m = (self.beta1 * m + self.g_coef * g.over(v.sqrt() + self.eps)).flush();
+        let m = self.beta1 * m + self.g_coef * g.over(v.sqrt() + self.eps);
         (self.step_size * m, [m, v])
+    }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
     }
 }
 

@@ -73,9 +73,12 @@ impl<A: Element> Rule for SignOfAverage<A> {
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let u = self.interpolation.mix(m, g).sign();
+        let u = self.interpolation.update(m, g).sign();
         let m = self.m.update(m, g);
         (self.lr * u, [m])
+    }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
     }
 }
 

@@ -60,6 +60,8 @@ algorithm! {
 pub struct DualAveraging<A> {
     l: A,
     eps: A,
+    /// The cube root of the smallest positive number.
+    smallest_cbrt: A,
     one_minus_momentum: A,
 }
 
@@ -73,7 +75,7 @@ impl<A: Element> Rule for DualAveraging<A> {
         let (s, n) = (s + self.l * g, n + (self.l * g) * g);
         // The difference to z = x0 - s / (cbrt(n) + eps), in an order that is exactly 0 at p = x0
         // without a gradient.
-        let to_z = (p - x0) + s.over(n.portable_cbrt() + self.eps);
+        let to_z = (p - x0) + s.over_at_least(n.portable_cbrt() + self.eps, self.smallest_cbrt);
         (self.one_minus_momentum * to_z, [x0, s, n])
     }
     #[inline(always)]
@@ -96,6 +98,7 @@ impl Algorithm for Madgrad {
         DualAveraging {
             l,
             eps: f(self.eps),
+            smallest_cbrt: f(libm::cbrt(A::SMALLEST_ROOT.f64() * A::SMALLEST_ROOT.f64())),
             one_minus_momentum: f(1.0 - self.momentum),
         }
     }

@@ -83,6 +83,9 @@ impl<A: Element> Rule for VarianceReduced<A> {
             .moments(self.scale * self.corrected(g, prev), m, v);
         (self.moments.update(m, v), ([m, v], [g]))
     }
+    fn floors(&self) -> Self::State {
+        (Rule::floors(&self.moments), [A::ZERO])
+    }
     const TERMS: usize = 1;
     const NORMS: usize = 1;
     #[inline(always)]

@@ -90,16 +90,10 @@ impl<A: Element> RunningAverage<A> {
         }
     }
 
-    /// `beta old + (1 - beta) new`.
-    #[inline(always)]
-    fn mix(&self, old: A, new: A) -> A {
-        self.beta * old + self.one_minus_beta * new
-    }
-
-    /// The average after `new`, with subnormal numbers flushed to 0.
+    /// The average after `new`.
     #[inline(always)]
     fn update(&self, old: A, new: A) -> A {
-        self.mix(old, new).flush()
+        self.beta * old + self.one_minus_beta * new
     }
 }
 
@@ -108,7 +102,7 @@ impl<A: Element> RunningAverage<A> {
 struct AverageOfSquares<A> {
     beta: A,
     one_minus_beta: A,
-    /// Smaller averages are flushed to 0.
+    /// The floor of the average: see [`Rule::floors`].
     floor: A,
 }
 
@@ -126,23 +120,22 @@ impl<A: Element> AverageOfSquares<A> {
         }
     }
 
-    /// `beta old + (1 - beta) x^2`. The product is taken in torch's order, which does not overflow
-    /// where x^2 does but the average does not.
-    #[inline(always)]
-    fn mix(&self, old: A, x: A) -> A {
-        self.beta * old + (self.one_minus_beta * x) * x
-    }
-
-    #[inline(always)]
-    fn flush(&self, v: A) -> A {
-        if v < self.floor { A::ZERO } else { v }
-    }
-
-    /// The average after `x`.
+    /// The average after `x`. The product is taken in torch's order, which does not overflow where
+    /// x^2 does but the average does not.
     #[inline(always)]
     fn update(&self, old: A, x: A) -> A {
-        self.flush(self.mix(old, x))
+        self.beta * old + (self.one_minus_beta * x) * x
     }
+}
+
+/// The floor of a decaying average whose subnormal numbers do not matter: see [`Rule::floors`].
+fn smallest<A: Element>() -> A {
+    A::min_positive_value()
+}
+
+/// `x`, or 0 if its size is below the floor: for averages that are no state of a [`Rule`].
+fn flushed<A: Element>(x: A, floor: A) -> A {
+    if x.abs() < floor { A::ZERO } else { x }
 }
 
 /// The quotient of two norms, or 1 if one of them is 0. It is not infinite, so that its product with

@@ -87,6 +87,9 @@ impl<A: Element> Rule for AlongAverage<A> {
         let m = self.m.update(m, g);
         (self.step_size * m, [m])
     }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
+    }
 }
 
 impl Algorithm for Momentum {

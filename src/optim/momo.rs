@@ -77,6 +77,9 @@ impl<A: Element> Rule for ModelBasedMomentum<A> {
         let d = self.d.update(d, g);
         (self.decay * p + self.tau * d, [d])
     }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
+    }
     const TERMS: usize = 3;
     #[inline(always)]
     fn terms(&self, p: A, g: A, [d]: [A; 1]) -> Sums {

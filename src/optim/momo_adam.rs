@@ -85,6 +85,9 @@ impl<A: Element> Rule for ModelBasedAdam<A> {
         let (m, v, u) = self.update(g, state);
         (self.decay * p + self.tau * u, [m, v])
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
+    }
     const TERMS: usize = 3;
     #[inline(always)]
     fn terms(&self, p: A, g: A, state: [A; 2]) -> Sums {

@@ -178,7 +178,7 @@ impl Algorithm for Muon {
         let (m_coef, g_coef) = (f(m_coef), f(g_coef));
         if let [m] = extra {
             ndarray::Zip::from(&mut grad).and(m).for_each(|g, m| {
-                *m = average.update(*m, *g);
+                *m = flushed(average.update(*m, *g), smallest());
                 *g = m_coef * *m + g_coef * *g;
             });
         }

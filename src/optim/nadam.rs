@@ -101,12 +101,16 @@ impl<A: Element> Rule for NesterovMoments<A> {
             [m, v],
         )
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
+    }
 }
 
 impl NAdam {
     /// The momentum factor of step `i`.
     fn mu(&self, i: u64) -> f64 {
-        self.betas.0 * (1.0 - 0.5 * libm::pow(0.96, i as f64 * self.momentum_decay))
+        const LN: f64 = -0.040_821_994_520_255_166; // of 0.96
+        self.betas.0 * (1.0 - 0.5 * libm::exp(i as f64 * self.momentum_decay * LN))
     }
 }
 
@@ -122,9 +126,14 @@ impl Algorithm for NAdam {
         Scalars::new([1.0])
     }
 
-    /// The product of all mu(i) so far.
+    /// The product of all mu(i) so far; 0 once it is subnormal, where it would stay.
     fn update_scalars(&self, step: &StepContext, _sums: &Sums) -> Scalars {
-        Scalars::new([step.scalars[0] * self.mu(step.t)])
+        let product = step.scalars[0] * self.mu(step.t);
+        Scalars::new([if product < f64::MIN_POSITIVE {
+            0.0
+        } else {
+            product
+        }])
     }
 
     #[inline(always)]

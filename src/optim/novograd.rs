@@ -71,8 +71,11 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
     const COST: u64 = 3;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
-        let m = (self.beta1 * m + (self.inverse_norm * g + self.weight_decay * p)).flush();
+        let m = self.beta1 * m + (self.inverse_norm * g + self.weight_decay * p);
         (self.lr * m, [m])
+    }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
     }
     const TERMS: usize = 1;
     #[inline(always)]

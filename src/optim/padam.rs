@@ -75,12 +75,21 @@ impl<A: Element> Rule for PartiallyAdaptive<A> {
         let m = self.m.update(m, g);
         let v = self.v.update(v, g);
         let base = v.sqrt() + self.eps;
+        // The power of the smallest denominator is far above that denominator.
+        let base = if A::SMALLEST_ROOT > base {
+            A::SMALLEST_ROOT
+        } else {
+            base
+        };
         let denominator = if self.is_root {
             base.sqrt()
         } else {
             base.portable_powf(self.power)
         };
-        (self.step_size * m.over(denominator), [m, v])
+        (self.step_size * (m / denominator), [m, v])
+    }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
     }
 }
 

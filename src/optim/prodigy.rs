@@ -95,16 +95,19 @@ impl<A: Element> Rule for DistanceScaledMoments<A> {
     const COST: u64 = 7;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [m, v, s, displacement]: [A; 4]) -> (A, [A; 4]) {
-        let m = (self.beta1 * m + self.g_scale * g).flush();
-        let v = (self.beta2 * v + (self.square_scale * g) * g).flush();
-        let s = (self.beta3 * s + self.s_scale * g).flush();
+        let m = self.beta1 * m + self.g_scale * g;
+        let v = self.beta2 * v + (self.square_scale * g) * g;
+        let s = self.beta3 * s + self.s_scale * g;
         let delta = self.l * m.over(v.sqrt() + self.eps) + self.decay * p;
         (delta, [m, v, s, displacement + delta])
+    }
+    fn floors(&self) -> [A; 4] {
+        [smallest(), smallest(), smallest(), A::ZERO]
     }
     const TERMS: usize = 2;
     #[inline(always)]
     fn terms(&self, _p: A, g: A, [_, _, s, displacement]: [A; 4]) -> Sums {
-        let s = (self.beta3 * s + self.s_scale * g).flush();
+        let s = self.beta3 * s + self.s_scale * g;
         Sums::new([self.lr * (g.f64() * displacement.f64()), s.abs().f64()])
     }
 }

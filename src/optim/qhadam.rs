@@ -83,6 +83,9 @@ impl<A: Element> Rule for QuasiHyperbolic<A> {
             [m, v],
         )
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
+    }
 }
 
 impl Algorithm for QHAdam {

@@ -69,6 +69,9 @@ impl<A: Element> Rule for QuasiHyperbolic<A> {
         let m = self.m.update(m, g);
         (self.g_coef * g + self.m_coef * m, [m])
     }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
+    }
 }
 
 impl Algorithm for Qhm {

@@ -109,6 +109,9 @@ impl<A: Element> Rule for RectifiedMoments<A> {
         };
         (self.step_size * u, [m, v])
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(), self.v.floor]
+    }
 }
 
 impl Algorithm for RAdam {

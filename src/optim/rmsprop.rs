@@ -124,6 +124,9 @@ impl<A: Element> Rule for Rms<A> {
         let v = self.average.update(v, g);
         (self.update(g, v), [v])
     }
+    fn floors(&self) -> [A; 1] {
+        [self.average.floor]
+    }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 1] {
         [self.initial_scale]
@@ -149,6 +152,9 @@ impl<A: Element> Rule for Centered<A> {
         let w = v - a * a;
         let w = if w < A::ZERO { A::ZERO } else { w };
         (self.rms.update(g, w), [v, a])
+    }
+    fn floors(&self) -> [A; 2] {
+        [self.rms.average.floor, smallest()]
     }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 2] {

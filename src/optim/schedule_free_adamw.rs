@@ -89,6 +89,9 @@ impl<A: Element> Rule for AdaptiveInterpolated<A> {
         let (delta, z) = self.point.step(p, e, z);
         (delta, [z, v])
     }
+    fn floors(&self) -> [A; 2] {
+        [A::ZERO, self.v.floor]
+    }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 2] {
         [p, A::ZERO]

@@ -115,8 +115,11 @@ impl<A: Element> Rule for HeavyBall<A> {
     const COST: u64 = 2;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [buf]: [A; 1]) -> (A, [A; 1]) {
-        let buf = (self.momentum * buf + self.gain * g).flush();
+        let buf = self.momentum * buf + self.gain * g;
         (self.lr * buf, [buf])
+    }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
     }
 }
 

@@ -219,8 +219,8 @@ impl<A: Element> Bases<'_, A> {
             .and(&mut *m)
             .and(&mut *v)
             .for_each(|g, m, v| {
-                *m = average.update(*m, *g);
-                *v = squares.update(*v, *g);
+                *m = flushed(average.update(*m, *g), smallest());
+                *v = flushed(squares.update(*v, *g), squares.floor);
                 *g = m.over(v.sqrt() + eps);
             });
         let direction = self.rotated(direction, Rotation::OutOfBases)?;

@@ -125,6 +125,9 @@ impl<A: Element> Rule for ClippedNewton<A> {
         };
         (self.lr * u, [m, h])
     }
+    fn floors(&self) -> [A; 2] {
+        [smallest(); 2]
+    }
 }
 
 /// The running average of the Hessian estimates, which come in place of gradients. The parameter
@@ -167,6 +170,6 @@ impl Algorithm for Sophia {
         };
         // The rule reads no parameters, and its update is 0: any slice of this length will do.
         let mut p = estimate.to_vec();
-        rule.run(&KernelArgs::next(A::one()), &mut p, estimate, state);
+        rule.run(&KernelArgs::default(), &mut p, estimate, state);
     }
 }

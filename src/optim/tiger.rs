@@ -76,6 +76,9 @@ impl<A: Element> Rule for SignOfAverage<A> {
         let m = self.m.update(m, g);
         (self.lr * m.sign(), [m])
     }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
+    }
 }
 
 impl Algorithm for Tiger {

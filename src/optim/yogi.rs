@@ -81,7 +81,7 @@ impl<A: Element> Rule for AdditiveMoments<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
-        let v = (v - (v - g * g).sign() * ((self.one_minus_beta2 * g) * g)).flush();
+        let v = v - (v - g * g).sign() * ((self.one_minus_beta2 * g) * g);
         // A finite average: the next difference of two infinite numbers would be NaN for ever.
         let v = if v > A::max_value() {
             A::max_value()
@@ -89,6 +89,9 @@ impl<A: Element> Rule for AdditiveMoments<A> {
             v
         };
         (self.step_size * m.over(v.sqrt() + self.eps), [m, v])
+    }
+    fn floors(&self) -> [A; 2] {
+        [smallest(); 2]
     }
     #[inline(always)]
     fn begin(&self, _p: A, _g: A) -> [A; 2] {

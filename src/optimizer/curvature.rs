@@ -85,7 +85,7 @@ impl<A: Element> Optimizer<A> {
             slot.engine.begin_step();
             let args = KernelArgs {
                 first: !entry.begun,
-                ..KernelArgs::next(A::one())
+                ..Default::default()
             };
             let step = entry.next_step(slot, f64::NAN);
             let kernel = slot.engine.prepare(&step);

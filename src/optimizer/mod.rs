@@ -14,6 +14,7 @@ mod load;
 mod load_param;
 mod members;
 mod param_table;
+mod pass;
 mod rows;
 mod sam;
 mod save;

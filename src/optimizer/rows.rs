@@ -255,8 +255,8 @@ impl<A: Element> Optimizer<A> {
                 views, clip_factor, ..
             },
         ] = &mut copies_of_rows;
-        let (kernel, args) = entry.count_step(*clip_factor, slot, f64::NAN);
-        if args.first {
+        let mut pass = entry.count_step(*clip_factor, slot, f64::NAN);
+        if std::mem::take(&mut pass.args.first) {
             entry.initialize_all(slot);
         }
         let mut state: [&mut [A]; MAX_STATES] = Default::default();
@@ -268,11 +268,7 @@ impl<A: Element> Optimizer<A> {
         }
         let arrays = Arrays(state.each_mut().map(|copy| &mut **copy));
         let task = Task::borrow(views, Order::C, &mut [], arrays);
-        let args = KernelArgs {
-            first: false,
-            ..args
-        };
-        run_one(task, slot, kernel, &args, watches.get(group), parallel);
+        run_one(task, slot, &pass, watches.get(group), parallel);
         scatter(p, axis, &touched, &mut param);
         for (copy, memory) in zip(&state, &mut entry.state).filter(|(copy, _)| !copy.is_empty()) {
             let mut array = entry.order.view_mut(&entry.shape, memory);
@@ -295,7 +291,7 @@ impl<A: Element> ParamEntry<A> {
         let kernel = slot.engine.prepare(&step);
         let args = KernelArgs {
             first: true,
-            ..KernelArgs::next(A::one())
+            ..Default::default()
         };
         let mut state = self.arrays();
         for start in (0..size).step_by(PAGE) {

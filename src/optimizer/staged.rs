@@ -8,6 +8,7 @@ use super::{
     clip::{members_of, norm, sort_by_group},
     group::{GroupSlot, Groups},
     param_table::ParamEntry,
+    pass::{Pass, flushes},
     step::{Watches, finish_sums, measure_array, run_one},
 };
 use crate::{
@@ -304,12 +305,12 @@ impl StagedStep<'_> {
         let args = KernelArgs {
             first: array.first,
             staged: true,
-            scale: A::one(),
         };
         array.first = false;
         let mut sums = RunningSums::default();
         array.with_views(|pair, strided| {
-            sums = measure_array((pair, strided), entry, slot, &step, &args, &self.parallel);
+            let views = (pair, strided);
+            sums = measure_array(views, entry, slot, &step, args, A::one(), &self.parallel);
         });
         slot.add_sums(entry, &step, sums);
     }
@@ -340,18 +341,21 @@ impl StagedStep<'_> {
             loss: f64::NAN,
             ..step
         };
-        let kernel = slot.engine.prepare(&step);
-        let args = KernelArgs {
-            first: array.first,
-            staged: true,
+        let pass = Pass {
+            kernel: slot.engine.prepare(&step),
+            args: KernelArgs {
+                first: array.first,
+                staged: true,
+            },
             scale: A::one(),
+            flush: flushes(step.t),
         };
         let gathered = Mutex::new(Totals::default());
         let watch_of_group = self.watches.get(array.group);
         let watch = watch_of_group.map(|_| &gathered);
         array.with_views(|pair, strided| {
             let task = Task::borrow(pair, entry.order, strided, entry.arrays());
-            run_one(task, slot, kernel, &args, watch, &self.parallel);
+            run_one(task, slot, &pass, watch, &self.parallel);
         });
         if let Some(watch) = watch_of_group {
             // The gradient of the sweep was the copy: take these totals from the original.

@@ -4,17 +4,17 @@ use super::{
     clip::norm_of,
     group::{GroupSlot, Groups},
     param_table::ParamEntry,
+    pass::{Pass, flushes},
 };
 use crate::{
     algorithm::{Engine, HyperParameters, StepInfo},
     array::Element,
     error::Error,
     kernel::{
-        Arrays, KernelArgs, Parallel, Sums, Totals,
+        KernelArgs, Parallel, Sums, Totals,
         param_views::{ParamViews, Strided, Task, pieces},
         pool::{self, drain, lock},
         reduce::{Norm, RunningSums, Sum},
-        watch::{PAGE, compare},
     },
     params::{Param, StepInput},
     policy::NonFinite,
@@ -27,10 +27,6 @@ use std::{
 
 /// The totals of each group, by index; empty if no statistics are gathered.
 pub(super) type Watches = Vec<Mutex<Totals>>;
-
-/// Arguments for a piece of an array: the index of its group, the index of the kernel in that
-/// group, and the arguments of the kernel.
-type PieceArgs<A> = (usize, usize, KernelArgs<A>);
 
 impl<A: Element> Optimizer<A> {
     /// Performs a step, or one call of a round of gradient accumulation.
@@ -91,6 +87,7 @@ impl<A: Element> Optimizer<A> {
             self.sweep(input, &watches);
         }
         self.end_watch(watches);
+        self.parallel.note_end(work);
     }
 
     /// The outcome of a skipped step, which has neither a norm nor statistics.
@@ -290,11 +287,11 @@ impl<A: Element> Optimizer<A> {
             let args = KernelArgs {
                 first: !entry.begun,
                 staged: false,
-                scale: slot.scale * param.clip_factor,
             };
             entry.begun = true;
+            let scale = slot.scale * param.clip_factor;
             let views = (&mut param.views, &mut *input.strided);
-            let sums = measure_array(views, entry, slot, &step, &args, parallel);
+            let sums = measure_array(views, entry, slot, &step, args, scale, parallel);
             slot.add_sums(entry, &step, sums);
         }
         (0..slots.len()).for_each(|group| finish_sums(slots, group, loss));
@@ -315,14 +312,16 @@ impl<A: Element> Optimizer<A> {
             let entry = &mut self.table.entries[param.entry];
             let watch = watches.get(entry.group);
             let slot = &mut self.groups.list[entry.group];
-            let (kernel, args) = entry.prepare_step(param, slot, loss);
+            let pass = entry.prepare_step(param, slot, loss);
             let (views, engine, order) = (&mut param.views, &*slot.engine, entry.order);
             match watch {
                 None => views.for_each_slice(order, strided, entry.arrays(), &mut |p, g, state| {
-                    engine.run(kernel, &args, p, g, state)
+                    pass.run(engine, p, g, state)
                 }),
-                Some(watch) => run_watched(engine, kernel, &args, watch, |mut work| {
-                    views.for_each_slice(order, strided, entry.arrays(), &mut work)
+                Some(watch) => add_totals(watch, |totals| {
+                    views.for_each_slice(order, strided, entry.arrays(), &mut |p, g, state| {
+                        pass.run_watched(engine, p, g, state, totals)
+                    })
                 }),
             }
         }
@@ -348,9 +347,8 @@ impl<A: Element> Optimizer<A> {
             ..
         } = self;
         let chunk = parallel.chunk.max(1);
-        let elements: usize = params.iter().map(|param| param.views.size()).sum();
         // Prepares all kernels first: from then on engines are only read.
-        let mut tasks: Vec<(Task<'_, A>, PieceArgs<A>)> = Vec::with_capacity(params.len());
+        let mut tasks: Vec<(Task<'_, A>, (usize, Pass<A>))> = Vec::with_capacity(params.len());
         let mut entries = table.entries.iter_mut().enumerate();
         for param in params.iter_mut().filter(|param| param.views.has_grad()) {
             let index = param.entry;
@@ -360,23 +358,17 @@ impl<A: Element> Optimizer<A> {
                 continue;
             };
             let group = entry.group;
-            let (kernel, args) = entry.prepare_step(param, &mut slots[group], loss);
+            let pass = entry.prepare_step(param, &mut slots[group], loss);
             let order = entry.order;
             let task = Task::new(&mut param.views, order, strided, entry.arrays());
-            tasks.push((task, (group, kernel, args)));
+            tasks.push((task, (group, pass)));
         }
         let slots = &*slots;
-        let work = |(task, (group, kernel, args)): (Task<'_, A>, PieceArgs<A>)| {
-            let engine = &*slots[group].engine;
-            run_piece(task, engine, kernel, &args, watches.get(group));
+        let work = |(task, (group, pass)): (Task<'_, A>, (usize, Pass<A>))| {
+            run_piece(task, &*slots[group].engine, &pass, watches.get(group));
         };
-        drain(
-            pieces(tasks.into_iter(), chunk),
-            elements / chunk,
-            |(task, _)| task.len(),
-            chunk,
-            work,
-        );
+        let tasks = pieces(tasks.into_iter(), chunk);
+        drain(tasks, |(task, _)| task.len(), work);
     }
 }
 
@@ -392,18 +384,25 @@ pub(super) fn measure_array<'a, A: Element>(
     entry: &mut ParamEntry<A>,
     slot: &mut GroupSlot<A>,
     step: &StepInfo,
-    args: &KernelArgs<A>,
+    args: KernelArgs,
+    scale: A,
     parallel: &Parallel,
 ) -> RunningSums {
     let kernel = slot.engine.prepare(&StepInfo {
         sums_pending: true,
         ..*step
     });
+    let pass = Pass {
+        kernel,
+        args,
+        scale,
+        flush: false,
+    };
     let (engine, size, order) = (&*slot.engine, views.size(), entry.order);
     if !parallel.pays(pool::work(size, slot.requirements.cost)) {
         let mut sums = RunningSums::default();
         views.for_each_slice(order, strided, entry.arrays(), &mut |p, g, state| {
-            engine.measure(kernel, args, p, g, state, &mut sums);
+            pass.measure(engine, p, g, state, &mut sums);
         });
         return sums;
     }
@@ -412,14 +411,14 @@ pub(super) fn measure_array<'a, A: Element>(
     let all = Mutex::new(RunningSums::default());
     let work = |(task, ()): (Task<'_, A>, ())| {
         let mut part = RunningSums::default();
-        task.run(&mut |p, g, state| engine.measure(kernel, args, p, g, state, &mut part));
+        task.run(&mut |p, g, state| pass.measure(engine, p, g, state, &mut part));
         lock(&all)
             .iter_mut()
             .zip(&part)
             .for_each(|(sum, part)| sum.merge(part));
     };
     let tasks = pieces([(task, ())].into_iter(), chunk);
-    drain(tasks, size / chunk, |(task, ())| task.len(), chunk, work);
+    drain(tasks, |(task, ())| task.len(), work);
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -499,17 +498,16 @@ pub(super) fn finish_sums<A: Element>(slots: &mut [GroupSlot<A>], group: usize, 
 pub(super) fn run_one<A: Element>(
     task: Task<'_, A>,
     slot: &GroupSlot<A>,
-    kernel: usize,
-    args: &KernelArgs<A>,
+    pass: &Pass<A>,
     watch: Option<&Mutex<Totals>>,
     parallel: &Parallel,
 ) {
     let size = task.len();
-    let work = |(task, ()): (Task<'_, A>, ())| run_piece(task, &*slot.engine, kernel, args, watch);
+    let work = |(task, ()): (Task<'_, A>, ())| run_piece(task, &*slot.engine, pass, watch);
     if parallel.pays(pool::work(size, slot.requirements.cost)) {
         let chunk = parallel.chunk.max(1);
         let tasks = pieces([(task, ())].into_iter(), chunk);
-        drain(tasks, size / chunk, |(task, ())| task.len(), chunk, work);
+        drain(tasks, |(task, ())| task.len(), work);
     } else {
         work((task, ()));
     }
@@ -518,48 +516,34 @@ pub(super) fn run_one<A: Element>(
 fn run_piece<A: Element>(
     task: Task<'_, A>,
     engine: &dyn Engine<A>,
-    kernel: usize,
-    args: &KernelArgs<A>,
+    pass: &Pass<A>,
     watch: Option<&Mutex<Totals>>,
 ) {
     match watch {
-        None => task.run(&mut |p, g, state| engine.run(kernel, args, p, g, state)),
-        Some(watch) => run_watched(engine, kernel, args, watch, |mut work| task.run(&mut work)),
+        None => task.run(&mut |p, g, state| pass.run(engine, p, g, state)),
+        Some(watch) => add_totals(watch, |totals| {
+            task.run(&mut |p, g, state| pass.run_watched(engine, p, g, state, totals))
+        }),
     }
 }
 
-/// Runs a kernel page by page, and adds the statistics of the step to `watch`.
-fn run_watched<A: Element>(
-    engine: &dyn Engine<A>,
-    kernel: usize,
-    args: &KernelArgs<A>,
-    watch: &Mutex<Totals>,
-    run: impl FnOnce(&mut dyn FnMut(&mut [A], &[A], Arrays<'_, A>)),
-) {
-    let (mut totals, mut old) = (Totals::default(), [A::ZERO; PAGE]);
-    run(&mut |p, g, mut state| {
-        for start in (0..p.len()).step_by(PAGE) {
-            let range = start..p.len().min(start + PAGE);
-            let (p, g, state) = (&mut p[range.clone()], &g[range.clone()], state.part(range));
-            let old = &mut old[..p.len()];
-            old.copy_from_slice(p);
-            engine.run(kernel, args, p, g, state);
-            compare(old, p, g, &mut totals);
-        }
-    });
+/// Adds the statistics that `gather` collects to `watch`.
+fn add_totals(watch: &Mutex<Totals>, gather: impl FnOnce(&mut Totals)) {
+    let mut totals = Totals::default();
+    gather(&mut totals);
     *lock(watch) += totals;
 }
 
 impl<A: Element> ParamEntry<A> {
-    /// Counts a step, for which state is allocated where necessary. Returns the index of the kernel
-    /// and its arguments.
+    /// Counts a step, for which state is allocated where necessary, and returns what to do with the
+    /// array.
     #[inline]
     fn prepare_step(
         &mut self,
         param: &Param<'_, A>,
         slot: &mut GroupSlot<A>,
         loss: f64,
-    ) -> (usize, KernelArgs<A>) {
+    ) -> Pass<A> {
         if !self.allocated {
             self.allocate(param.views.order, slot);
         }
@@ -573,7 +557,7 @@ impl<A: Element> ParamEntry<A> {
         clip_factor: A,
         slot: &mut GroupSlot<A>,
         loss: f64,
-    ) -> (usize, KernelArgs<A>) {
+    ) -> Pass<A> {
         let step = self.count(slot, loss);
         if slot.requirements.terms == 0 {
             self.scalars = slot.engine.update_scalars(&step, &Sums::default());
@@ -581,7 +565,6 @@ impl<A: Element> ParamEntry<A> {
         let args = KernelArgs {
             first: !self.begun,
             staged: false,
-            scale: slot.scale * clip_factor,
         };
         self.begun = true;
         let step = StepInfo {
@@ -589,6 +572,11 @@ impl<A: Element> ParamEntry<A> {
             loss: f64::NAN,
             ..step
         };
-        (slot.engine.prepare(&step), args)
+        Pass {
+            kernel: slot.engine.prepare(&step),
+            args,
+            scale: slot.scale * clip_factor,
+            flush: flushes(step.t),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Creating an optimizer, and the ways to perform a step.
 use super::{
     Optimizer, Outcome, UNNAMED, accumulate::Accumulation, group::Groups, param_table::ParamTable,
-    step::next_step,
+    pass::flushes, step::next_step,
 };
 use crate::{
     algorithm::Recipe,
@@ -218,21 +218,25 @@ impl<A: Element> Optimizer<A> {
             && !self.watch
             && self.stats.is_empty()
             && self.accumulation.every == 1;
+        let work = pool::work(p.len(), slot.requirements.cost);
         if !(slot.sweep_only && same_array && no_extras)
+            || slot.sign != A::one()
             || self.non_finite != NonFinite::Propagate
             || self.limits.norm.is_some()
             || self.skipped != 0
-            || self
-                .parallel
-                .pays(pool::work(p.len(), slot.requirements.cost))
+            || self.parallel.pays(work)
         {
             return None;
         }
         slot.now = next_step(self.steps);
         let step = entry.next_step(slot, f64::NAN);
-        entry.scalars = (slot.engine).repeat(&step, slot.sign, p, g, entry.arrays())?;
+        if flushes(step.t) {
+            return None;
+        }
+        entry.scalars = (slot.engine).repeat(&step, p, g, entry.arrays())?;
         (entry.t, entry.joined, entry.last) = (step.t, step.clock.joined, slot.now);
         (self.steps, self.grad_norm) = (slot.now, None);
+        self.parallel.note_end(work);
         Some(())
     }
 }

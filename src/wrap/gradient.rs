@@ -162,8 +162,11 @@ impl<A: Element> Wrapper<A> for Filter<A> {
     }
     #[inline(always)]
     fn gradient(&self, _p: A, g: A, [h]: [A; 1]) -> (A, [A; 1]) {
-        let h = (self.alpha * h + self.one_minus_alpha * g).flush();
+        let h = self.alpha * h + self.one_minus_alpha * g;
         (g + self.lamb * h, [h])
+    }
+    fn floors(&self) -> [A; 1] {
+        [A::min_positive_value()]
     }
 }
 

@@ -339,7 +339,7 @@ impl<C: Algorithm, W: Wrap> Algorithm for Wrapped<C, W> {
             None if const { C::Kernel::<A>::BARRIER } => {
                 let alone = alone::<W, A>(&self.wrap, step, self.inner.lr());
                 if first {
-                    alone.begin(A::one(), p, g, own.part(0..p.len()));
+                    alone.begin(p, g, own.part(0..p.len()));
                 }
                 if alone.hooks().gradient {
                     alone.gradients(p, g, own);

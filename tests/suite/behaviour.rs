@@ -532,9 +532,9 @@ fn zero_gradients_change_nothing_but_decay_also_with_eps_zero() {
 }
 
 /// Arithmetic with subnormal numbers is 10 to 30 times slower, and a moment that decays would stay
-/// one for long.
+/// one for long: they are flushed in every 32nd step.
 #[test]
-fn moments_that_decay_become_exactly_zero_and_are_never_subnormal() {
+fn moments_that_decay_become_exactly_zero_and_are_seldom_subnormal() {
     fn run<A: Element>(config: impl Into<Recipe<A>>, steps: usize) {
         let n = 21;
         let mut p = Array1::<A>::ones(n);
@@ -546,8 +546,11 @@ fn moments_that_decay_become_exactly_zero_and_are_never_subnormal() {
         let subnormal = |x: &A| *x != A::ZERO && x.abs() < A::min_positive_value();
         // Towards where an average of squares turns subnormal, in steps that decay faster than the
         // default would.
-        for step in 0..steps {
+        for step in 201..=200 + steps {
             optimizer.update(&mut p, &zero).unwrap();
+            if step % 32 != 0 {
+                continue;
+            }
             let count = optimizer
                 .state("variable")
                 .iter()

@@ -338,7 +338,7 @@ fn every_length_and_alignment_equals_the_rule_one_element_at_a_time() {
                     kernel.run(
                         &KernelArgs {
                             first: t == 1,
-                            ..KernelArgs::next(1.0)
+                            ..Default::default()
                         },
                         &mut q[offset + i..][..1],
                         &g[i..=i],

@@ -3,10 +3,10 @@ use super::child;
 use crate::common::filled;
 use ndarray::{Array1, Array2, ArrayD, ShapeBuilder, s};
 use ndarray_optim::{
-    Adam, AdamW, AnyAlgorithm, AnyWrap, Checkpoint, Compose, Group, Lamb, NonFinite, Optimizer,
-    Outcome, Parallel, Params, Prodigy, RmsProp, Sam, Select, Sgd,
+    Adam, AdamW, AnyAlgorithm, AnyWrap, Checkpoint, Compose, Group, InstructionSet, Lamb,
+    NonFinite, Optimizer, Outcome, Parallel, Params, Prodigy, RmsProp, Sam, Select, Sgd,
     algorithm::{Algorithm, Element, Rule, StepContext},
-    hyper_parameters,
+    hyper_parameters, instruction_set,
     schedule::{AnySchedule, Schedules},
     wrap::{Centralize, ClipByGlobalNorm},
 };
@@ -555,4 +555,61 @@ fn a_removed_parameter_leaves_the_others_as_they_are() {
     momentum(&mut optimizer, 0.0);
     step(&mut optimizer, &names);
     assert!(optimizer.state(&names[0]).is_empty());
+}
+
+/// The bits of a parameter and of everything in the state after some steps.
+fn bits_after_steps<A: Element>(algorithm: &AnyAlgorithm, shape: &[usize]) -> u64 {
+    let mut optimizer = Optimizer::<A>::new(algorithm.clone());
+    optimizer.parallel = Parallel::SERIAL;
+    let mut theta: ArrayD<A> = numbers(shape, 1);
+    for seed in 2..6 {
+        let grad = numbers(shape, seed);
+        optimizer.update_with_loss(&mut theta, &grad, 1.5).unwrap();
+    }
+    let state = optimizer.state_dict();
+    let arrays = state.params[0].arrays.iter().map(|array| &array.data);
+    let state = arrays.flat_map(|array| array.view::<A>().unwrap().to_owned());
+    // FNV-1a.
+    theta
+        .iter()
+        .copied()
+        .chain(state)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, x: A| {
+            (hash ^ x.f64().to_bits()).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+#[test]
+fn steps_give_the_same_bits_with_every_instruction_set() {
+    if child::directory().is_some() {
+        println!("bits: {}", instruction_set());
+        let wrapped = |wrap| AnyAlgorithm::from(AdamW::new(0.1)).in_wrappers([wrap]);
+        let wrapped = AnyWrap::all().into_iter().map(wrapped);
+        for (i, algorithm) in AnyAlgorithm::all().into_iter().chain(wrapped).enumerate() {
+            // Blocks of the sweep and a rest, and less than a register.
+            for shape in [[57, 73], [3, 2]] {
+                // Decompositions of a matrix of that size take too long.
+                if shape[0] == 57 && ["shampoo", "soap"].contains(&algorithm.name()) {
+                    continue;
+                }
+                let f32 = bits_after_steps::<f32>(&algorithm, &shape);
+                let f64 = bits_after_steps::<f64>(&algorithm, &shape);
+                println!("bits: {i} {} {shape:?} {f32:x} {f64:x}", algorithm.name());
+            }
+        }
+        return;
+    }
+    let outputs = InstructionSet::ALL.map(|set| {
+        let test = "steps_give_the_same_bits_with_every_instruction_set";
+        let all = alone(test, |command| {
+            command.env("NDARRAY_OPTIM_INSTRUCTION_SET", set.name());
+        });
+        let lines = all.lines().filter_map(|line| line.strip_prefix("bits: "));
+        lines.map(String::from).collect::<Vec<_>>()
+    });
+    for (set, lines) in InstructionSet::ALL.into_iter().zip(&outputs) {
+        assert_eq!(lines[0], set.min(instruction_set()).name());
+        assert!(lines.len() > 100, "{lines:?}");
+        assert_eq!(lines[1..], outputs[0][1..], "{set}");
+    }
 }

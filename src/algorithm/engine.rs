@@ -30,6 +30,8 @@ pub(crate) struct Requirements {
     pub arrays: Vec<&'static str>,
     /// The names of state arrays that come and go with a numeric hyper-parameter.
     pub switched: &'static [&'static str],
+    /// The sizes below which numbers of each state array are flushed to 0 once in a while.
+    pub floors: [f64; MAX_STATES],
     /// Approximate time for one element, in units of 0.1 ns.
     pub cost: u64,
     /// The number of sums over whole arrays that it needs.
@@ -235,8 +237,6 @@ pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
     fn prepare(&mut self, step: &StepInfo) -> usize;
     /// Runs a kernel.
     fn run(&self, kernel: usize, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>);
-    /// Returns the size below which numbers of each state array are flushed to 0 once in a while.
-    fn floors(&self, kernel: usize) -> [A; MAX_STATES];
     /// Adds the terms of these elements to the sums, and initializes the state at the first step.
     fn measure(
         &self,
@@ -341,6 +341,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
             arrays,
             switched: C::DEMANDS.switched,
             cost: kernel.cost().saturating_mul(A::COST),
+            floors: kernel.floors().map(A::f64),
             terms: kernel.terms(),
             global_sums: C::DEMANDS.global_sums && kernel.terms() > 0,
             shared: algorithm.shared().map(|fields| Shared {
@@ -494,9 +495,6 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     }
     fn run(&self, kernel: usize, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         self.kernels[kernel].1.run(args, p, g, state);
-    }
-    fn floors(&self, kernel: usize) -> [A; MAX_STATES] {
-        self.kernels[kernel].1.floors()
     }
     fn measure(
         &self,

@@ -7,7 +7,7 @@ use crate::{
     },
     array::Element,
     error::Error,
-    kernel::{Arrays, KernelArgs, MAX_STATES, Sums, reduce::RunningSums},
+    kernel::{Arrays, KernelArgs, Sums, reduce::RunningSums},
     nesting,
 };
 use std::{
@@ -82,6 +82,10 @@ impl<A: Element> Chain<A> {
             let layer: Layer<A> = self.layer(wrap, &step);
             let first = requirements.arrays.len();
             layer.names(&mut requirements.arrays);
+            let floors = requirements.floors.iter_mut().skip(first);
+            floors
+                .zip(layer.floors())
+                .for_each(|(floor, own)| *floor = own.f64());
             requirements.cost = requirements.cost.saturating_add(layer.cost());
             requirements.watched |= matches!(wrap, AnyWrap::Watch(_));
             places.push(first..requirements.arrays.len());
@@ -336,14 +340,6 @@ impl<A: Element> Engine<A> for Chain<A> {
     }
     fn run(&self, kernel: usize, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         self.blocks(kernel, args, p, g, state);
-    }
-    fn floors(&self, kernel: usize) -> [A; MAX_STATES] {
-        let mut floors = self.inner.0.floors(self.steps[kernel].1);
-        for (layer, place) in self.layers(kernel) {
-            let own = layer.floors();
-            floors[place.clone()].copy_from_slice(&own[..place.len()]);
-        }
-        floors
     }
     fn measure(
         &self,

@@ -41,10 +41,10 @@ impl<'a, A> Arrays<'a, A> {
 
 impl<A: Element> Arrays<'_, A> {
     /// Sets the numbers whose size is below the floor of their array to 0.
-    pub(crate) fn flush(&mut self, floors: &[A; MAX_STATES]) {
+    pub(crate) fn flush(&mut self, floors: &[f64; MAX_STATES]) {
         for (array, &floor) in self.0.iter_mut().zip(floors) {
-            if floor > A::ZERO {
-                flush(array, floor);
+            if floor > 0.0 {
+                flush(array, A::from_f64(floor));
             }
         }
     }

@@ -87,7 +87,10 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
 
 /// The first step, which only initializes the second moment.
 #[derive(Clone, Copy, Debug)]
-pub struct InitializeSecondMoment<A>(std::marker::PhantomData<A>);
+pub struct InitializeSecondMoment<A> {
+    /// Those of [`NormalizedMomentum`].
+    floors: [A; 2],
+}
 
 impl<A: Element> Rule for InitializeSecondMoment<A> {
     type Elem = A;
@@ -97,6 +100,9 @@ impl<A: Element> Rule for InitializeSecondMoment<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, _]: [A; 2]) -> (A, [A; 2]) {
         (A::ZERO, [m, g * g])
+    }
+    fn floors(&self) -> [A; 2] {
+        self.floors
     }
 }
 
@@ -110,10 +116,7 @@ impl Algorithm for Adopt {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        if step.t == 1 {
-            return Either::Right(InitializeSecondMoment(std::marker::PhantomData));
-        }
-        Either::Left(NormalizedMomentum {
+        let rule = NormalizedMomentum {
             m: RunningAverage::new(self.betas.0),
             v: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps),
@@ -123,6 +126,12 @@ impl Algorithm for Adopt {
                 A::infinity()
             },
             lr: f(self.lr),
-        })
+        };
+        if step.t == 1 {
+            let floors = Rule::floors(&rule);
+            Either::Right(InitializeSecondMoment { floors })
+        } else {
+            Either::Left(rule)
+        }
     }
 }

@@ -46,15 +46,13 @@ impl<A: Element> Pass<A> {
     #[inline(never)]
     fn run_pages(&self, engine: &dyn Engine<A>, p: &mut [A], g: &[A], mut state: Arrays<'_, A>) {
         let mut scaled = [A::ZERO; PAGE];
-        let floors = engine.floors(self.kernel);
         for start in (0..p.len()).step_by(PAGE) {
             let range = start..p.len().min(start + PAGE);
             let (p, mut state) = (&mut p[range.clone()], state.part(range.clone()));
-            let g = self.scaled(&g[range.clone()], &mut scaled);
-            let all = 0..floors.len();
-            engine.run(self.kernel, &self.args, p, g, state.subset(all));
+            let g = self.scaled(&g[range], &mut scaled);
+            engine.run(self.kernel, &self.args, p, g, state.part(0..p.len()));
             if self.flush {
-                state.flush(&floors);
+                state.flush(&engine.requirements().floors);
             }
         }
     }

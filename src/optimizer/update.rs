@@ -230,10 +230,10 @@ impl<A: Element> Optimizer<A> {
         }
         slot.now = next_step(self.steps);
         let step = entry.next_step(slot, f64::NAN);
-        if flushes(step.t) {
-            return None;
-        }
         entry.scalars = (slot.engine).repeat(&step, p, g, entry.arrays())?;
+        if flushes(step.t) {
+            entry.arrays().flush(&slot.requirements.floors);
+        }
         (entry.t, entry.joined, entry.last) = (step.t, step.clock.joined, slot.now);
         (self.steps, self.grad_norm) = (slot.now, None);
         self.parallel.note_end(work);

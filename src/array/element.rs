@@ -1,4 +1,5 @@
 //! The element types `f32` and `f64`, and arrays of either.
+use super::functions;
 use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 use num_traits::Float;
 use std::{fmt, mem, ops::AddAssign};
@@ -148,7 +149,7 @@ pub(crate) use monomorphize;
 macro_rules! element {
     ($(
         $float:ident $type:ident ($f32:pat, $f64:pat) $chosen:ident $root:literal $cost:literal
-        $exp:path, $cbrt:path, $powf:path;
+        $functions:ident;
     )*) => {$(
         impl Element for $float {
             const COST: u64 = $cost;
@@ -174,15 +175,15 @@ macro_rules! element {
             }
             #[inline(always)]
             fn portable_exp(self) -> $float {
-                $exp(self)
+                functions::$functions::exp(self)
             }
             #[inline(always)]
             fn portable_cbrt(self) -> $float {
-                $cbrt(self)
+                functions::$functions::cbrt(self)
             }
             #[inline(always)]
             fn portable_powf(self, exponent: $float) -> $float {
-                $powf(self, exponent)
+                functions::$functions::powf(self, exponent)
             }
             fn into_data(array: CowArray<'_, $float, IxDyn>) -> Data<'_> {
                 Data::$type(array)
@@ -213,16 +214,8 @@ macro_rules! element {
     )*};
 }
 element! {
-    f32 F32 (chosen, _) chosen 3.743_392e-23 1 libm::expf, libm::cbrtf, powf;
-    f64 F64 (_, chosen) chosen 2.222_758_749_485_077_5e-162 3 libm::exp, libm::cbrt, libm::pow;
-}
-
-/// Three times as fast as that of `libm`; the errors in `f64` are far below the rounding to `f32`.
-fn powf(x: f32, exponent: f32) -> f32 {
-    if exponent == 0.0 {
-        return 1.0;
-    }
-    libm::exp(f64::from(exponent) * libm::log(f64::from(x))) as f32
+    f32 F32 (chosen, _) chosen 3.743_392e-23 1 single;
+    f64 F64 (_, chosen) chosen 2.222_758_749_485_077_5e-162 3 double;
 }
 
 /// An element type as a value.

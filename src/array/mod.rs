@@ -1,5 +1,6 @@
 //! Element types, shapes and memory orders.
 mod element;
+mod functions;
 pub(crate) mod layout;
 mod row_major;
 

@@ -291,3 +291,301 @@ pub mod double {
         with_special(x, y, power)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{double, single};
+
+    /// The distance to `exact` in units in the last place of the result.
+    fn error(got: f32, exact: f64) -> f64 {
+        let nearest = exact as f32;
+        if got == nearest || got.is_nan() && exact.is_nan() {
+            return 0.0;
+        }
+        let size = nearest.abs().clamp(f32::MIN_POSITIVE, f32::MAX);
+        let ulp = f32::from_bits(size.to_bits() & 0x7F80_0000);
+        (f64::from(got) - exact).abs() / f64::from(ulp) * f64::from(1 << 23)
+    }
+
+    /// The number of steps between neighbors from one number to the other.
+    fn steps(x: f64, y: f64) -> u64 {
+        if x == y || x.is_nan() && y.is_nan() {
+            return 0;
+        }
+        assert!(
+            x.is_sign_positive() == y.is_sign_positive(),
+            "{x:e} and {y:e}"
+        );
+        x.to_bits().abs_diff(y.to_bits())
+    }
+
+    /// All kinds of numbers, NaN included.
+    fn singles() -> impl Iterator<Item = f32> {
+        (0..=u32::MAX).step_by(6007).map(f32::from_bits)
+    }
+
+    /// As many numbers, the exponents of half of them near 0.
+    fn doubles() -> impl Iterator<Item = f64> {
+        (0..700_000_u64).map(|i| {
+            let bits = i.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            if i % 2 == 0 {
+                return f64::from_bits(bits);
+            }
+            f64::from_bits((bits & 0x807F_FFFF_FFFF_FFFF) + (0x3FC0 << 48))
+        })
+    }
+
+    /// Exponents for these bases: of powers of all sizes, and such as rules have.
+    fn exponent(i: usize, x: f64) -> f64 {
+        let fraction = i as f64 * 0.618_033_988_749_894_9 % 1.0;
+        match i % 3 {
+            0 => fraction,
+            1 => 8.0 * fraction - 4.0,
+            _ => (1460.0 * fraction - 747.0) / libm::log(x.abs()),
+        }
+    }
+
+    #[test]
+    fn errors_in_f32_are_below_one_ulp() {
+        for (i, x) in singles().enumerate() {
+            let wide = f64::from(x);
+            let e = error(single::exp(x), libm::exp(wide));
+            assert!(e < 0.8, "exp({x:e}): {e} ulp");
+            let e = error(single::cbrt(x), libm::cbrt(wide));
+            assert!(e < 0.65, "cbrt({x:e}): {e} ulp");
+            let (x, y) = (x.abs(), exponent(i, wide) as f32);
+            let e = error(single::powf(x, y), libm::pow(f64::from(x), f64::from(y)));
+            assert!(e < 0.55, "{x:e} to the power of {y:e}: {e} ulp");
+        }
+    }
+
+    #[test]
+    fn results_in_f64_are_those_of_libm_or_their_neighbors() {
+        let mut differ = [0; 3];
+        for (i, x) in doubles().enumerate() {
+            let (base, y) = (x.abs(), exponent(i, x));
+            let both = [
+                (double::exp(x), libm::exp(x)),
+                (double::cbrt(x), libm::cbrt(x)),
+                (double::powf(base, y), libm::pow(base, y)),
+            ];
+            for ((got, expected), differ) in both.into_iter().zip(&mut differ) {
+                let steps = steps(got, expected);
+                assert!(steps <= 1, "{got:e} for {expected:e} at {x:e}, {y:e}");
+                *differ += steps;
+            }
+        }
+        // `libm` rounds the cube root correctly.
+        assert!(differ[1] < 200, "{differ:?}");
+        assert!(differ[0] < 60_000 && differ[2] < 60_000, "{differ:?}");
+    }
+
+    #[test]
+    fn errors_in_f64_at_hard_arguments_are_below_one_ulp() {
+        // The nearest number, and what is missing to the exact result in ulp, by mpmath.
+        let exp = |x, _| double::exp(x);
+        let cbrt = |x, _| double::cbrt(x);
+        type Function = fn(f64, f64) -> f64;
+        let cases: [(Function, f64, f64, f64, f64); 22] = [
+            (exp, 1.0, 0.0, 2.718281828459045, 0.326),
+            (exp, -1e-20, 0.0, 1.0, 0.0),
+            (exp, 0.34657359027997264, 0.0, 1.414213562373095, 0.491),
+            (
+                exp,
+                -708.7439101577027,
+                0.0,
+                1.5719210725789296e-308,
+                -0.214,
+            ),
+            (exp, 527.877317712504, 0.0, 1.7955859745188663e229, -0.156),
+            (exp, -745.1, 0.0, 5e-324, -0.483),
+            (exp, 709.78, 0.0, 1.7928227943945155e308, 0.415),
+            (cbrt, 2.0, 0.0, 1.2599210498948732, -0.117),
+            (
+                cbrt,
+                5.975917877553359e-7,
+                0.0,
+                0.008423027272825019,
+                -0.500,
+            ),
+            (cbrt, 5e-324, 0.0, 1.7031839360032603e-108, 0.0),
+            (
+                cbrt,
+                -1.3744784534845093e-308,
+                0.0,
+                -2.3954069873976795e-103,
+                0.500,
+            ),
+            (cbrt, f64::MAX, 0.0, 5.643803094122362e102, -0.327),
+            (
+                double::powf,
+                0.6919887582417792,
+                -1605.1435035127793,
+                4.613053761700065e256,
+                0.215,
+            ),
+            (
+                double::powf,
+                1.4100424312396174,
+                1861.467913161304,
+                6.178995458765931e277,
+                -0.275,
+            ),
+            (
+                double::powf,
+                1.628368564137216e241,
+                -1.2758744599115779,
+                1.7542249645913484e-308,
+                0.238,
+            ),
+            (double::powf, 5e-324, 0.3, 1.018908996936868e-97, -0.063),
+            (double::powf, 2.2e-308, -0.75, 5.535833116504121e230, 0.027),
+            (
+                double::powf,
+                0.9999999999999999,
+                1e18,
+                6.076124616751106e-49,
+                0.097,
+            ),
+            (double::powf, 1e300, 0.001, 1.9952623149688797, -0.474),
+            (double::powf, 3.0, -650.0, 7.433347434967e-311, 0.114),
+            (double::powf, 1e-8, 0.25, 0.01, -0.090),
+            (double::powf, 10.0, 308.0, 1e308, -0.055),
+        ];
+        for (function, x, y, nearest, missing) in cases {
+            let got = function(x, y);
+            let steps = got.to_bits() as i64 - nearest.to_bits() as i64;
+            let error = steps as f64 - missing * nearest.signum();
+            assert!(error.abs() < 0.79, "{got:e} at {x:e}, {y:e}: {error} ulp");
+        }
+    }
+
+    #[test]
+    fn special_arguments_have_the_results_of_ieee_754() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        let same = |got: f64, expected: f64, what: &str| {
+            assert!(
+                got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
+                "{what}: {got:e} for {expected:e}"
+            );
+        };
+        for (x, exp, cbrt) in [
+            (0.0, 1.0, 0.0),
+            (-0.0, 1.0, -0.0),
+            (1.0, std::f64::consts::E, 1.0),
+            (-27.0, 1.8795288165390832e-12, -3.0),
+            (64.0, 6.235149080811617e27, 4.0),
+            (inf, inf, inf),
+            (-inf, 0.0, -inf),
+            (nan, nan, nan),
+        ] {
+            let single = x as f32;
+            same(double::exp(x), exp, &format!("exp({x})"));
+            same(double::cbrt(x), cbrt, &format!("cbrt({x})"));
+            same(
+                single::exp(single).into(),
+                f64::from(exp as f32),
+                &format!("exp({x}_f32)"),
+            );
+            same(single::cbrt(single).into(), cbrt, &format!("cbrt({x}_f32)"));
+        }
+        for (x, y, power) in [
+            (0.0, 2.0, 0.0),
+            (-0.0, 0.5, 0.0),
+            (0.0, 0.0, 1.0),
+            (0.0, -0.5, inf),
+            (1.0, inf, 1.0),
+            (2.0, inf, inf),
+            (2.0, -inf, 0.0),
+            (0.5, inf, 0.0),
+            (inf, 0.5, inf),
+            (inf, 0.0, 1.0),
+            (inf, -0.5, 0.0),
+            (2.0, 1100.0, inf),
+            (2.0, -1100.0, 0.0),
+            (nan, 0.0, 1.0),
+            (nan, 0.5, nan),
+            (0.0, nan, nan),
+            (2.0, nan, nan),
+            (inf, nan, nan),
+            (-2.0, 0.5, nan),
+            (-2.0, 0.0, 1.0),
+            (4.0, 0.5, 2.0),
+            (7.0, 1.0, 7.0),
+            (3.0, 4.0, 81.0),
+        ] {
+            same(double::powf(x, y), power, &format!("{x}^{y}"));
+            same(
+                single::powf(x as f32, y as f32).into(),
+                power,
+                &format!("{x}^{y} in f32"),
+            );
+        }
+    }
+
+    /// All results as one number.
+    macro_rules! digest {
+        ($results:expr) => {
+            $results.fold(0_u64, |digest, result| {
+                let bits = if result.is_nan() {
+                    1
+                } else {
+                    u64::from(result.to_bits())
+                };
+                (digest.rotate_left(5) ^ bits).wrapping_mul(0x0000_0100_0000_01B3)
+            })
+        };
+    }
+
+    #[test]
+    fn the_bits_are_those_of_every_other_machine() {
+        let (x, y): (Vec<f32>, Vec<f64>) = (singles().collect(), doubles().collect());
+        let digests = [
+            digest!(x.iter().map(|&x| single::exp(x))),
+            digest!(x.iter().map(|&x| single::cbrt(x))),
+            digest!(x.iter().map(|&x| single::powf(x, 0.3))),
+            digest!(y.iter().map(|&x| double::exp(x))),
+            digest!(y.iter().map(|&x| double::cbrt(x))),
+            digest!(y.iter().map(|&x| double::powf(x, 0.3))),
+        ];
+        let expected = [
+            11525135142346455729,
+            9201603324183727866,
+            404925312160193338,
+            4956708930118922826,
+            446686628201095968,
+            9530350237583481274,
+        ];
+        assert_eq!(digests, expected);
+    }
+
+    #[test]
+    fn a_loop_has_the_bits_of_single_calls() {
+        #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq+avx512vl", "x86_64+avx2"))]
+        fn all<A: Copy>(x: &[A], y: A, out: &mut [[A; 3]], f: impl Fn(A, A) -> [A; 3] + Copy) {
+            for (x, out) in x.iter().zip(out) {
+                *out = f(*x, y);
+            }
+        }
+        let of_single = |x, y| [single::exp(x), single::cbrt(x), single::powf(x, y)];
+        let of_double = |x, y| [double::exp(x), double::cbrt(x), double::powf(x, y)];
+        let (x, y): (Vec<f32>, Vec<f64>) = (singles().collect(), doubles().collect());
+        let (mut x_out, mut y_out) = (vec![[0.0; 3]; x.len()], vec![[0.0; 3]; y.len()]);
+        all(&x, 0.3, &mut x_out, of_single);
+        all(&y, 0.3, &mut y_out, of_double);
+        for (x, out) in x.iter().zip(&x_out) {
+            let alone = of_single(std::hint::black_box(*x), 0.3);
+            assert!(
+                alone.map(f32::to_bits) == out.map(f32::to_bits) || x.is_nan(),
+                "{x:e}"
+            );
+        }
+        for (y, out) in y.iter().zip(&y_out) {
+            let alone = of_double(std::hint::black_box(*y), 0.3);
+            assert!(
+                alone.map(f64::to_bits) == out.map(f64::to_bits) || y.is_nan(),
+                "{y:e}"
+            );
+        }
+    }
+}

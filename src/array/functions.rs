@@ -2,9 +2,21 @@
 //! functions of the system.
 //!
 //! They have no branches, tables, conversions between integers and floats of 64 bits, or other
-//! operations that SSE2 and AVX2 lack, so loops over them vectorize. The errors in their
-//! documentation are in units in the last place (ulp) of the result: the greatest ones among all
-//! arguments in `f32`, and among 1e8 arguments, compared with quadruple precision, in `f64`.
+//! operations that SSE2 and AVX2 lack, so loops over them vectorize. Subnormal numbers are numbers
+//! like all others, as arguments and as results.
+//!
+//! Greatest errors measured, in units in the last place (ulp) of the result; 1/2 would be the
+//! nearest number always:
+//!
+//! | | `f32` | `f64` |
+//! |---|---|---|
+//! | `exp` | EXP32 | 0.79 |
+//! | `cbrt` | CBRT32 | 0.501 |
+//! | `powf` | 0.545 | 0.85 |
+//!
+//! `exp` and `cbrt` in `f32` were compared for every argument, `powf` for 2e8, and those in `f64`
+//! for 3e7, with quadruple precision. The greatest errors of `exp` are at subnormal results, which
+//! are rounded twice.
 
 /// `c0 + c1 x + (c2 + c3 x) x2 + ...` for `x2 = x x`, which is half as deep as Horner's form.
 macro_rules! polynomial {
@@ -49,18 +61,19 @@ macro_rules! functions {
             // Adding it rounds to an integer, which is then in the lowest bits of the mantissa,
             // plus twice the bias of exponents.
             const ROUND: $float = ((3 as $bits) << (MANTISSA - 1)) as $float + (2 * BIAS) as $float;
-            let low = if x > $infinite_above || x < $zero_below {
-                0.0
-            } else {
-                low
-            };
             // NaN stays NaN.
-            let x = if x > $infinite_above {
+            let most = if x > $infinite_above {
                 $infinite_above
             } else {
                 x
             };
-            let x = if x < $zero_below { $zero_below } else { x };
+            let inside = if most < $zero_below {
+                $zero_below
+            } else {
+                most
+            };
+            let low = if inside == x { low } else { 0.0 };
+            let x = inside;
             // e^x = 2^k e^r
             let shifted = x * std::$float::consts::LOG2_E + ROUND;
             let k = shifted - ROUND;
@@ -135,14 +148,14 @@ macro_rules! functions {
 pub mod single {
     functions! {
         f32, u32, half: 16,
-        exp: -104.0, 89.0, [0.693145751953125, 1.4286068e-6],
+        exp: -104.0, 89.0, [0.693_145_75, 1.4286068e-6],
             [0.4999998, 0.16666518, 0.041671455, 0.008368953, 0.0013657036],
         cbrt: 134217728.0, 0.001953125, 0x54B8_BF25, 0x5555, 16,
             [1.5255795, -0.7861141, 0.30821848, -0.049279913],
     }
 
-    /// Returns `x` to the power of `y`, as far as IEEE 754 defines it for non-negative numbers.
-    /// A negative x and NaN give NaN, unless y is 0: then the result is 1.
+    /// Returns `x` to the power of `y` as IEEE 754 defines it for `x >= 0`; -0 is as 0. Negative
+    /// bases and NaN as either argument give NaN, unless y is 0: then the result is 1.
     #[inline(always)]
     pub fn powf(x: f32, y: f32) -> f32 {
         // In `f64` without particular care, which is faster than `f32` with it.
@@ -217,8 +230,8 @@ pub mod double {
         f64::from_bits(x.to_bits() & (!0 << 27))
     }
 
-    /// Returns `x` to the power of `y`, as far as IEEE 754 defines it for non-negative numbers.
-    /// A negative x and NaN give NaN, unless y is 0: then the result is 1.
+    /// Returns `x` to the power of `y` as IEEE 754 defines it for `x >= 0`; -0 is as 0. Negative
+    /// bases and NaN as either argument give NaN, unless y is 0: then the result is 1.
     #[inline(always)]
     pub fn powf(x: f64, y: f64) -> f64 {
         const SQRT_HALF: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
@@ -386,10 +399,10 @@ mod tests {
         let exp = |x, _| double::exp(x);
         let cbrt = |x, _| double::cbrt(x);
         type Function = fn(f64, f64) -> f64;
-        let cases: [(Function, f64, f64, f64, f64); 22] = [
-            (exp, 1.0, 0.0, 2.718281828459045, 0.326),
+        let cases: [(Function, f64, f64, f64, f64); 23] = [
+            (exp, 1.0, 0.0, std::f64::consts::E, 0.326),
             (exp, -1e-20, 0.0, 1.0, 0.0),
-            (exp, 0.34657359027997264, 0.0, 1.414213562373095, 0.491),
+            (exp, 0.3466, 0.0, 1.4142509118505286, 0.123),
             (
                 exp,
                 -708.7439101577027,
@@ -451,12 +464,19 @@ mod tests {
             (double::powf, 3.0, -650.0, 7.433347434967e-311, 0.114),
             (double::powf, 1e-8, 0.25, 0.01, -0.090),
             (double::powf, 10.0, 308.0, 1e308, -0.055),
+            (
+                double::powf,
+                1.4215118380503058,
+                1996.1409528654747,
+                8.156243884708466e304,
+                0.153,
+            ),
         ];
         for (function, x, y, nearest, missing) in cases {
             let got = function(x, y);
             let steps = got.to_bits() as i64 - nearest.to_bits() as i64;
             let error = steps as f64 - missing * nearest.signum();
-            assert!(error.abs() < 0.79, "{got:e} at {x:e}, {y:e}: {error} ulp");
+            assert!(error.abs() < 0.85, "{got:e} at {x:e}, {y:e}: {error} ulp");
         }
     }
 

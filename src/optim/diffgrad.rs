@@ -63,7 +63,7 @@ impl<A: Element> Rule for Friction<A> {
     type Elem = A;
     type State = ([A; 2], [A; 1]);
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq", "prev"];
-    const COST: u64 = 30;
+    const COST: u64 = 10;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, ([m, v], [prev]): Self::State) -> (A, Self::State) {
         let x = A::one() / (A::one() + (-(prev - g).abs()).portable_exp());

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    power::{ByPower, Power, by_power},
+    *,
+};
 
 algorithm! {
     /// Follow the regularized leader: the parameter minimizes the sum of all linearized losses so
@@ -73,21 +76,19 @@ algorithm! {
 
 /// The minimizer of the linearized losses and the penalties.
 #[derive(Clone, Copy, Debug)]
-pub struct RegularizedLeader<A> {
+pub struct RegularizedLeader<A, P> {
     one_over_lr: A,
     /// `-lr_power`.
-    power: A,
+    power: P,
     beta: A,
     lambda_1: A,
     lambda_2: A,
-    /// Whether `power` is 1/2, for which a square root is faster.
-    is_root: bool,
     /// Whether the learning rate is 0.
     is_still: bool,
     initial: A,
 }
 
-impl<A: Element> Rule for RegularizedLeader<A> {
+impl<A: Element, P: Power<A>> Rule for RegularizedLeader<A, P> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["z", "n"];
@@ -95,13 +96,6 @@ impl<A: Element> Rule for RegularizedLeader<A> {
     #[inline(always)]
     fn delta(&self, p: A, g: A, old: [A; 2]) -> (A, [A; 2]) {
         let [z, n] = old;
-        let power = |n: A| {
-            if self.is_root {
-                n.sqrt()
-            } else {
-                n.portable_powf(self.power)
-            }
-        };
         // A finite sum: the difference of two infinite roots would be NaN for ever.
         let new = n + g * g;
         let new = if new > A::max_value() {
@@ -109,7 +103,7 @@ impl<A: Element> Rule for RegularizedLeader<A> {
         } else {
             new
         };
-        let z = z + g - (power(new) - power(n)) * self.one_over_lr * p;
+        let z = z + g - (self.power.of(new) - self.power.of(n)) * self.one_over_lr * p;
         let next = (z.sign() * self.lambda_1 - z)
             .over((self.beta + new.sqrt()) * self.one_over_lr + self.lambda_2);
         let next = if z.abs() <= self.lambda_1 {
@@ -130,7 +124,7 @@ impl<A: Element> Rule for RegularizedLeader<A> {
 }
 
 impl Algorithm for Ftrl {
-    type Kernel<A: Element> = RegularizedLeader<A>;
+    type Kernel<A: Element> = ByPower!(RegularizedLeader, A);
 
     fn largest_gradient(&self, largest: f64) -> f64 {
         largest.sqrt()
@@ -139,15 +133,14 @@ impl Algorithm for Ftrl {
     #[inline(always)]
     fn kernel<A: Element>(&self, _step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        RegularizedLeader {
+        by_power!(-self.lr_power, power => RegularizedLeader {
             one_over_lr: f(1.0 / self.lr),
-            power: f(-self.lr_power),
+            power,
             beta: f(self.beta),
             lambda_1: f(self.lambda_1),
             lambda_2: f(self.lambda_2),
-            is_root: self.lr_power == -0.5,
             is_still: self.lr == 0.0,
             initial: f(self.initial_accumulator_value),
-        }
+        })
     }
 }

@@ -69,7 +69,7 @@ impl<A: Element> Rule for DualAveraging<A> {
     type Elem = A;
     type State = [A; 3];
     const STATE: &'static [&'static str] = &["x0", "grad_sum", "grad_sum_sq"];
-    const COST: u64 = 15;
+    const COST: u64 = 10;
     #[inline(always)]
     fn delta(&self, p: A, g: A, [x0, s, n]: [A; 3]) -> (A, [A; 3]) {
         let (s, n) = (s + self.l * g, n + (self.l * g) * g);

@@ -198,6 +198,7 @@ mod novograd;
 mod optimistic_gradient_descent;
 mod padam;
 mod polyak_sgd;
+mod power;
 mod prodigy;
 mod qhadam;
 mod qhm;

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    power::{ByPower, Power, by_power},
+    *,
+};
 
 algorithm! {
     /// Padam: partially adaptive Adam.
@@ -55,21 +58,19 @@ algorithm! {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct PartiallyAdaptive<A> {
+pub struct PartiallyAdaptive<A, P> {
     m: RunningAverage<A>,
     v: AverageOfSquares<A>,
-    power: A,
-    /// Whether `power` is 1/2, for which a square root is faster.
-    is_root: bool,
+    power: P,
     eps: A,
     step_size: A,
 }
 
-impl<A: Element> Rule for PartiallyAdaptive<A> {
+impl<A: Element, P: Power<A>> Rule for PartiallyAdaptive<A, P> {
     type Elem = A;
     type State = [A; 2];
     const STATE: &'static [&'static str] = &["exp_avg", "exp_avg_sq"];
-    const COST: u64 = 100;
+    const COST: u64 = 10;
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m, v]: [A; 2]) -> (A, [A; 2]) {
         let m = self.m.update(m, g);
@@ -81,12 +82,7 @@ impl<A: Element> Rule for PartiallyAdaptive<A> {
         } else {
             base
         };
-        let denominator = if self.is_root {
-            base.sqrt()
-        } else {
-            base.portable_powf(self.power)
-        };
-        (self.step_size * (m / denominator), [m, v])
+        (self.step_size * (m / self.power.of(base)), [m, v])
     }
     fn floors(&self) -> [A; 2] {
         [smallest(), self.v.floor]
@@ -94,7 +90,7 @@ impl<A: Element> Rule for PartiallyAdaptive<A> {
 }
 
 impl Algorithm for Padam {
-    type Kernel<A: Element> = PartiallyAdaptive<A>;
+    type Kernel<A: Element> = ByPower!(PartiallyAdaptive, A);
 
     fn largest_gradient(&self, largest: f64) -> f64 {
         largest_averaged(self.betas.1, largest)
@@ -103,13 +99,12 @@ impl Algorithm for Padam {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        PartiallyAdaptive {
+        by_power!(2.0 * self.partial, power => PartiallyAdaptive {
             m: RunningAverage::new(self.betas.0),
             v: AverageOfSquares::new(self.betas.1, self.eps),
-            power: f(2.0 * self.partial),
-            is_root: self.partial == 0.25,
+            power,
             eps: f(self.eps),
             step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
-        }
+        })
     }
 }

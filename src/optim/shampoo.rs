@@ -1,5 +1,6 @@
 use super::{
     axes::{accumulate, along, gram, inverse_root, matrix, preconditioned_axes},
+    power::{Other, Power, Root},
     sgd::Descent,
     *,
 };
@@ -141,7 +142,10 @@ impl Algorithm for Shampoo {
         let axes = preconditioned_axes(grad.shape(), self.max_dim, self.precondition_1d);
         match extra {
             _ if grad.is_empty() => {}
-            [sum] if axes.is_empty() => self.precondition_diagonal(grad, sum),
+            [sum] if axes.is_empty() => match self.exponent.unwrap_or(0.5) {
+                0.5 => self.precondition_diagonal(grad, sum, Root),
+                exponent => self.precondition_diagonal(grad, sum, Other(A::from_f64(exponent))),
+            },
             _ => {
                 // The shapes are those of `extra_arrays`, so this does not return early.
                 let _ = self.precondition(step, grad, &axes, extra, &parallel);
@@ -194,25 +198,16 @@ impl Shampoo {
     }
 
     /// As `precondition`, with a diagonal preconditioner.
-    fn precondition_diagonal<A: Element>(
+    fn precondition_diagonal<A: Element, P: Power<A>>(
         &self,
         mut grad: ArrayViewMutD<'_, A>,
         sum: &mut ArrayD<A>,
+        power: P,
     ) {
-        let (eps, exponent) = (
-            A::from_f64(self.eps),
-            A::from_f64(self.exponent.unwrap_or(0.5)),
-        );
-        let power = |x: A| {
-            if exponent == A::from_f64(0.5) {
-                x.sqrt()
-            } else {
-                x.portable_powf(exponent)
-            }
-        };
+        let eps = A::from_f64(self.eps);
         Zip::from(&mut grad).and(sum).for_each(|g, sum| {
             *sum += *g * *g;
-            *g = g.over(power(*sum + eps));
+            *g = g.over(power.of(*sum + eps));
         });
     }
 }

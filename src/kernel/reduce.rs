@@ -29,6 +29,9 @@ const LANES: usize = 32;
 /// Elements that are split into bins together.
 const TILE: usize = 1024;
 
+/// Elements from which the uppermost bin of a new sum is guessed.
+pub(crate) const GUESS: usize = 16;
+
 /// Width of a bin in bits; the counts of a tile fit in an `i64`.
 const WIDTH: i32 = 50;
 /// Number of bins below 1.
@@ -112,6 +115,13 @@ const fn power(e: i32) -> f64 {
     }
 }
 
+/// The lowest bin whose upper end is above twice a term: all terms up to it are zero in the bins
+/// above.
+fn bin_of(term: f64) -> usize {
+    let exponent = (term.to_bits() >> 52) as i32 - 1023;
+    ((exponent + 2).div_euclid(WIDTH) + BELOW).clamp(0, BINS as i32 - 1) as usize
+}
+
 /// The units that the kept bins count in, where `top` is the uppermost bin.
 fn quanta(top: usize) -> [f64; KEPT] {
     std::array::from_fn(|i| power((top as i32 - i as i32 - BELOW) * WIDTH))
@@ -120,18 +130,23 @@ fn quanta(top: usize) -> [f64; KEPT] {
 impl Sum {
     /// Adds terms.
     pub fn add(&mut self, terms: &[f64]) {
-        self.add_terms(terms, |x| x);
+        self.add_terms(terms, |x| x, Signed);
     }
 
     /// Adds the absolute values of numbers.
     fn add_sizes<A: Element>(&mut self, numbers: &[A]) {
-        self.add_terms(numbers, f64::abs);
+        self.add_terms(numbers, f64::abs, Unsigned);
     }
 
     #[inline(always)]
-    fn add_terms<A: Element>(&mut self, numbers: &[A], term: impl Fn(f64) -> f64 + Copy) {
+    fn add_terms<A: Element, S: Sign>(
+        &mut self,
+        numbers: &[A],
+        term: impl Fn(f64) -> f64 + Copy,
+        sign: S,
+    ) {
         for numbers in numbers.chunks(TILE) {
-            if self.add_tile(numbers, |x| term(x.f64())) >= LARGE {
+            if !self.add_tile(numbers, |x| term(x.f64()), sign) {
                 self.add_large(numbers, LARGE, term, |x| term(x) / UNIT / UNIT);
             }
         }
@@ -141,39 +156,110 @@ impl Sum {
     pub fn add_squares<A: Element>(&mut self, numbers: &[A]) {
         self.of_squares = true;
         for numbers in numbers.chunks(TILE) {
-            let max = self.add_tile(numbers, square);
-            if max >= LARGE {
+            if !self.add_tile(numbers, square, Unsigned) {
+                self.is_tiny = false;
                 self.add_large(numbers, LARGE.sqrt(), square, |x| square(x / UNIT));
-            } else if max < SMALL && (max > 0.0 || A::TYPE == ElementType::F64) {
-                let tiny = self.tiny.get_or_insert_default();
-                tiny.add_tile(numbers, |x| square(x.f64() * UNIT));
+            } else if self.is_tiny {
+                self.add_tiny(numbers);
             }
-            self.is_tiny &= max < SMALL;
         }
     }
 
-    /// Adds `term(a)` for each element of a tile, and returns the largest absolute value of them.
-    /// If it is at least [`LARGE`], infinite or NaN, nothing has been added.
+    /// Adds the squares of a tile that are tiny if all before them are.
+    #[cold]
+    #[inline(never)]
+    fn add_tiny<A: Element>(&mut self, numbers: &[A]) {
+        // In a higher bin there is a larger term. No square of an `f32` is tiny but 0.
+        self.is_tiny = self.top <= bin_of(SMALL);
+        if self.is_tiny && A::TYPE == ElementType::F64 {
+            self.is_tiny = largest(numbers, square) < SMALL;
+            let tiny = self.tiny.get_or_insert_default();
+            tiny.add_tile(numbers, |x| square(x.f64() * UNIT), Unsigned);
+        }
+    }
+
+    /// Adds `term(a)` for each element of a tile. If one of the terms is at least [`LARGE`],
+    /// infinite or NaN, it adds nothing and returns false.
     #[inline(always)]
-    fn add_tile<A: Element>(&mut self, a: &[A], term: impl Fn(A) -> f64 + Copy) -> f64 {
+    fn add_tile<A: Element, S: Sign>(
+        &mut self,
+        a: &[A],
+        term: impl Fn(A) -> f64 + Copy,
+        sign: S,
+    ) -> bool {
+        if self.is_unscaled() {
+            let guess = largest(&a[..a.len().min(GUESS)], term);
+            self.top = if guess < LARGE { bin_of(guess) } else { 0 };
+        }
         // The bins of earlier terms nearly always fit these too, so that one pass over memory both
-        // counts and finds the largest term.
-        let (mut counts, max) = split(a, term, quanta(self.top));
-        if max >= LARGE.to_bits() as i64 {
-            return f64::INFINITY;
+        // counts and finds out whether they do.
+        let mut tally = split(a, term, sign, self.tally(S::SIGNED));
+        if !tally.fits() {
+            let max = largest(a, term);
+            // NaN, too.
+            if max.is_nan() || max >= LARGE {
+                return false;
+            }
+            self.top = self.top.max(bin_of(max));
+            tally = split(a, term, sign, self.tally(S::SIGNED));
         }
-        // The lowest bin whose upper end is above twice the largest term: all of these terms are
-        // zero in the bins above it.
-        let exponent = (max >> 52) as i32 - 1023;
-        let top = ((exponent + 2).div_euclid(WIDTH) + BELOW).clamp(0, BINS as i32 - 1) as usize;
-        if top > self.top {
-            self.top = top;
-            counts = split(a, term, quanta(top)).0;
+        self.add_tally(&tally, a.len());
+        true
+    }
+
+    /// Whether there has been no term yet that tells which bins are needed.
+    pub(crate) fn is_unscaled(&self) -> bool {
+        self.top == 0
+    }
+
+    /// An empty tally for the kept bins; the terms are at least 0 unless they are `signed`.
+    #[inline]
+    pub(crate) fn tally(&self, signed: bool) -> Tally {
+        let [q0, q1] = quanta(self.top);
+        let base = 1.5 * 4_503_599_627_370_496.0 * q0;
+        let r0 = base + if signed { DIGIT as f64 * q0 } else { 0.0 };
+        let r1 = 1.5 * 4_503_599_627_370_496.0 * q1;
+        let base = base.to_bits();
+        Tally {
+            r0,
+            r1,
+            r01: r0 + r1,
+            base,
+            beyond: if signed {
+                !(2 * DIGIT - 1)
+            } else {
+                !(base | (DIGIT - 1))
+            },
+            n0: 0,
+            n1: 0,
+            seen: 0,
         }
+    }
+
+    /// Adds the terms that a tally has counted.
+    fn add_tally(&mut self, tally: &Tally, len: usize) {
+        let counts = tally.counts(len);
         for (i, count) in counts.into_iter().enumerate().take(self.top + 1) {
             self.bins[self.top - i] += i128::from(count);
         }
-        f64::from_bits(max as u64)
+    }
+
+    /// Adds the terms, or the squares of numbers, that a tally has counted, unless there is more to
+    /// them.
+    pub(crate) fn try_add_tally<A: Element>(
+        &mut self,
+        tally: &Tally,
+        len: usize,
+        squares: bool,
+    ) -> bool {
+        // Squares of `f64` numbers that are tiny are summed apart, too.
+        let tiny = squares && self.is_tiny && A::TYPE == ElementType::F64;
+        let whole = tally.fits() && !tiny;
+        if whole {
+            self.of_squares |= squares;
+            self.add_tally(tally, len);
+        }
+        whole
     }
 
     /// Adds a tile of which some terms are at least [`LARGE`], infinite or NaN: those of elements
@@ -198,9 +284,10 @@ impl Sum {
                 rest.push(term(x));
             }
         }
-        self.add_tile(&rest, |x| x);
+        self.add_tile(&rest, |x: f64| x, Signed);
         if !huge.is_empty() {
-            self.huge.get_or_insert_default().add_tile(&huge, |x| x);
+            let sum = self.huge.get_or_insert_default();
+            sum.add_tile(&huge, |x: f64| x, Signed);
         }
     }
 
@@ -271,32 +358,103 @@ impl Sum {
     }
 }
 
+/// The multiples of terms in the uppermost bin are below it, a quarter of what the bin can hold.
+const DIGIT: u64 = 1 << (WIDTH - 2);
+
+/// Whether terms can be negative.
+pub(crate) trait Sign: Copy {
+    const SIGNED: bool;
+}
+
+/// Terms of either sign.
+#[derive(Clone, Copy)]
+pub(crate) struct Signed;
+
+/// Terms of at least 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Unsigned;
+
+impl Sign for Signed {
+    const SIGNED: bool = true;
+}
+
+impl Sign for Unsigned {
+    const SIGNED: bool = false;
+}
+
+/// Counts of terms in the kept bins of a sum.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally {
+    /// What is added to a term, so that the sum is rounded to a multiple of the quantum of the
+    /// uppermost bin and contains that multiple in its last bits: 1.5 2^52 quanta, and for signed
+    /// terms `DIGIT` more, which makes the multiples positive.
+    r0: f64,
+    /// The same for the bin below.
+    r1: f64,
+    r01: f64,
+    /// The bits of 1.5 2^52 quanta.
+    base: u64,
+    /// The bits that are set in none of the numbers seen, unless a multiple is too large.
+    beyond: u64,
+    n0: u64,
+    n1: u64,
+    seen: u64,
+}
+
+impl Tally {
+    /// Counts a term. Bits are integers, whose sums are exact in any order, so that loops
+    /// vectorize.
+    #[inline(always)]
+    pub fn add<S: Sign>(&mut self, x: f64, _: S) {
+        let high = x + self.r0;
+        // What rounding has left of x, plus r1: the inner difference is exact, because r1 is 6 of
+        // the larger quanta.
+        let low = x - (high - self.r01);
+        self.n0 = self.n0.wrapping_add(high.to_bits());
+        self.n1 = self.n1.wrapping_add(low.to_bits());
+        // Too large a multiple has a higher bit than all others, or changes the exponent: a larger
+        // one has a bit that a smaller one does not have.
+        self.seen |= if S::SIGNED {
+            high.to_bits() ^ self.base
+        } else {
+            high.to_bits()
+        };
+    }
+
+    /// Whether all terms were small enough for the uppermost bin, and neither infinite nor NaN.
+    fn fits(&self) -> bool {
+        self.seen & self.beyond == 0
+    }
+
+    /// How many of each quantum the terms contain together, largest quantum first. They are right
+    /// unless a term is four times too large.
+    fn counts(&self, len: usize) -> [i64; KEPT] {
+        let count = |n: u64, r: f64| n.wrapping_sub(r.to_bits().wrapping_mul(len as u64)) as i64;
+        [count(self.n0, self.r0), count(self.n1, self.r1)]
+    }
+}
+
 for_each_instruction_set! {
-    /// Returns how many of each quantum the terms contain together, largest quantum first, and the
-    /// bits of the largest absolute value, where NaN is above everything. The counts are
-    /// meaningless if a term is too large for the quanta.
-    fn split<A: Element, T: Fn(A) -> f64>(
+    /// Counts the terms of a tile.
+    fn split<A: Element, T: Fn(A) -> f64, S: Sign>(
         a: &[A],
         term: T,
-        quanta: [f64; KEPT],
-    ) -> ([i64; KEPT], i64) {
-        // Adding 1.5 2^52 quanta rounds to a multiple of the quantum and leaves the multiple in the
-        // last bits of the sum. Bits are integers, whose sums are exact in any order, so that this
-        // loop vectorizes.
-        let [r0, r1] = quanta.map(|quantum| 1.5 * 4_503_599_627_370_496.0 * quantum);
-        let (mut n0, mut n1, mut max) = (0_u64, 0_u64, 0_i64);
+        sign: S,
+        empty: Tally,
+    ) -> Tally {
+        let mut tally = empty;
         for &a in a {
-            let x = term(a);
-            max = max.max(x.abs().to_bits() as i64);
-            let high = x + r0;
-            let low = (x - (high - r0)) + r1;
-            n0 = n0.wrapping_add(high.to_bits());
-            n1 = n1.wrapping_add(low.to_bits());
+            tally.add(term(a), sign);
         }
-        let offset = |r: f64| r.to_bits().wrapping_mul(a.len() as u64);
-        let count = |n: u64, r: f64| n.wrapping_sub(offset(r)) as i64;
-        ([count(n0, r0), count(n1, r1)], max)
+        tally
     }
+}
+
+/// Returns the largest absolute value of the terms; NaN is above everything.
+fn largest<A: Element>(a: &[A], term: impl Fn(A) -> f64) -> f64 {
+    // As integers, the bits are in the order of the numbers.
+    let bits = a.iter().map(|&a| term(a).abs().to_bits()).max();
+    f64::from_bits(bits.unwrap_or_default())
 }
 
 /// Returns the sum of the squares of all elements.
@@ -619,6 +777,69 @@ mod tests {
                 (whole.value(), whole.value()),
                 "order {order}"
             );
+        }
+    }
+
+    #[test]
+    fn terms_at_any_place_of_a_bin_are_the_same_sum_in_any_order() {
+        // Powers of two and their neighbors: at some places the first of them fill a bin exactly.
+        for e in -120..120 {
+            let size = 2_f64.powi(e);
+            let terms = [
+                size,
+                -size * (1.0 - f64::EPSILON),
+                size * (1.0 - f64::EPSILON / 2.0),
+                -size,
+                size / 2_f64.powi(31),
+                -size * 3.0 / 2_f64.powi(49),
+            ];
+            let mut whole = Sum::default();
+            whole.add(&terms);
+            let exact = size / 2_f64.powi(31) - size * 3.0 / 2_f64.powi(49);
+            assert!(
+                (whole.value() - exact).abs() <= 40.0 * f64::EPSILON * size,
+                "2^{e}"
+            );
+            let mut squares = Sum::default();
+            squares.add_squares(&terms);
+            for order in 0..6 {
+                let mut terms = terms;
+                terms.rotate_left(order);
+                let (mut sum, mut root) = (Sum::default(), Sum::default());
+                for term in terms {
+                    sum.add(&[term]);
+                    root.add_squares(&[term]);
+                }
+                assert_eq!(sum.value(), whole.value(), "2^{e}, {order}");
+                assert_eq!(root.root(), squares.root(), "2^{e}, {order}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_notice_terms_that_their_bins_do_not_fit() {
+        for (term, value) in [
+            (f64::NAN, f64::NAN),
+            (-f64::NAN, f64::NAN),
+            (f64::INFINITY, f64::INFINITY),
+            (f64::NEG_INFINITY, f64::NEG_INFINITY),
+            (1e300, 1e300),
+            (-1e300, -1e300),
+            (1e40, 1e40),
+            (-1e40, -1e40),
+        ] {
+            for at in [0, 1, 500, TILE - 1] {
+                let mut terms = vec![1.0; TILE];
+                let mut sum = Sum::default();
+                sum.add(&terms);
+                terms[at] = term;
+                sum.add(&terms);
+                assert_eq!(sum.value().to_bits(), value.to_bits(), "{term} at {at}");
+                let mut sum = Sum::default();
+                sum.add_squares(&[1.0]);
+                sum.add_squares(&terms);
+                assert!(sum.root() == value.abs() || value.is_nan() && sum.root().is_nan());
+            }
         }
     }
 

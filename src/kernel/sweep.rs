@@ -1,5 +1,9 @@
 //! The hot loop: one pass over a parameter, its gradient and its state.
-use super::{Rule, StateSlices, for_each_instruction_set, reduce::RunningSums, rule::MAX_SUMS};
+use super::{
+    Rule, StateSlices, for_each_instruction_set,
+    reduce::{GUESS, RunningSums, Signed, Sum, Tally, Unsigned},
+    rule::MAX_SUMS,
+};
 
 /// Slices of at least this length are processed in blocks of [`BLOCK`], which keep more loads in
 /// flight: 2 to 7 % faster from memory. Blocks cost 12 ns per call, so shorter slices do without.
@@ -50,27 +54,52 @@ fn each<R: Rule, V: StateSlices<R::State>>(
     }
 }
 
+/// Number of elements whose terms are counted at a time.
+const COUNTED: usize = 4096;
 /// Number of elements whose terms are on the stack at a time.
-const PAGE: usize = 1024;
+const PAGE: usize = 256;
 
 for_each_instruction_set! {
-    /// Computes the terms of a page of elements, one array for each sum.
-    fn terms<R: Rule, V: StateSlices<R::State>>(
+    /// Counts the terms of elements, from the `at`th of the state on.
+    fn count<R: Rule, V: StateSlices<R::State>>(
         rule: &R,
         p: &[R::Elem],
         g: &[R::Elem],
         state: &V,
         at: usize,
-        out: &mut [[f64; PAGE]; MAX_SUMS],
+        tallies: &mut [Tally; MAX_SUMS],
     ) {
         let rule = &{ *rule };
-        let n = p.len().min(PAGE);
-        let (p, g) = (&p[..n], &g[..n]);
-        for i in 0..n {
+        let mut local = *tallies;
+        let g = &g[..p.len()];
+        for i in 0..p.len() {
             let terms = rule.terms(p[i], g[i], state.load(at + i)).0;
             for k in 0..R::TERMS {
-                out[k][i] = terms[k];
+                if k < R::NORMS {
+                    local[k].add(terms[k] * terms[k], Unsigned);
+                } else {
+                    local[k].add(terms[k], Signed);
+                }
             }
+        }
+        *tallies = local;
+    }
+}
+
+/// Adds terms that are larger than all before, or that need special care.
+#[cold]
+#[inline(never)]
+fn add_with_care(sum: &mut Sum, squares: bool, len: usize, term: impl Fn(usize) -> f64) {
+    let mut page = [0.0; PAGE];
+    for start in (0..len).step_by(PAGE) {
+        let page = &mut page[..PAGE.min(len - start)];
+        for (i, x) in page.iter_mut().enumerate() {
+            *x = term(start + i);
+        }
+        if squares {
+            sum.add_squares(page);
+        } else {
+            sum.add(page);
         }
     }
 }
@@ -83,17 +112,30 @@ pub(crate) fn measure<R: Rule, V: StateSlices<R::State>>(
     state: &V,
     sums: &mut RunningSums,
 ) {
-    let mut page = [[0.0; PAGE]; MAX_SUMS];
-    for (i, (p, g)) in p.chunks(PAGE).zip(g.chunks(PAGE)).enumerate() {
-        terms(rule, p, g, state, i * PAGE, &mut page);
-        for (k, (sum, page)) in sums.iter_mut().zip(&page).take(R::TERMS).enumerate() {
-            let terms = &page[..p.len()];
-            if k < R::NORMS {
-                sum.add_squares(terms);
-            } else {
-                sum.add(terms);
+    let add_with_care = |sum: &mut Sum, k: usize, from: usize, to: usize| {
+        add_with_care(sum, k < R::NORMS, to - from, |i| {
+            let i = from + i;
+            rule.terms(p[i], g[i], state.load(i)).0[k]
+        });
+    };
+    let mut at = 0;
+    if sums[..R::TERMS].iter().any(Sum::is_unscaled) {
+        // A few terms tell how large the others may be.
+        at = p.len().min(GUESS);
+        for (k, sum) in sums[..R::TERMS].iter_mut().enumerate() {
+            add_with_care(sum, k, 0, at);
+        }
+    }
+    while at < p.len() {
+        let to = p.len().min(at + COUNTED);
+        let mut tallies = std::array::from_fn(|k| sums[k].tally(k >= R::NORMS));
+        count(rule, &p[at..to], &g[at..to], state, at, &mut tallies);
+        for (k, (sum, tally)) in sums[..R::TERMS].iter_mut().zip(&tallies).enumerate() {
+            if !sum.try_add_tally::<R::Elem>(tally, to - at, k < R::NORMS) {
+                add_with_care(sum, k, at, to);
             }
         }
+        at = to;
     }
 }
 

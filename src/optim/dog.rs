@@ -80,16 +80,37 @@ impl<A: Element> Rule for Travelled<A> {
         let delta = self.rate * g;
         (delta, [displacement + delta])
     }
+    const TERMS: usize = 2;
+    #[inline(always)]
+    fn terms(&self, _p: A, g: A, [displacement]: [A; 1]) -> Sums {
+        let (g, x) = (g.f64(), displacement.f64());
+        Sums::new([x * x, g * g])
+    }
+}
+
+/// The rule of the first step, which also measures the parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Departing<A>(Travelled<A>);
+
+impl<A: Element> Rule for Departing<A> {
+    type Elem = A;
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = Travelled::<A>::STATE;
+    const COST: u64 = Travelled::<A>::COST;
+    #[inline(always)]
+    fn delta(&self, p: A, g: A, state: [A; 1]) -> (A, [A; 1]) {
+        self.0.delta(p, g, state)
+    }
     const TERMS: usize = 3;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, [displacement]: [A; 1]) -> Sums {
-        let (p, g, x) = (p.f64(), g.f64(), displacement.f64());
-        Sums::new([x * x, g * g, p * p])
+    fn terms(&self, p: A, g: A, state: [A; 1]) -> Sums {
+        let Sums([moved, g, ..]) = Rule::terms(&self.0, p, g, state);
+        Sums::new([moved, g, p.f64() * p.f64()])
     }
 }
 
 impl Algorithm for Dog {
-    type Kernel<A: Element> = WithCoupled<Travelled<A>>;
+    type Kernel<A: Element> = Either<WithCoupled<Travelled<A>>, WithCoupled<Departing<A>>>;
     const DEMANDS: Demands = Demands::NONE.global_sums();
 
     /// r, N and the estimated learning rate.
@@ -108,6 +129,11 @@ impl Algorithm for Dog {
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
-        coupled(Travelled::new(step.scalars[2]), self.weight_decay)
+        let rule = Travelled::new(step.scalars[2]);
+        if step.sums_pending && (step.t == 1 || step.scalars[0] == 0.0) {
+            Either::Right(coupled(Departing(rule), self.weight_decay))
+        } else {
+            Either::Left(coupled(rule, self.weight_decay))
+        }
     }
 }

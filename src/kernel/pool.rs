@@ -178,6 +178,21 @@ pub(crate) fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Work that is taken from a part at once, in elements, so that small tasks seldom lock.
 pub(crate) const BATCH: usize = 4096;
 
+/// Calls `work` with every task, a large part of an array of `size` elements, on several threads if
+/// there is enough work.
+pub(crate) fn on_threads<T: Send>(
+    tasks: impl Iterator<Item = T>,
+    size: usize,
+    parallel: &Parallel,
+    work: impl Fn(T) + Sync,
+) {
+    if parallel.pays(self::work(size, 2)) {
+        drain(tasks, |_| BATCH, work);
+    } else {
+        tasks.for_each(work);
+    }
+}
+
 /// Calls `work` with every task, on the calling thread and on those of rayon's current pool.
 ///
 /// Each thread has a part of the tasks of its own, next to each other in memory, and takes from its

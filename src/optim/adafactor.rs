@@ -1,6 +1,6 @@
 use super::{sgd::Descent, *};
-use crate::kernel::reduce::norm_on;
-use ndarray::{ArrayD, ArrayViewMut2, ArrayViewMutD};
+use crate::kernel::{Parallel, pool::on_threads, reduce::norm_on};
+use ndarray::{ArrayD, ArrayViewMutD};
 
 algorithm! {
     /// Adam without a first moment and with a factored second moment: one number per row and one
@@ -116,38 +116,34 @@ impl Algorithm for Adafactor {
         } = array;
         let weight = A::from_f64(libm::pow(step.t as f64, self.beta2_decay));
         let eps = self.eps.0.map_or(A::epsilon(), A::from_f64);
+        let mut squares = 0.0;
         match extra {
-            [v] => v.zip_mut_with(&grad, |v, &g| {
-                *v += weight * (A::from_f64(finite(g.f64() * g.f64())) - *v);
-            }),
+            [v] => {
+                v.zip_mut_with(&grad, |v, &g| {
+                    *v += weight * (A::from_f64(finite(g.f64() * g.f64())) - *v);
+                });
+                let floor = eps * eps;
+                grad.zip_mut_with(v, |g, &v| *g = *g / v.max(floor).sqrt());
+                squares = f64::INFINITY;
+            }
             [rows, columns] => {
                 for_each_matrix(&mut grad, rows, columns, |g, rows, columns| {
-                    average_squares(g, rows, columns, weight)
+                    average_squares(g, rows, columns, weight, &parallel);
+                    squares += normalize_rows(g, rows, columns, eps, &parallel);
                 });
             }
             _ => {}
         }
-        let floor = eps * eps;
-        match extra {
-            [v] => grad.zip_mut_with(v, |g, &v| *g = *g / v.max(floor).sqrt()),
-            [rows, columns] => for_each_matrix(&mut grad, rows, columns, |mut g, rows, columns| {
-                let mean = rows.iter().map(|r| r.f64()).sum::<f64>() / rows.len() as f64;
-                let mean = A::from_f64(mean).max(eps);
-                for (g, &mut row) in g.rows_mut().into_iter().zip(rows) {
-                    normalize(
-                        g.into_slice().unwrap_or_default(),
-                        row / mean,
-                        columns,
-                        floor,
-                    );
-                }
-            }),
-            _ => {}
-        }
+        // Squares of `f64` numbers can overflow.
+        let norm_of_u = if squares < f64::INFINITY {
+            squares.sqrt()
+        } else {
+            norm_on(&parallel, &grad)
+        };
         let rms = |norm: f64| norm / (grad.len() as f64).sqrt();
         let rate = rms(norm_on(&parallel, &param)).max(self.eps.1)
             * self.lr.min(1.0 / (step.t as f64).sqrt());
-        Scalars::new([rate / (rms(norm_on(&parallel, &grad)) / self.d).max(1.0)])
+        Scalars::new([rate / (rms(norm_of_u) / self.d).max(1.0)])
     }
 
     #[inline(always)]
@@ -164,7 +160,7 @@ fn for_each_matrix<A: Element>(
     g: &mut ArrayViewMutD<'_, A>,
     rows: &mut ArrayD<A>,
     columns: &mut ArrayD<A>,
-    mut work: impl FnMut(ArrayViewMut2<'_, A>, &mut [A], &mut [A]),
+    mut work: impl FnMut(&mut [A], &mut [A], &mut [A]),
 ) {
     let [.., n, m] = *g.shape() else { return };
     if let (Some(g), Some(rows), Some(columns)) = (
@@ -175,9 +171,7 @@ fn for_each_matrix<A: Element>(
     {
         let vectors = rows.chunks_mut(n).zip(columns.chunks_mut(m));
         for (g, (rows, columns)) in g.chunks_mut(n * m).zip(vectors) {
-            if let Ok(g) = ArrayViewMut2::from_shape((n, m), g) {
-                work(g, rows, columns);
-            }
+            work(g, rows, columns);
         }
     }
 }
@@ -188,30 +182,88 @@ fn finite(square: f64) -> f64 {
     if square > f64::MAX { f64::MAX } else { square }
 }
 
+/// The most parts of a matrix, which are processed by several threads if there is enough work.
+const PARTS: usize = 8;
+
+/// The number of rows in a part. It depends on the shape alone, and so does the order in which the
+/// squares are added.
+fn rows_of_part(rows: usize) -> usize {
+    rows.div_ceil(PARTS).max(32)
+}
+
 /// Updates the running averages of squares per row and per column.
 fn average_squares<A: Element>(
-    g: ArrayViewMut2<'_, A>,
+    g: &[A],
     rows: &mut [A],
     columns: &mut [A],
     weight: A,
+    parallel: &Parallel,
 ) {
-    let mut sums = vec![0.0; columns.len()];
-    for (g, row) in g.rows().into_iter().zip(&mut *rows) {
-        let sum = add_squares(g.to_slice().unwrap_or_default(), &mut sums);
-        *row += weight * (A::from_f64(finite(sum / columns.len() as f64)) - *row);
-    }
-    for (column, sum) in columns.iter_mut().zip(sums) {
-        *column += weight * (A::from_f64(finite(sum / rows.len() as f64)) - *column);
+    let (n, m) = (rows.len(), columns.len());
+    let part = rows_of_part(n);
+    let mut sums = vec![0.0; n.div_ceil(part) * m];
+    let parts = g.chunks(part * m).zip(rows.chunks_mut(part));
+    let work = |((g, rows), sums): ((&[A], &mut [A]), &mut [f64])| {
+        for (g, row) in g.chunks(m).zip(rows) {
+            let sum = add_squares(g, sums);
+            *row += weight * (A::from_f64(finite(sum / m as f64)) - *row);
+        }
+    };
+    on_threads(parts.zip(sums.chunks_mut(m)), g.len(), parallel, work);
+    for (j, column) in columns.iter_mut().enumerate() {
+        let sum: f64 = sums[j..].iter().step_by(m).sum();
+        *column += weight * (A::from_f64(finite(sum / n as f64)) - *column);
     }
 }
 
-crate::kernel::for_each_instruction_set! {
-    /// Divides a row by the square root of v.
-    fn normalize<A: Element>(g: &mut [A], row: A, columns: &[A], floor: A) {
-        for (g, &column) in g.iter_mut().zip(columns) {
-            let v = row * column;
-            *g = *g / (if v < floor { floor } else { v }).sqrt();
+/// Divides each row by the square root of v, and returns the sum of the squares.
+fn normalize_rows<A: Element>(
+    g: &mut [A],
+    rows: &[A],
+    columns: &[A],
+    eps: A,
+    parallel: &Parallel,
+) -> f64 {
+    let (size, m, part) = (g.len(), columns.len(), rows_of_part(rows.len()));
+    let mean = rows.iter().map(|r| r.f64()).sum::<f64>() / rows.len() as f64;
+    let mean = mean.max(eps.f64());
+    // Without a root and a division for each element.
+    let inverse_root = |v: f64| A::from_f64(1.0 / v.sqrt());
+    let largest = A::from_f64(1.0 / eps.f64());
+    let by_column: Vec<A> = columns.iter().map(|c| inverse_root(c.f64())).collect();
+    let mut sums = vec![0.0; rows.len().div_ceil(part)];
+    let work = |((g, rows), sum): ((&mut [A], &[A]), &mut f64)| {
+        for (g, &row) in g.chunks_mut(m).zip(rows) {
+            *sum += normalize(g, inverse_root(row.f64() / mean), &by_column, largest);
         }
+    };
+    let parts = g.chunks_mut(part * m).zip(rows.chunks(part));
+    on_threads(parts.zip(&mut sums), size, parallel, work);
+    sums.into_iter().sum()
+}
+
+crate::kernel::for_each_instruction_set! {
+    /// Multiplies a row by the inverse root of v, and returns the sum of the squares. The lanes fix
+    /// the order of addition.
+    fn normalize<A: Element>(g: &mut [A], row: A, by_column: &[A], largest: A) -> f64 {
+        let mut lanes = [0.0; 16];
+        let one = |g: &mut A, column: A, lane: &mut f64| {
+            let factor = row * column;
+            // In this order, so that NaN propagates.
+            *g = *g * if factor > largest { largest } else { factor };
+            *lane += g.f64() * g.f64();
+        };
+        let (columns, columns_tail) = by_column[..g.len()].as_chunks::<16>();
+        let (blocks, tail) = g.as_chunks_mut::<16>();
+        for (g, columns) in blocks.iter_mut().zip(columns) {
+            for i in 0..16 {
+                one(&mut g[i], columns[i], &mut lanes[i]);
+            }
+        }
+        for ((g, &column), lane) in tail.iter_mut().zip(columns_tail).zip(&mut lanes) {
+            one(g, column, lane);
+        }
+        lanes.iter().sum()
     }
 }
 

@@ -1,5 +1,6 @@
 use super::{momentum::AlongAverage, *};
-use ndarray::ArrayD;
+use crate::kernel::pool::{lock, on_threads};
+use std::sync::{Mutex, PoisonError};
 
 algorithm! {
     /// SM3: memory-efficient Adagrad with one accumulator per slice along every axis.
@@ -79,31 +80,44 @@ impl Algorithm for Sm3 {
 
     fn transform<A: Element>(&self, step: &StepContext, array: WholeArray<'_, A>) -> Scalars {
         let WholeArray {
-            mut grad, extra, ..
+            mut grad,
+            extra,
+            parallel,
+            ..
         } = array;
-        if let Some((last, slower)) = extra.split_last_mut() {
-            let mut new: Vec<_> = slower
-                .iter()
-                .map(|a| ArrayD::from_elem(a.raw_dim(), A::ZERO))
-                .collect();
-            let mut new_last = vec![A::ZERO; last.len()];
-            let mut index = vec![0; slower.len()];
-            let rows = grad
-                .as_slice_mut()
-                .unwrap_or_default()
-                .chunks_mut(last.len().max(1));
-            let old_last = last.as_slice().unwrap_or_default();
-            for g in rows {
-                let covers = slower.iter().zip(&index).map(|(a, &i)| a[i]);
-                let cover = covers.reduce(A::min).unwrap_or(A::infinity());
-                let top = row(g, cover, old_last, &mut new_last, A::from_f64(EPS));
-                new.iter_mut()
-                    .zip(&index)
-                    .for_each(|(new, &i)| new[i] = new[i].max(top));
-                advance(&mut index, slower);
+        let Some((last, slower)) = extra.split_last_mut() else {
+            return step.scalars;
+        };
+        let (size, m) = (grad.len(), last.len().max(1));
+        let covers: Vec<&[A]> = slower.iter().filter_map(|a| a.as_slice()).collect();
+        let old_last = last.as_slice().unwrap_or_default();
+        let none = Accumulators {
+            last: vec![A::ZERO; last.len()],
+            slower: covers.iter().map(|a| vec![A::ZERO; a.len()]).collect(),
+        };
+        // The largest of several numbers does not depend on their order.
+        let all = Mutex::new(none.clone());
+        let part = (size / m).div_ceil(8).max(32);
+        let work = |(k, g): (usize, &mut [A])| {
+            let mut new = none.clone();
+            let mut index = index_of(k * part, &covers);
+            for g in g.chunks_mut(m) {
+                let cover = covers.iter().zip(&index).map(|(a, &i)| a[i]);
+                let cover = cover.reduce(A::min).unwrap_or(A::infinity());
+                let top = row(g, cover, old_last, &mut new.last, A::from_f64(EPS));
+                for (new, &i) in new.slower.iter_mut().zip(&index) {
+                    new[i] = new[i].max(top);
+                }
+                advance(&mut index, &covers);
             }
-            slower.iter_mut().zip(new).for_each(|(a, new)| *a = new);
-            last.iter_mut().zip(new_last).for_each(|(a, new)| *a = new);
+            lock(&all).raise(&new);
+        };
+        let rows = grad.as_slice_mut().unwrap_or_default();
+        on_threads(rows.chunks_mut(part * m).enumerate(), size, &parallel, work);
+        let new = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+        last.iter_mut().zip(new.last).for_each(|(a, new)| *a = new);
+        for (a, new) in slower.iter_mut().zip(new.slower) {
+            a.iter_mut().zip(new).for_each(|(a, new)| *a = new);
         }
         step.scalars
     }
@@ -114,8 +128,37 @@ impl Algorithm for Sm3 {
     }
 }
 
+/// The accumulators of the last axis and of the others.
+#[derive(Clone)]
+struct Accumulators<A> {
+    last: Vec<A>,
+    slower: Vec<Vec<A>>,
+}
+
+impl<A: Element> Accumulators<A> {
+    /// Takes the larger of each two accumulators.
+    fn raise(&mut self, other: &Self) {
+        let raise = |a: &mut Vec<A>, other: &Vec<A>| {
+            a.iter_mut().zip(other).for_each(|(a, &b)| *a = a.max(b));
+        };
+        raise(&mut self.last, &other.last);
+        let slower = self.slower.iter_mut().zip(&other.slower);
+        slower.for_each(|(a, b)| raise(a, b));
+    }
+}
+
+/// The index of the `row`th row, the last axis fastest.
+fn index_of<A>(mut row: usize, axes: &[&[A]]) -> Vec<usize> {
+    let mut index = vec![0; axes.len()];
+    for (i, axis) in index.iter_mut().zip(axes).rev() {
+        *i = row % axis.len().max(1);
+        row /= axis.len().max(1);
+    }
+    index
+}
+
 /// Advances to the next index, the last axis fastest.
-fn advance<A>(index: &mut [usize], axes: &[ArrayD<A>]) {
+fn advance<A>(index: &mut [usize], axes: &[&[A]]) {
     for (i, axis) in index.iter_mut().zip(axes).rev() {
         *i += 1;
         if *i < axis.len() {
@@ -125,19 +168,34 @@ fn advance<A>(index: &mut [usize], axes: &[ArrayD<A>]) {
     }
 }
 
+/// Elements that are updated together.
+const LANES: usize = 16;
+
 crate::kernel::for_each_instruction_set! {
     /// Replaces the gradient of one row by the update, raises the accumulators of the last axis,
     /// and returns the largest sum of squares.
     fn row<A: Element>(g: &mut [A], cover: A, last: &[A], new_last: &mut [A], eps: A) -> A {
         let n = g.len();
-        let (last, new_last) = (&last[..n], &mut new_last[..n]);
-        let mut top = A::ZERO;
-        for i in 0..n {
-            let s = (if last[i] < cover { last[i] } else { cover }) + g[i] * g[i];
-            new_last[i] = if new_last[i] < s { s } else { new_last[i] };
-            top = if top < s { s } else { top };
-            g[i] = if s == A::ZERO { A::ZERO } else { g[i] / (s + eps).sqrt() };
+        let (g, g_tail) = g.as_chunks_mut::<LANES>();
+        let (last, last_tail) = last[..n].as_chunks::<LANES>();
+        let (new_last, new_tail) = new_last[..n].as_chunks_mut::<LANES>();
+        let one = |g: &mut A, last: A, new_last: &mut A, top: &mut A| {
+            let s = (if last < cover { last } else { cover }) + *g * *g;
+            *new_last = if *new_last < s { s } else { *new_last };
+            *top = if *top < s { s } else { *top };
+            *g = if s == A::ZERO { A::ZERO } else { *g / (s + eps).sqrt() };
+        };
+        // A maximum for each lane, because a single one would be taken one element after another.
+        let mut tops = [A::ZERO; LANES];
+        for ((g, last), new_last) in g.iter_mut().zip(last).zip(new_last) {
+            for i in 0..LANES {
+                one(&mut g[i], last[i], &mut new_last[i], &mut tops[i]);
+            }
         }
-        top
+        let tail = g_tail.iter_mut().zip(last_tail).zip(new_tail);
+        for (((g, &last), new_last), top) in tail.zip(&mut tops) {
+            one(g, last, new_last, top);
+        }
+        tops.into_iter().fold(A::ZERO, |max, top| if max < top { top } else { max })
     }
 }

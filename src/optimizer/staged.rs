@@ -20,13 +20,16 @@ use crate::{
     kernel::{
         Arrays, KernelArgs, Parallel, Sums, Totals,
         param_views::{ParamViews, Strided, Task},
-        pool::lock,
+        pool::{lock, on_threads},
         reduce::RunningSums,
     },
     params::{Param, StepInput},
 };
 use ndarray::{ArrayD, ArrayView, ArrayView6, ArrayViewMut, ArrayViewMut6};
 use std::sync::Mutex;
+
+/// Number of elements that a thread copies at a time.
+const PART: usize = 1 << 13;
 
 /// A parameter with its gradient and a row-major copy of the gradient, which the step transforms.
 struct StagedArray<'t, A> {
@@ -47,16 +50,26 @@ impl<'t, A: Element> StagedArray<'t, A> {
         slot: &mut GroupSlot<A>,
         strided: &mut [Option<Strided<'a, A>>],
         copy: &'t mut Vec<A>,
+        parallel: &Parallel,
     ) -> Self {
         if !entry.allocated {
             entry.allocate(param.views.order, slot);
         }
         let scale = slot.scale * param.clip_factor;
         let (p, g) = param.views.take_views(Order::C, strided);
-        copy.clear();
+        copy.resize(g.len(), A::ZERO);
         // An empty array can have an axis that is too long to iterate over.
-        if !g.is_empty() {
-            copy.extend(g.iter().map(|&g| scale * g));
+        if let Some(g) = g.to_slice() {
+            let parts = copy.chunks_mut(PART).zip(g.chunks(PART));
+            on_threads(parts, g.len(), parallel, |(copy, g)| {
+                copy.iter_mut()
+                    .zip(g)
+                    .for_each(|(copy, &g)| *copy = scale * g);
+            });
+        } else if !g.is_empty()
+            && let Ok(mut copy) = ArrayViewMut::from_shape(g.raw_dim(), copy)
+        {
+            copy.zip_mut_with(&g, |copy, &g| *copy = scale * g);
         }
         let first = !entry.begun;
         entry.begun = true;
@@ -179,7 +192,7 @@ impl<A: Element> Optimizer<A> {
                 let arrays = members.iter_mut().zip(&mut *copies).map(|(param, copy)| {
                     let entry = &mut entries[param.entry];
                     let slot = &mut slots[entry.group];
-                    StagedArray::new(param, entry, slot, strided, copy)
+                    StagedArray::new(param, entry, slot, strided, copy, parallel)
                 });
                 let mut arrays: Vec<_> = arrays.collect();
                 step.run(slots, entries, &mut arrays);
@@ -187,7 +200,8 @@ impl<A: Element> Optimizer<A> {
                 for param in &mut members {
                     let entry = &mut entries[param.entry];
                     let slot = &mut slots[group];
-                    let array = StagedArray::new(param, entry, slot, strided, &mut copies[0]);
+                    let array =
+                        StagedArray::new(param, entry, slot, strided, &mut copies[0], parallel);
                     step.run(slots, entries, &mut [array]);
                 }
             }

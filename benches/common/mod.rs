@@ -167,6 +167,22 @@ pub fn traffic(arrays: usize, p: &mut [f32], g: &[f32], state: Arrays<'_, f32>) 
     }
 }
 
+/// The memory limit of a pass that only reads.
+#[multiversion(targets = "simd")]
+pub fn read(arrays: &[&[f32]]) -> u32 {
+    let mut sum = 0_u32;
+    let n = arrays.first().map_or(0, |a| a.len());
+    // The arrays side by side, as a rule reads them.
+    for start in (0..n).step_by(1024) {
+        for array in arrays {
+            for x in &array[start..n.min(start + 1024)] {
+                sum = sum.wrapping_add(x.to_bits());
+            }
+        }
+    }
+    sum
+}
+
 /// `n` pseudo-random numbers in (-1, 1), the same in every run.
 pub fn numbers<A: Element>(n: usize, mut seed: u64) -> Vec<A> {
     seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -34,8 +34,12 @@ impl<A: Element> Rule for AbsPropStep<A> {
     #[inline(always)]
     fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
         let [lr, weight, correction] = self.0;
-        let m = (m + weight * (g.abs() - m)).flush();
+        let m = m + weight * (g.abs() - m);
         ((lr * g).over(m / correction), [m]) // 0 where m is 0
+    }
+    // Tiny numbers of the average are flushed to 0: arithmetic on them is slow.
+    fn floors(&self) -> [A; 1] {
+        [A::min_positive_value()]
     }
 }
 

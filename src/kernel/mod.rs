@@ -15,7 +15,7 @@ mod rule;
 mod run;
 mod state;
 pub(crate) mod strided;
-mod sweep;
+pub(crate) mod sweep;
 pub(crate) mod watch;
 mod wrapper;
 

@@ -7,11 +7,13 @@
 use super::Arrays;
 use crate::array::{Element, layout::AXES};
 use ndarray::{ArrayView6, ArrayViewMut, ArrayViewMut6, Axis};
+use std::array::from_fn;
 
 /// Number of elements in a tile.
 const TILE: usize = 4096;
-/// Maximum number of rows of a tile where two arrays differ in their fastest axis.
-const ROWS: usize = 32;
+/// Maximum number of rows of a tile where two arrays differ in their fastest axis: a cache line of
+/// `f32`. With 32 or more a gradient in another order takes up to twice as long.
+const ROWS: usize = 16;
 /// Shorter rows are gathered in a tile.
 const LONG_ROW: usize = 32;
 /// The fastest axis of the state.
@@ -116,7 +118,7 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
             None => {
                 gather(&p.view(), LAST, self.p);
                 (self.work)(&mut self.p[..n], g, state);
-                scatter(self.p, &mut p);
+                scatter(self.p, LAST, &mut p);
             }
         }
     }
@@ -167,19 +169,27 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
             return self.columns(axis, p1, g1, state, row, start + left);
         }
         gather(&g, axis, self.g);
+        let copied = p.stride_of(LAST) != 1;
+        if copied {
+            gather(&p.view(), axis, self.p);
+        }
         let rows = p.axis_iter_mut(axis).zip(self.g.chunks(width));
-        for (i, (mut p, g)) in rows.enumerate() {
+        for (i, ((mut p, g), tile)) in rows.zip(self.p.chunks_mut(width)).enumerate() {
             let at = i * row + start;
             let state = state.part(at..at + width);
             match p.as_slice_mut() {
-                Some(p) => (self.work)(p, g, state),
-                None => {
-                    let mut tile = ArrayViewMut::from_shape(p.raw_dim(), &mut self.p[..width]).ok();
-                    tile.iter_mut().for_each(|tile| tile.assign(&p));
-                    (self.work)(&mut self.p[..width], g, state);
-                    p.iter_mut().zip(&*self.p).for_each(|(p, &new)| *p = new);
+                Some(p) if !copied => (self.work)(p, g, state),
+                _ if copied => (self.work)(tile, g, state),
+                _ => {
+                    // Rows of several axes, with gaps.
+                    tile.iter_mut().zip(&p).for_each(|(tile, &p)| *tile = p);
+                    (self.work)(tile, g, state);
+                    p.iter_mut().zip(tile).for_each(|(p, &mut new)| *p = new);
                 }
             }
+        }
+        if copied {
+            scatter(self.p, axis, &mut p);
         }
     }
 }
@@ -194,7 +204,13 @@ pub(super) fn split_slowest_axis<'a, A>(
     state: Arrays<'a, A>,
 ) -> (Piece<'a, A>, Piece<'a, A>) {
     let axis = (0..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
-    let at = p.shape()[axis] / 2;
+    let n = p.shape()[axis];
+    // Whole tiles of rows, whose lanes are then whole cache lines.
+    let at = if n > ROWS {
+        (n / 2).next_multiple_of(ROWS)
+    } else {
+        n / 2
+    };
     let ((p, p1), (g, g1)) = (p.split_at(Axis(axis), at), g.split_at(Axis(axis), at));
     let (s, s1) = state.split_at(p.len());
     ((p, g, s), (p1, g1, s1))
@@ -207,7 +223,15 @@ fn gather<'t, A: Element>(
     tile: &'t mut [A; TILE],
 ) -> &'t [A] {
     let tile = &mut tile[..from.len()];
-    if let Ok(mut tile) = ArrayViewMut::from_shape(from.raw_dim(), &mut *tile) {
+    if is_transposed(from.shape(), from.strides(), axis) {
+        let width = from.len() / from.len_of(axis);
+        let lanes = from.lanes(axis).into_iter();
+        transpose(
+            lanes.map(|lane| lane.to_slice().unwrap_or_default()),
+            tile,
+            width,
+        );
+    } else if let Ok(mut tile) = ArrayViewMut::from_shape(from.raw_dim(), &mut *tile) {
         let mut from = from.view();
         tile.swap_axes(axis.index(), LAST.index());
         from.swap_axes(axis.index(), LAST.index());
@@ -216,8 +240,80 @@ fn gather<'t, A: Element>(
     tile
 }
 
-fn scatter<A: Element>(tile: &[A; TILE], to: &mut ArrayViewMut6<'_, A>) {
-    if let Ok(tile) = ArrayView6::from_shape(to.raw_dim(), &tile[..to.len()]) {
+/// Copies the start of `tile` to a view, writing along `axis`.
+fn scatter<A: Element>(tile: &[A; TILE], axis: Axis, to: &mut ArrayViewMut6<'_, A>) {
+    let tile = &tile[..to.len()];
+    if is_transposed(to.shape(), to.strides(), axis) {
+        let width = to.len() / to.len_of(axis);
+        let lanes = to.lanes_mut(axis).into_iter();
+        transpose_back(
+            lanes.map(|lane| lane.into_slice().unwrap_or_default()),
+            tile,
+            width,
+        );
+    } else if let Ok(tile) = ArrayView6::from_shape(to.raw_dim(), tile) {
         to.assign(&tile);
+    }
+}
+
+/// Whether `axis` is the slowest axis of the tile, and the lanes along it are slices.
+fn is_transposed(shape: &[usize], strides: &[isize], axis: Axis) -> bool {
+    let axis = axis.index();
+    axis != LAST.index() && strides[axis] == 1 && shape[..axis].iter().all(|&n| n <= 1)
+}
+
+/// Lanes and rows that are copied together, so that pieces of cache lines are read and written.
+const SIDE: usize = 4;
+
+/// Copies lanes to the columns of a tile.
+fn transpose<'a, A: Element>(
+    mut lanes: impl Iterator<Item = &'a [A]>,
+    tile: &mut [A],
+    width: usize,
+) {
+    for column in (0..width).step_by(SIDE) {
+        let group: [&[A]; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
+        let blocks = group.map(|lane| lane.as_chunks::<SIDE>().0);
+        // The last group can have fewer lanes.
+        let n = blocks[SIDE - 1].len();
+        for i in 0..n {
+            let block = blocks.map(|lane| lane[i]);
+            for k in 0..SIDE {
+                let at = (i * SIDE + k) * width + column;
+                tile[at..at + SIDE].copy_from_slice(&block.map(|lane| lane[k]));
+            }
+        }
+        for (c, lane) in group.into_iter().enumerate() {
+            for (i, &x) in lane.iter().enumerate().skip(n * SIDE) {
+                tile[i * width + column + c] = x;
+            }
+        }
+    }
+}
+
+/// Copies the columns of a tile to lanes.
+fn transpose_back<'a, A: Element>(
+    mut lanes: impl Iterator<Item = &'a mut [A]>,
+    tile: &[A],
+    width: usize,
+) {
+    for column in (0..width).step_by(SIDE) {
+        let mut group: [&mut [A]; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
+        let mut blocks = group.each_mut().map(|lane| lane.as_chunks_mut::<SIDE>().0);
+        let n = blocks[SIDE - 1].len();
+        for i in 0..n {
+            let rows: [[A; SIDE]; SIDE] = from_fn(|k| {
+                let at = (i * SIDE + k) * width + column;
+                from_fn(|c| tile[at + c])
+            });
+            for (c, lane) in blocks.iter_mut().enumerate() {
+                lane[i] = rows.map(|row| row[c]);
+            }
+        }
+        for (c, lane) in group.into_iter().enumerate() {
+            for (i, x) in lane.iter_mut().enumerate().skip(n * SIDE) {
+                *x = tile[i * width + column + c];
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     kernel::{
         Arrays, KernelArgs, Totals,
         reduce::RunningSums,
+        sweep::scale,
         watch::{PAGE, compare},
     },
 };
@@ -105,9 +106,7 @@ impl<A: Element> Pass<A> {
             return g;
         }
         let page = &mut page[..g.len()];
-        for (scaled, &g) in page.iter_mut().zip(g) {
-            *scaled = self.scale * g;
-        }
+        scale(self.scale, g, page);
         page
     }
 }

@@ -348,7 +348,7 @@ impl<A: Element> Optimizer<A> {
         } = self;
         let chunk = parallel.chunk.max(1);
         // Prepares all kernels first: from then on engines are only read.
-        let mut tasks: Vec<(Task<'_, A>, (usize, Pass<A>))> = Vec::with_capacity(params.len());
+        let mut tasks = Vec::with_capacity(params.len());
         let mut entries = table.entries.iter_mut().enumerate();
         for param in params.iter_mut().filter(|param| param.views.has_grad()) {
             let index = param.entry;

@@ -6,8 +6,8 @@
 mod common;
 
 use common::{
-    AdamWScalars, adam_by_hand, limit_of_one_moment, limit_of_two_moments, momentum_by_hand,
-    numbers, rmsprop_by_hand,
+    by_hand::{adam, momentum, rmsprop},
+    limit_of_one_moment, limit_of_two_moments, numbers,
 };
 use criterion::{BenchmarkId, Criterion};
 use ndarray::{Array1, Array2, ShapeBuilder, Zip, s};
@@ -50,8 +50,8 @@ fn serial<A: Element>(mut optimizer: Optimizer<A>) -> Optimizer<A> {
     optimizer
 }
 
-fn adam<A: Element>() -> Optimizer<A> {
-    Optimizer::new(Adam::new(1e-3))
+fn new_adam<A: Element>() -> Optimizer<A> {
+    Optimizer::new(Adam::default())
 }
 
 /// One array, one moment: Momentum and RMSProp.
@@ -109,15 +109,15 @@ fn one_moment<A: Element>(
 /// One array, two moments: Adam.
 fn two_moments<A: Element>(c: &mut Criterion, name: &str, n: usize) {
     let [p, g, m, v] = arrays::<A>(n);
-    let scalars = AdamWScalars::<A>::at(1000);
+    let scalars = adam::scalars::<A>(1000.0);
     let plain = || (p.to_vec(), m.to_vec(), v.to_vec());
     let ((mut lp, mut lm, mut lv), (mut hp, mut hm, mut hv)) = (plain(), plain());
     let [mut zp, mut zm, mut zv, mut pp, mut pm, mut pv] =
         [&p, &m, &v, &p, &m, &v].map(Array1::clone);
     let (mut a, mut b) = (p.clone(), p.clone());
-    let (mut alone, mut threads) = (serial(adam()), adam());
+    let (mut alone, mut threads) = (serial(new_adam()), new_adam());
     let slice = g.as_slice().unwrap_or_default();
-    let one = |p: &mut A, &g: &A, m: &mut A, v: &mut A| scalars.adam(p, g, m, v);
+    let one = |p: &mut A, &g: &A, m: &mut A, v: &mut A| adam::element(scalars, p, g, m, v);
     group(
         c,
         name,
@@ -128,7 +128,7 @@ fn two_moments<A: Element>(c: &mut Criterion, name: &str, n: usize) {
             ),
             (
                 "by hand",
-                Box::new(|| adam_by_hand(&scalars, &mut hp, slice, &mut hm, &mut hv)),
+                Box::new(|| adam::sweep(scalars, &mut hp, slice, &mut hm, &mut hv)),
             ),
             (
                 "Zip",
@@ -168,36 +168,23 @@ fn sizes<A: Element>(c: &mut Criterion, of: &str) {
         (1_000_000, "1e6"),
         (10_000_000, "1e7"),
     ] {
-        one_moment::<A>(
+        let scalars = momentum::scalars::<A>(1000.0);
+        one_moment(
             c,
             &format!("momentum/{of}/{size}"),
             n,
-            || Optimizer::new(Momentum::new(1e-3)),
-            |p, g, m| momentum_by_hand(A::from_f64(0.9), A::from_f64(1e-3), p, g, m),
-            |p, g, m| {
-                *m = A::from_f64(0.9) * *m + A::from_f64(1.0 - 0.9) * g;
-                *p = *p - A::from_f64(1e-3) * *m;
-            },
+            || Optimizer::new(Momentum::default()),
+            |p, g, m| momentum::sweep(scalars, p, g, m),
+            |p, g, m| momentum::element(scalars, p, g, m),
         );
-        one_moment::<A>(
+        let scalars = rmsprop::scalars::<A>(1000.0);
+        one_moment(
             c,
             &format!("rmsprop/{of}/{size}"),
             n,
-            || Optimizer::new(RmsProp::new(1e-3)),
-            |p, g, v| {
-                rmsprop_by_hand(
-                    A::from_f64(0.99),
-                    A::from_f64(1e-3),
-                    A::from_f64(1e-8),
-                    p,
-                    g,
-                    v,
-                )
-            },
-            |p, g, v| {
-                *v = A::from_f64(0.99) * *v + A::from_f64(1.0 - 0.99) * g * g;
-                *p = *p - A::from_f64(1e-3) * (g / (v.sqrt() + A::from_f64(1e-8)));
-            },
+            || Optimizer::new(RmsProp::default()),
+            |p, g, v| rmsprop::sweep(scalars, p, g, v),
+            |p, g, v| rmsprop::element(scalars, p, g, v),
         );
         two_moments::<A>(c, &format!("adam/{of}/{size}"), n);
     }
@@ -211,8 +198,8 @@ fn layouts(c: &mut Criterion) {
     let dense = || Array2::from_shape_fn((edge, edge), |(i, j)| values[i * edge + j]);
     let fortran = || Array2::from_shape_fn((edge, edge).f(), |(i, j)| values[i * edge + j]);
     let wide = || Array2::from_shape_fn((edge, 2 * edge), |(i, j)| values[2 * i * edge + j]);
-    let scalars = AdamWScalars::<f32>::at(1000);
-    let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| scalars.adam(p, g, m, v);
+    let scalars = adam::scalars::<f32>(1000.0);
+    let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| adam::element(scalars, p, g, m, v);
     let limit = || {
         let [mut p, g, mut m, mut v] = arrays::<f32>(edge * edge).map(|a| a.to_vec());
         (
@@ -229,7 +216,7 @@ fn layouts(c: &mut Criterion) {
     for (name, p, g) in cases {
         let [mut m, mut v] = [p.map(|x| x.abs()), p.map(|x| x.abs())];
         let (mut zp, mut up) = (p.clone(), p);
-        let mut adam = serial(adam());
+        let mut adam = serial(new_adam());
         let zip = || {
             Zip::from(&mut zp)
                 .and(&g)
@@ -259,7 +246,7 @@ fn layouts(c: &mut Criterion) {
             wide().map(|x| x.abs()),
             wide().map(|x| x.abs()),
         );
-        let mut adam = serial(adam());
+        let mut adam = serial(new_adam());
         let zip = || {
             let (m, v) = (m.slice_mut(part), v.slice_mut(part));
             Zip::from(zp.slice_mut(part))
@@ -306,9 +293,9 @@ fn many(c: &mut Criterion) {
         (0..1000).map(|_| arrays::<f32>(1000)).collect::<Vec<_>>(),
     );
     let (mut a, mut b) = (grads.clone(), grads.clone());
-    let (mut alone, mut threads) = (serial(adam()), adam());
-    let scalars = AdamWScalars::<f32>::at(1000);
-    let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| scalars.adam(p, g, m, v);
+    let (mut alone, mut threads) = (serial(new_adam()), new_adam());
+    let scalars = adam::scalars::<f32>(1000.0);
+    let one = |p: &mut f32, &g: &f32, m: &mut f32, v: &mut f32| adam::element(scalars, p, g, m, v);
     let variants: Vec<Timed<'_>> = vec![
         (
             "limit",

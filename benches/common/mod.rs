@@ -1,127 +1,80 @@
 //! Loops to compare with: hand-written steps, and the memory limit.
 #![allow(dead_code)]
-use multiversion::multiversion;
+pub mod by_hand;
+
 use ndarray_optim::algorithm::{Arrays, Element, Kernel, KernelArgs, Rule, RuleState};
 use std::time::Instant;
 
-/// The scalars of one AdamW step.
-#[derive(Clone, Copy)]
-pub struct AdamWScalars<A> {
-    pub beta1: A,
-    pub one_minus_beta1: A,
-    pub beta2: A,
-    pub one_minus_beta2: A,
-    pub step_size: A,
-    pub eps: A,
-    pub decay: A,
-}
+/// Compiles a function for every instruction set and calls that of
+/// [`instruction_set`](ndarray_optim::instruction_set), in the same way as the crate does it for
+/// steps: what is compared obeys the same environment variable.
+macro_rules! for_each_instruction_set {
+    (
+        $(#[$about:meta])*
+        $vis:vis fn $name:ident $(<$generic:ident: $bound:path>)? (
+            $($arg:ident: $type:ty),* $(,)?
+        ) $(-> $out:ty)? $body:block
+    ) => {
+        $(#[$about])*
+        #[inline]
+        $vis fn $name $(<$generic: $bound>)? ($($arg: $type),*) $(-> $out)? {
+            use multiversion::{multiversion, target::match_target};
+            use ndarray_optim::{InstructionSet, instruction_set};
 
-impl<A: Element> AdamWScalars<A> {
-    pub fn at(t: i32) -> Self {
-        let (lr, b1, b2, eps, wd): (f64, f64, f64, f64, f64) = (1e-3, 0.9, 0.999, 1e-8, 1e-2);
-        let root = (1.0 - b2.powi(t)).sqrt();
-        AdamWScalars {
-            beta1: A::from_f64(b1),
-            one_minus_beta1: A::from_f64(1.0 - b1),
-            beta2: A::from_f64(b2),
-            one_minus_beta2: A::from_f64(1.0 - b2),
-            step_size: A::from_f64(lr * root / (1.0 - b1.powi(t))),
-            eps: A::from_f64(eps * root),
-            decay: A::from_f64(lr * wd),
+            #[multiversion(targets(
+                "x86_64+avx+avx2+avx512bw+avx512cd+avx512dq+avx512f+avx512vl\
+                 +bmi1+bmi2+fma+lzcnt+movbe+popcnt"
+            ))]
+            fn avx512 $(<$generic: $bound>)? ($($arg: $type),*) $(-> $out)? {
+                match_target! {
+                    "x86_64+avx512f" => $body,
+                    _ => avx2($($arg),*),
+                }
+            }
+            #[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+fma+lzcnt+movbe+popcnt"))]
+            fn avx2 $(<$generic: $bound>)? ($($arg: $type),*) $(-> $out)? {
+                match_target! {
+                    "x86_64+avx2" => $body,
+                    _ => baseline($($arg),*),
+                }
+            }
+            #[inline(never)]
+            fn baseline $(<$generic: $bound>)? ($($arg: $type),*) $(-> $out)? $body
+
+            match instruction_set() {
+                InstructionSet::Avx512 => avx512($($arg),*),
+                InstructionSet::Avx2 => avx2($($arg),*),
+                _ => baseline($($arg),*),
+            }
+        }
+    };
+}
+use for_each_instruction_set;
+
+for_each_instruction_set! {
+    /// The memory limit of Adam: reads p, g, m, v and writes p, m, v, with almost no arithmetic.
+    pub fn limit_of_two_moments<A: Element>(p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
+        let n = p.len();
+        let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
+        for i in 0..n {
+            let x = g[i];
+            p[i] += x;
+            m[i] += x;
+            v[i] += x;
         }
     }
-
-    /// One element, without decay.
-    #[inline(always)]
-    pub fn adam(&self, p: &mut A, g: A, m: &mut A, v: &mut A) {
-        *m = self.beta1 * *m + self.one_minus_beta1 * g;
-        *v = self.beta2 * *v + self.one_minus_beta2 * g * g;
-        *p = *p - self.step_size * (*m / (v.sqrt() + self.eps));
-    }
-
-    /// One element.
-    #[inline(always)]
-    pub fn adamw(&self, p: &mut A, g: A, m: &mut A, v: &mut A) {
-        *m = self.beta1 * *m + self.one_minus_beta1 * g;
-        *v = self.beta2 * *v + self.one_minus_beta2 * g * g;
-        *p = *p - (self.step_size * (*m / (v.sqrt() + self.eps)) + self.decay * *p);
-    }
 }
 
-/// AdamW by hand: slices, compiled for several instruction sets.
-#[multiversion(targets = "simd")]
-pub fn adamw_by_hand<A: Element>(
-    c: &AdamWScalars<A>,
-    p: &mut [A],
-    g: &[A],
-    m: &mut [A],
-    v: &mut [A],
-) {
-    let n = p.len();
-    let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
-    for i in 0..n {
-        c.adamw(&mut p[i], g[i], &mut m[i], &mut v[i]);
-    }
-}
-
-/// Adam by hand.
-#[multiversion(targets = "simd")]
-pub fn adam_by_hand<A: Element>(
-    c: &AdamWScalars<A>,
-    p: &mut [A],
-    g: &[A],
-    m: &mut [A],
-    v: &mut [A],
-) {
-    let n = p.len();
-    let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
-    for i in 0..n {
-        c.adam(&mut p[i], g[i], &mut m[i], &mut v[i]);
-    }
-}
-
-#[multiversion(targets = "simd")]
-pub fn momentum_by_hand<A: Element>(beta: A, lr: A, p: &mut [A], g: &[A], m: &mut [A]) {
-    let n = p.len();
-    let (g, m) = (&g[..n], &mut m[..n]);
-    for i in 0..n {
-        m[i] = beta * m[i] + (A::one() - beta) * g[i];
-        p[i] = p[i] - lr * m[i];
-    }
-}
-
-#[multiversion(targets = "simd")]
-pub fn rmsprop_by_hand<A: Element>(alpha: A, lr: A, eps: A, p: &mut [A], g: &[A], v: &mut [A]) {
-    let n = p.len();
-    let (g, v) = (&g[..n], &mut v[..n]);
-    for i in 0..n {
-        v[i] = alpha * v[i] + (A::one() - alpha) * g[i] * g[i];
-        p[i] = p[i] - lr * (g[i] / (v[i].sqrt() + eps));
-    }
-}
-
-/// The memory limit of Adam: reads p, g, m, v and writes p, m, v, with almost no arithmetic.
-#[multiversion(targets = "simd")]
-pub fn limit_of_two_moments<A: Element>(p: &mut [A], g: &[A], m: &mut [A], v: &mut [A]) {
-    let n = p.len();
-    let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
-    for i in 0..n {
-        let x = g[i];
-        p[i] += x;
-        m[i] += x;
-        v[i] += x;
-    }
-}
-
-/// The memory limit of Momentum and RMSProp: reads p, g, m and writes p, m.
-#[multiversion(targets = "simd")]
-pub fn limit_of_one_moment<A: Element>(p: &mut [A], g: &[A], m: &mut [A]) {
-    let n = p.len();
-    let (g, m) = (&g[..n], &mut m[..n]);
-    for i in 0..n {
-        let x = g[i];
-        p[i] += x;
-        m[i] += x;
+for_each_instruction_set! {
+    /// The memory limit of Momentum and RMSProp: reads p, g, m and writes p, m.
+    pub fn limit_of_one_moment<A: Element>(p: &mut [A], g: &[A], m: &mut [A]) {
+        let n = p.len();
+        let (g, m) = (&g[..n], &mut m[..n]);
+        for i in 0..n {
+            let x = g[i];
+            p[i] += x;
+            m[i] += x;
+        }
     }
 }
 
@@ -167,20 +120,21 @@ pub fn traffic(arrays: usize, p: &mut [f32], g: &[f32], state: Arrays<'_, f32>) 
     }
 }
 
-/// The memory limit of a pass that only reads.
-#[multiversion(targets = "simd")]
-pub fn read(arrays: &[&[f32]]) -> u32 {
-    let mut sum = 0_u32;
-    let n = arrays.first().map_or(0, |a| a.len());
-    // The arrays side by side, as a rule reads them.
-    for start in (0..n).step_by(1024) {
-        for array in arrays {
-            for x in &array[start..n.min(start + 1024)] {
-                sum = sum.wrapping_add(x.to_bits());
+for_each_instruction_set! {
+    /// The memory limit of a pass that only reads.
+    pub fn read(arrays: &[&[f32]]) -> u32 {
+        let mut sum = 0_u32;
+        let n = arrays.first().map_or(0, |a| a.len());
+        // The arrays side by side, as a rule reads them.
+        for start in (0..n).step_by(1024) {
+            for array in arrays {
+                for x in &array[start..n.min(start + 1024)] {
+                    sum = sum.wrapping_add(x.to_bits());
+                }
             }
         }
+        sum
     }
-    sum
 }
 
 /// `n` pseudo-random numbers in (-1, 1), the same in every run.

@@ -117,12 +117,10 @@ impl<A: Element> Rule for ClippedNewton<A> {
         } else {
             curvature
         };
-        // In this order NaN propagates, and 0 / 0 is 0.
-        let u = if m.abs() >= denominator {
-            m.sign()
-        } else {
-            m / denominator
-        };
+        // In this order NaN propagates.
+        let u = m.over(denominator);
+        let u = if u > A::one() { A::one() } else { u };
+        let u = if u < -A::one() { -A::one() } else { u };
         (self.lr * u, [m, h])
     }
     fn floors(&self) -> [A; 2] {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     case::{ALPHA, Algorithm, EPS, LR, MOMENTUM, Model, Tensor, Threads, ends, with_arrays},
-    common::AdamWScalars,
+    common::by_hand::adamw,
 };
 use ndarray::Zip;
 
@@ -70,12 +70,12 @@ impl<A: Element> Step for Zipped<A> {
         let arrays = params.iter_mut().zip(&*grads).zip(&mut self.m);
         match self.algorithm {
             Algorithm::Adamw => {
-                let scalars = AdamWScalars::<A>::at(self.t);
+                let scalars = adamw::scalars::<A>(self.t.into());
                 for (((p, g), m), v) in arrays.zip(&mut self.v) {
                     with_arrays!(p = p, g = g, m = m, v = v => for_each!(
                         self.threads,
                         Zip::from(p).and(g).and(m).and(v),
-                        |p, &g, m, v| scalars.adamw(p, g, m, v)
+                        |p, &g, m, v| adamw::element(scalars, p, g, m, v)
                     ));
                 }
             }

@@ -175,8 +175,8 @@ pub(crate) fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// Work that is taken from a part at once, in elements, so that small tasks seldom lock.
-pub(crate) const BATCH: usize = 4096;
+/// Elements that a thread should have at least.
+const PART: usize = 4096;
 
 /// Calls `work` with every task, a large part of an array of `size` elements, on several threads if
 /// there is enough work.
@@ -187,13 +187,16 @@ pub(crate) fn on_threads<T: Send>(
     work: impl Fn(T) + Sync,
 ) {
     if parallel.pays(self::work(size, 2)) {
-        drain(tasks, |_| BATCH, work);
+        let tasks: Vec<T> = tasks.collect();
+        let all = tasks.len() * PART;
+        drain(tasks.into_iter(), |_| PART, all, work);
     } else {
         tasks.for_each(work);
     }
 }
 
-/// Calls `work` with every task, on the calling thread and on those of rayon's current pool.
+/// Calls `work` with every task, on the calling thread and on those of rayon's current pool. `all` is
+/// the number of elements of all tasks together.
 ///
 /// Each thread has a part of the tasks of its own, next to each other in memory, and takes from its
 /// front: from 1e6 elements on that is faster than one queue for all. A thread without tasks takes
@@ -202,34 +205,24 @@ pub(crate) fn on_threads<T: Send>(
 #[cfg(feature = "rayon")]
 pub(crate) fn drain<T: Send>(
     tasks: impl Iterator<Item = T>,
-    len: impl Fn(&T) -> usize + Sync,
+    len: impl Fn(&T) -> usize,
+    all: usize,
     work: impl Fn(T) + Sync,
 ) {
     // Steps of several threads at once share the cores.
     static STEPS: AtomicUsize = AtomicUsize::new(0);
     let others = STEPS.fetch_add(1, Ordering::Relaxed);
     let _end = OnDrop(|| _ = STEPS.fetch_sub(1, Ordering::Relaxed));
-    let parts = split(tasks.collect(), threads().saturating_sub(others), &len);
+    let count = threads().saturating_sub(others).min(all / PART).max(1);
+    let parts = split(tasks, len, all, count);
     let worker = |own: usize| {
-        let mut batch = Vec::new();
-        loop {
-            let mut taken = 0;
-            let mut part = lock(&parts[own]);
-            while taken < BATCH
-                && let Some(task) = part.pop_front()
-            {
-                taken += len(&task).max(1);
-                batch.push(task);
-            }
-            drop(part);
-            if batch.is_empty() {
-                let mut others = (own + 1..parts.len()).chain(0..own);
-                batch.extend(others.find_map(|other| lock(&parts[other]).pop_back()));
-            }
-            if batch.is_empty() {
-                break;
-            }
-            batch.drain(..).for_each(&work);
+        let take = || {
+            let mut others = (own + 1..parts.len()).chain(0..own);
+            let mine = lock(&parts[own]).pop_front();
+            mine.or_else(|| others.find_map(|other| lock(&parts[other]).pop_back()))
+        };
+        while let Some(task) = take() {
+            work(task);
         }
     };
     let busy = AtomicUsize::new(parts.len() - 1);
@@ -268,19 +261,24 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// Splits tasks into at most `count` parts of about the same length, one at least.
+/// Splits tasks with `all` elements together into parts of about the same length.
 #[cfg(feature = "rayon")]
-fn split<T>(tasks: Vec<T>, count: usize, len: impl Fn(&T) -> usize) -> Vec<Mutex<VecDeque<T>>> {
-    let count = count.min(tasks.len()).max(1);
-    let all: usize = tasks.iter().map(|task| len(task).max(1)).sum();
+fn split<T>(
+    tasks: impl Iterator<Item = T>,
+    len: impl Fn(&T) -> usize,
+    all: usize,
+    count: usize,
+) -> Vec<Mutex<VecDeque<T>>> {
     let mut parts: Vec<VecDeque<T>> = (0..count).map(|_| VecDeque::new()).collect();
-    let mut before = 0;
+    let (mut own, mut before) = (0, 0);
     for task in tasks {
-        let own = len(&task).max(1);
         // The part that the middle of the task belongs to.
-        let part = (before + own / 2) as u128 * count as u128 / all as u128;
-        parts[part as usize].push_back(task);
-        before += own;
+        let middle = before + len(&task) / 2;
+        while own + 1 < count && middle as u128 * count as u128 >= (own as u128 + 1) * all as u128 {
+            own += 1;
+        }
+        before += len(&task);
+        parts[own].push_back(task);
     }
     parts.into_iter().map(Mutex::new).collect()
 }
@@ -289,6 +287,7 @@ fn split<T>(tasks: Vec<T>, count: usize, len: impl Fn(&T) -> usize) -> Vec<Mutex
 pub(crate) fn drain<T>(
     tasks: impl Iterator<Item = T>,
     _len: impl Fn(&T) -> usize,
+    _all: usize,
     work: impl Fn(T),
 ) {
     tasks.for_each(work);

@@ -1,7 +1,7 @@
 //! Multithreaded matrix products.
 use super::{
     Parallel,
-    pool::{self, BATCH, drain},
+    pool::{self, drain},
 };
 use crate::array::Element;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul};
@@ -30,7 +30,7 @@ pub(crate) fn product<A: Element>(
     if a.ncols() != b.nrows() {
         // A bug of the crate: return zeros instead of a panic.
     } else if parallel.pays(work) {
-        drain(panels, |_| BATCH, multiply);
+        drain(panels, |(a, _)| a.len(), a.len(), multiply);
     } else {
         panels.for_each(multiply);
     }

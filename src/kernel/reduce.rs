@@ -597,7 +597,12 @@ impl NormSum {
             all.sum.merge(&part.sum);
             all.max = larger(all.max, part.max);
         };
-        drain(slices.flat_map(|a| a.chunks(BLOCK)), |a| a.len(), block);
+        drain(
+            slices.flat_map(|a| a.chunks(BLOCK)),
+            |a| a.len(),
+            size,
+            block,
+        );
     }
 
     pub fn add_elements<A: Element>(&mut self, elements: impl Iterator<Item = A>) {
@@ -662,6 +667,7 @@ fn fold<A: Element, D: Dimension>(a: &ArrayRef<A, D>, b: &ArrayRef<A, D>) -> f64
     drain(
         tasks,
         |(a, _)| a.len(),
+        x.len(),
         |pair| lock(&all).merge(&block(pair)),
     );
     lock(&all).value()

@@ -347,6 +347,7 @@ impl<A: Element> Optimizer<A> {
             ..
         } = self;
         let chunk = parallel.chunk.max(1);
+        let elements = params.iter().map(|param| param.views.size()).sum();
         // Prepares all kernels first: from then on engines are only read.
         let mut tasks = Vec::with_capacity(params.len());
         let mut entries = table.entries.iter_mut().enumerate();
@@ -368,7 +369,7 @@ impl<A: Element> Optimizer<A> {
             run_piece(task, &*slots[group].engine, &pass, watches.get(group));
         };
         let tasks = pieces(tasks.into_iter(), chunk);
-        drain(tasks, |(task, _)| task.len(), work);
+        drain(tasks, |(task, _)| task.len(), elements, work);
     }
 }
 
@@ -418,7 +419,7 @@ pub(super) fn measure_array<'a, A: Element>(
             .for_each(|(sum, part)| sum.merge(part));
     };
     let tasks = pieces([(task, ())].into_iter(), chunk);
-    drain(tasks, |(task, ())| task.len(), work);
+    drain(tasks, |(task, ())| task.len(), size, work);
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -507,7 +508,7 @@ pub(super) fn run_one<A: Element>(
     if parallel.pays(pool::work(size, slot.requirements.cost)) {
         let chunk = parallel.chunk.max(1);
         let tasks = pieces([(task, ())].into_iter(), chunk);
-        drain(tasks, |(task, ())| task.len(), work);
+        drain(tasks, |(task, ())| task.len(), size, work);
     } else {
         work((task, ()));
     }

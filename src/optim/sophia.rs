@@ -117,8 +117,8 @@ impl<A: Element> Rule for ClippedNewton<A> {
         } else {
             curvature
         };
-        // In this order NaN propagates.
-        let u = m.over(denominator);
+        // 0 / 0 is 0, and everything else over 0 is clipped. In this order NaN propagates.
+        let u = m.over_at_least(denominator, smallest());
         let u = if u > A::one() { A::one() } else { u };
         let u = if u < -A::one() { -A::one() } else { u };
         (self.lr * u, [m, h])

@@ -33,6 +33,7 @@ fn reads(algorithm: &str) -> &'static str {
         "dog" | "dowg" => "g0",
         "prodigy" => "g23",
         "dadapt_adamw" => "g12",
+        "mars" => "g2",
         "adafactor" => "pg g",
         _ => "",
     }

@@ -27,7 +27,7 @@ const YIELDS: u32 = 2_000;
 /// Both affect time only: the results are the same bits for every value. The defaults come from
 /// measurements on two cores, where waking another thread does not pay off below about 100 us of
 /// work. A quarter of `min_work` is enough for a step that follows another one within 20 us, when
-/// the threads are awake still.
+/// the threads are awake still, unless such a step took long: then the cores are busy.
 ///
 /// A step outside of a pool that is large enough starts rayon's global pool. If the system allows
 /// no more threads, steps run on the calling thread. It needs up to 192 KiB of stack in a debug
@@ -92,10 +92,17 @@ impl Default for Parallel {
 #[cfg(feature = "rayon")]
 const AWAKE: Duration = Duration::from_micros(20);
 
+/// For how long small steps use one thread after one whose helpers had no core for themselves, over
+/// the time that was lost: at most a twentieth of all time is lost then.
+#[cfg(feature = "rayon")]
+const ALONE: u32 = 20;
+
 #[cfg(feature = "rayon")]
 thread_local! {
     /// When this thread last noted the end of a step.
     static END: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Until when small steps of this thread are made alone.
+    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Notes the end of a step. Where there are no threads there may be no clock.
@@ -106,10 +113,28 @@ fn note_end() {
     }
 }
 
-/// Whether a step has just ended on this thread.
+/// Whether a step has just ended on this thread, and threads have not been a loss of late.
 #[cfg(feature = "rayon")]
 fn are_awake() -> bool {
     END.get().is_some_and(|end| end.elapsed() < AWAKE)
+        && UNTIL.get().is_none_or(|until| until < Instant::now())
+}
+
+/// Calls a function that uses threads for `work`, and notes whether it took more than twice as long
+/// as one thread is expected to take: then other programs have the cores of the helpers.
+#[cfg(feature = "rayon")]
+pub(crate) fn watch(work: u64, run: impl FnOnce()) {
+    let start = Instant::now();
+    run();
+    let (took, expected) = (start.elapsed(), Duration::from_nanos(work / 10));
+    if took > 2 * expected {
+        UNTIL.set(Instant::now().checked_add(ALONE * (took - expected)));
+    }
+}
+
+#[cfg(not(feature = "rayon"))]
+pub(crate) fn watch(_work: u64, run: impl FnOnce()) {
+    run();
 }
 
 #[cfg(not(feature = "rayon"))]

@@ -82,7 +82,7 @@ impl<A: Element> Optimizer<A> {
             self.measure(&mut input);
         }
         if self.parallel.pays(work) {
-            self.sweep_parallel(input, &watches);
+            pool::watch(work, || self.sweep_parallel(input, &watches));
         } else {
             self.sweep(input, &watches);
         }

@@ -99,7 +99,8 @@ fn skip(error: impl std::fmt::Display) -> Skip {
 pub fn version(name: &str) -> &'static str {
     let lock = include_str!("../../Cargo.lock");
     let entry = format!("name = \"{name}\"\nversion = \"");
-    let start = lock.find(&entry).map(|at| at + entry.len());
+    // The last one: other crates depend on older versions.
+    let start = lock.rfind(&entry).map(|at| at + entry.len());
     start
         .and_then(|at| lock[at..].split('"').next())
         .unwrap_or("?")

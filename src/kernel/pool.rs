@@ -92,6 +92,10 @@ impl Default for Parallel {
 #[cfg(feature = "rayon")]
 const AWAKE: Duration = Duration::from_micros(20);
 
+/// The time to wake a thread, at most.
+#[cfg(feature = "rayon")]
+const WAKING: Duration = Duration::from_micros(100);
+
 /// For how long small steps use one thread after one whose helpers had no core for themselves, over
 /// the time that was lost: at most a twentieth of all time is lost then.
 #[cfg(feature = "rayon")]
@@ -121,13 +125,13 @@ fn are_awake() -> bool {
 }
 
 /// Calls a function that uses threads for `work`, and notes whether it took more than twice as long
-/// as one thread is expected to take: then other programs have the cores of the helpers.
+/// as one thread is expected to take, and waking another: then other programs have its core.
 #[cfg(feature = "rayon")]
 pub(crate) fn watch(work: u64, run: impl FnOnce()) {
     let start = Instant::now();
     run();
     let (took, expected) = (start.elapsed(), Duration::from_nanos(work / 10));
-    if took > 2 * expected {
+    if took > 2 * expected + WAKING {
         UNTIL.set(Instant::now().checked_add(ALONE * (took - expected)));
     }
 }

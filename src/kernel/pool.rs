@@ -43,7 +43,7 @@ pub struct Parallel {
     /// parameters of the number of elements times the cost of the rule on one element. Default
     /// 1 000 000, which is 200 000 `f32` elements of Adam.
     pub min_work: u64,
-    /// Number of elements in a task. Default 8 192; any value from 4 096 to 32 768 is as fast.
+    /// Number of elements in a task. Default 8 192.
     pub chunk: usize,
 }
 
@@ -66,7 +66,7 @@ impl Parallel {
     /// Notes the end of a step, or of another use of threads.
     #[inline]
     pub(crate) fn note_end(&self, work: u64) {
-        if work >= self.min_work / 4 {
+        if work >= self.min_work / 4 && self.min_work != Self::SERIAL.min_work {
             note_end();
         }
     }

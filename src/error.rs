@@ -160,6 +160,12 @@ pub enum Error {
         /// The name that was looked up.
         name: String,
     },
+    /// A set of gradients lacks that of a parameter.
+    #[error("parameter `{name}` has no gradient in this set of arrays")]
+    MissingGradient {
+        /// Name of the parameter.
+        name: String,
+    },
     /// The algorithm does not support the operation.
     #[error("`{optimizer}` cannot {what}")]
     Unsupported {

@@ -3,9 +3,24 @@ use crate::{
     array::Element,
     error::Error,
     kernel::param_views::{ParamError, ParamViews, Strided},
+    named_arrays::{NamedArrays, NamedArraysMut},
 };
-use ndarray::{ArrayBase, ArrayRef, ArrayView, ArrayViewMut, Data, Dimension};
+use ndarray::{ArrayBase, ArrayRef, ArrayView, ArrayViewD, ArrayViewMut, Data, Dimension};
 use std::{borrow::Cow, fmt};
+
+/// The name of the array of [`Optimizer::update`](crate::Optimizer::update), for functions that
+/// take a name.
+// Eight bytes are compared in one instruction.
+pub const UNNAMED: &str = "variable";
+
+/// The name of an array in a set, where an array by itself is that of `update`.
+pub(crate) fn or_unnamed(name: Cow<'_, str>) -> Cow<'_, str> {
+    if name.is_empty() {
+        UNNAMED.into()
+    } else {
+        name
+    }
+}
 
 /// Named parameters and their gradients, for one step.
 ///
@@ -169,6 +184,44 @@ impl<'a, A: Element> Params<'a, A> {
         }
     }
 
+    /// Creates the list of all arrays of a model and their gradients, which have the same names in
+    /// any order. An array by itself has the name [`UNNAMED`](crate::UNNAMED).
+    ///
+    /// ```
+    /// use ndarray::{arr0, array};
+    /// use ndarray_optim::{Optimizer, Params, Sgd};
+    ///
+    /// let (mut w, mut b) = (array![[1.0, 2.0], [3.0, 4.0]], arr0(5.0));
+    /// let (dw, db) = (array![[1.0, 0.0], [0.0, 1.0]], arr0(2.0));
+    /// // The names are `0` and `1`.
+    /// Optimizer::new(Sgd::new(0.5)).step(Params::of(&mut (&mut w, &mut b), &(&dw, &db))?)?;
+    /// assert_eq!(b, arr0(4.0));
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingGradient`], [`Error::UnknownParameter`] for a gradient without a parameter,
+    /// [`Error::GradientShape`] or [`Error::TooManyAxes`].
+    pub fn of(
+        model: &'a mut (impl NamedArraysMut<A> + ?Sized),
+        grads: &'a (impl NamedArrays<A> + ?Sized),
+    ) -> Result<Self, Error> {
+        let (mut params, mut result) = (Params::new(), Ok(()));
+        let mut grads = GradsByName::new(grads);
+        model.visit_mut(&mut |name, param| {
+            if result.is_ok() {
+                let grad = grads.take(&name);
+                let name = or_unnamed(name);
+                result = match grad {
+                    Some(grad) => params.push(name, param, Some(grad)).map(|_| ()),
+                    None => Err(Error::MissingGradient { name: name.into() }),
+                };
+            }
+        });
+        result.and_then(|()| grads.finish()).map(|()| params)
+    }
+
     /// Adds a parameter and its gradient: arrays, or views that outlive the step.
     ///
     /// # Errors
@@ -267,5 +320,38 @@ impl<'a, A: Element> Params<'a, A> {
     /// Returns whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
+    }
+}
+
+/// Gradients on their way to parameters that are usually in the same order.
+struct GradsByName<'a, A> {
+    list: Vec<Option<(Cow<'a, str>, ArrayViewD<'a, A>)>>,
+    /// All before this one have been taken.
+    next: usize,
+}
+
+impl<'a, A> GradsByName<'a, A> {
+    fn new(grads: &'a (impl NamedArrays<A> + ?Sized)) -> Self {
+        let mut list = Vec::new();
+        grads.visit(&mut |name, grad| list.push(Some((name, grad))));
+        GradsByName { list, next: 0 }
+    }
+
+    fn take(&mut self, name: &str) -> Option<ArrayViewD<'a, A>> {
+        let (_, grad) = self.list[self.next..]
+            .iter_mut()
+            .find(|grad| grad.as_ref().is_some_and(|(known, _)| known == name))?
+            .take()?;
+        while self.list.get(self.next).is_some_and(Option::is_none) {
+            self.next += 1;
+        }
+        Some(grad)
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        match self.list.iter_mut().find_map(Option::take) {
+            Some((name, _)) => Err(Error::UnknownParameter { name: name.into() }),
+            None => Ok(()),
+        }
     }
 }

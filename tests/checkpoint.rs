@@ -1015,3 +1015,18 @@ fn a_state_that_is_not_whole_is_refused_and_stays() {
         "{problem}"
     );
 }
+
+#[test]
+fn the_arrays_of_a_model_are_saved_and_restored_by_their_names() {
+    use ndarray_optim::{NamedArrays, NamedArraysMut};
+    let mut model = (array![[1.0, 2.0]], (3.0, array![4.0]));
+    let checkpoint = Checkpoint::new(1).arrays(model.views());
+    let bytes = checkpoint.to_bytes().unwrap();
+    let loaded = Checkpoint::from_bytes(&bytes).unwrap();
+    let names = loaded.iter().map(|(name, _)| name);
+    assert!(names.eq(["0", "1.0", "1.1"]));
+    let before = model.clone();
+    model.fill_all(0.0);
+    loaded.restore(model.views_mut()).unwrap();
+    assert_eq!(model, before);
+}

@@ -226,6 +226,17 @@ impl<'a> Checkpoint<'a> {
         self
     }
 
+    /// Adds a section for each of several named arrays, such as the
+    /// [`views`](crate::NamedArrays::views) of a model.
+    #[must_use]
+    pub fn arrays<A: Element>(
+        self,
+        arrays: impl IntoIterator<Item = (impl Into<Cow<'a, str>>, ArrayViewD<'a, A>)>,
+    ) -> Self {
+        let add = |checkpoint: Self, (name, array)| checkpoint.section(name, array);
+        arrays.into_iter().fold(self, add)
+    }
+
     /// Returns the step number.
     pub fn step(&self) -> u64 {
         self.step
@@ -318,17 +329,19 @@ impl<'a> Checkpoint<'a> {
         Some(section)
     }
 
-    /// Copies sections into arrays of the same shapes and any layout.
+    /// Copies sections into arrays of the same shapes and any layout, such as the
+    /// [`views_mut`](crate::NamedArraysMut::views_mut) of a model.
     ///
     /// # Errors
     ///
     /// As [`Checkpoint::array`], and [`Problem::OtherShape`]. All names and shapes are checked
     /// before the first array changes.
-    pub fn restore<'n, 'v, A: Element>(
+    pub fn restore<'v, A: Element>(
         &self,
-        arrays: impl IntoIterator<Item = (&'n str, ArrayViewMutD<'v, A>)>,
+        arrays: impl IntoIterator<Item = (impl AsRef<str>, ArrayViewMutD<'v, A>)>,
     ) -> Result<(), CheckpointError> {
         let pairs = arrays.into_iter().map(|(name, into)| {
+            let name = name.as_ref();
             let from = self.array::<A>(name)?;
             if from.shape() == into.shape() {
                 return Ok((from, into));

@@ -1,10 +1,10 @@
 //! Evaluation points: the averages of wrappers and of schedule-free algorithms.
-use super::{Optimizer, UNNAMED};
+use super::Optimizer;
 use crate::{
     algorithm::ElementState,
     array::{Element, layout::trimmed, monomorphize},
     error::Error,
-    params::StepInput,
+    params::{StepInput, UNNAMED},
 };
 use ndarray::{Array, ArrayD, ArrayRef, ArrayViewD, ArrayViewMutD, Dimension, Zip};
 use std::{iter::zip, mem};

@@ -1,6 +1,11 @@
 //! Evaluation as a scope, in which no step can be made.
-use super::{Optimizer, UNNAMED};
-use crate::{array::Element, error::Error};
+use super::Optimizer;
+use crate::{
+    array::Element,
+    error::Error,
+    named_arrays::NamedArraysMut,
+    params::{UNNAMED, or_unnamed},
+};
 use ndarray::{ArrayD, ArrayRef, Dimension};
 use std::collections::HashMap;
 
@@ -88,6 +93,37 @@ impl<'o, A: Element> Evaluating<'o, A> {
         Ok(())
     }
 
+    /// As [`enter_param`](Evaluating::enter_param), for all arrays of a model.
+    ///
+    /// # Errors
+    ///
+    /// As [`evaluate`](Optimizer::evaluate); nothing is changed then.
+    pub fn enter_all(
+        &mut self,
+        model: &mut (impl NamedArraysMut<A> + ?Sized),
+    ) -> Result<(), Error> {
+        let (mut points, mut result) = (Vec::new(), Ok(()));
+        model.visit(&mut |name, param| {
+            let name = or_unnamed(name);
+            if result.is_ok() && !self.training.contains_key(&*name) {
+                match self.optimizer.evaluate_param(&name, &param) {
+                    Ok(point) => points.push((name.into_owned(), point)),
+                    Err(error) => result = Err(error),
+                }
+            }
+        });
+        result?;
+        let mut points = points.into_iter().peekable();
+        model.visit_mut(&mut |name, mut param| {
+            let name = or_unnamed(name);
+            if let Some((name, point)) = points.next_if(|(next, _)| *next == name) {
+                self.training.insert(name, param.to_owned());
+                param.assign(&point);
+            }
+        });
+        Ok(())
+    }
+
     /// Restores the training parameters in the array of [`update`](Optimizer::update).
     ///
     /// # Errors
@@ -108,16 +144,47 @@ impl<'o, A: Element> Evaluating<'o, A> {
         name: &str,
         param: &mut ArrayRef<A, D>,
     ) -> Result<(), Error> {
-        let entered = self.training.get(name);
-        let before = entered.ok_or_else(|| Error::MissingParameter { name: name.into() })?;
-        if before.shape() != param.shape() {
-            let (known, given) = (before.shape().to_vec(), param.shape().to_vec());
-            let name = name.into();
-            return Err(Error::ShapeChanged { name, known, given });
-        }
-        param.assign(before);
+        param.assign(self.before(name, param.shape())?);
         self.training.remove(name);
         Ok(())
+    }
+
+    /// Restores all arrays of a model.
+    ///
+    /// # Errors
+    ///
+    /// As [`restore`](Evaluating::restore); nothing is changed then.
+    pub fn restore_all(
+        &mut self,
+        model: &mut (impl NamedArraysMut<A> + ?Sized),
+    ) -> Result<(), Error> {
+        let mut result = Ok(());
+        model.visit(&mut |name, param| {
+            if result.is_ok() {
+                result = self.before(&or_unnamed(name), param.shape()).map(|_| ());
+            }
+        });
+        result?;
+        model.visit_mut(&mut |name, mut param| {
+            if let Some(before) = self.training.remove(&*or_unnamed(name)) {
+                param.assign(&before);
+            }
+        });
+        Ok(())
+    }
+
+    /// The training values of a parameter that has been entered.
+    fn before(&self, name: &str, shape: &[usize]) -> Result<&ArrayD<A>, Error> {
+        let entered = self.training.get(name);
+        let before = entered.ok_or_else(|| Error::MissingParameter { name: name.into() })?;
+        if before.shape() == shape {
+            return Ok(before);
+        }
+        Err(Error::ShapeChanged {
+            name: name.into(),
+            known: before.shape().to_vec(),
+            given: shape.to_vec(),
+        })
     }
 
     /// Ends the evaluation.

@@ -25,7 +25,6 @@ mod step;
 
 pub use evaluating::Evaluating;
 pub use group::Group;
-pub use param_table::UNNAMED;
 pub use sam::{Ascended, Sam};
 pub use stats::GroupStats;
 

@@ -17,11 +17,6 @@ use crate::{
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use std::{array::from_fn, collections::HashMap};
 
-// Eight bytes are compared in one instruction.
-/// The name of the array of [`Optimizer::update`](crate::Optimizer::update), for functions that
-/// take a name.
-pub const UNNAMED: &str = "variable";
-
 /// The state of all parameters.
 #[derive(Clone)]
 pub(super) struct ParamTable<A> {

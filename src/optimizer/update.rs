@@ -1,6 +1,6 @@
 //! Creating an optimizer, and the ways to perform a step.
 use super::{
-    Optimizer, Outcome, UNNAMED, accumulate::Accumulation, group::Groups, param_table::ParamTable,
+    Optimizer, Outcome, accumulate::Accumulation, group::Groups, param_table::ParamTable,
     pass::flushes, step::next_step,
 };
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
     },
     error::Error,
     kernel::{Parallel, pool},
-    params::{Grad, Param, Params, StepInput},
+    named_arrays::{NamedArrays, NamedArraysMut},
+    params::{Grad, Param, Params, StepInput, UNNAMED},
     policy::{Limits, NonFinite},
 };
 use ndarray::{ArrayRef, ArrayView, ArrayView1, ArrayViewMut, ArrayViewMut1, Dimension};
@@ -160,6 +161,36 @@ impl<A: Element> Optimizer<A> {
         mut params: impl BorrowMut<Params<'a, A>>,
     ) -> Result<Outcome, Error> {
         self.run_step(take(params.borrow_mut()).input())
+    }
+
+    /// Performs a step for all arrays of a model, with gradients of the same names.
+    ///
+    /// ```
+    /// use ndarray_optim::{Momentum, Optimizer, named_arrays};
+    ///
+    /// #[derive(Clone)]
+    /// struct Oscillator {
+    ///     amplitude: f64,
+    ///     decay: f64,
+    /// }
+    /// named_arrays!(impl NamedArrays<f64> for Oscillator { amplitude, decay });
+    ///
+    /// let mut model = Oscillator { amplitude: 1.0, decay: 0.5 };
+    /// let grads = Oscillator { amplitude: 2.0, decay: -1.0 };
+    /// Optimizer::new(Momentum::new(0.1)).step_with(&mut model, &grads)?;
+    /// assert!(model.amplitude < 1.0 && model.decay > 0.5);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Params::of`] and [`step`](Optimizer::step).
+    pub fn step_with(
+        &mut self,
+        model: &mut (impl NamedArraysMut<A> + ?Sized),
+        grads: &(impl NamedArrays<A> + ?Sized),
+    ) -> Result<Outcome, Error> {
+        self.step(Params::of(model, grads)?)
     }
 
     #[inline]

@@ -13,6 +13,7 @@ mod edges;
 mod golden;
 mod groups;
 mod identities;
+mod named_arrays;
 mod properties;
 mod ranges;
 mod schedules;

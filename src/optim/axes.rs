@@ -5,7 +5,10 @@
 use super::{flushed, smallest};
 use crate::{
     array::Element,
-    kernel::{Parallel, product::product},
+    kernel::{
+        Parallel,
+        product::{product, symmetric_product},
+    },
 };
 use nalgebra::{DMatrix, SymmetricEigen, linalg::QR};
 use ndarray::{Array2, ArrayD, ArrayView2, ArrayView3, ArrayViewD, Axis, CowArray, Ix2};
@@ -51,7 +54,7 @@ pub fn gram<A: Element>(
     parallel: &Parallel,
 ) -> Option<Array2<A>> {
     let x = unfold(x, axis)?;
-    Some(product(x.view(), x.t(), parallel))
+    Some(symmetric_product(x.view(), x.t(), parallel))
 }
 
 /// Multiplies along an axis: `y[.., j, ..]` is the sum over i of `by[i, j] x[.., i, ..]`.

@@ -1,5 +1,9 @@
 use super::{sgd::Descent, *};
-use crate::kernel::{Parallel, product::product, reduce::norm_on};
+use crate::kernel::{
+    Parallel,
+    product::{product, symmetric_product},
+    reduce::norm_on,
+};
 use ndarray::{Array2, ArrayViewMut2};
 
 /// How [`Muon`] scales a step by the shape of the matrix.
@@ -49,6 +53,9 @@ algorithm! {
     /// Matrix products use fused multiply-add where the machine has it. Like those of `Shampoo` and
     /// `Soap`, the last bits can therefore differ between machines of different SIMD width. The
     /// results do not depend on memory layout or the number of threads.
+    ///
+    /// The products are ndarray's, on all threads. A program that enables ndarray's feature `blas`
+    /// and links a BLAS library uses that instead; then the last bits are those of the library.
     ///
     /// # Hyper-parameters
     ///
@@ -222,8 +229,8 @@ impl Muon {
         let (a, b, c) = self.ns_coefficients;
         let (a, b, c) = (A::from_f64(a), A::from_f64(b), A::from_f64(c));
         for _ in 0..self.ns_steps {
-            let s = product(x.view(), x.t(), parallel);
-            let mut polynomial = product(s.view(), s.view(), parallel);
+            let s = symmetric_product(x.view(), x.t(), parallel);
+            let mut polynomial = symmetric_product(s.view(), s.view(), parallel);
             polynomial.zip_mut_with(&s, |ss, &s| *ss = b * s + c * *ss);
             let y = product(polynomial.view(), x.view(), parallel);
             x.zip_mut_with(&y, |x, &y| *x = a * *x + y);

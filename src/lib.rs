@@ -60,6 +60,7 @@
 //! | [`reduce`] | Reproducible sums, dot products and norms of arrays |
 //! | [`hutchinson`] | An estimate of the diagonal of the Hessian, for [`Sophia`] |
 //! | [`algorithm`] | Traits for custom algorithms and wrappers; [`hyper_parameters!`] |
+//! | [`fit`] | Parts of a training loop: batches, stopping, history, learning-rate range test |
 //! | [`guide`] | Guides, including one for users of PyTorch and optax |
 //!
 //! # Algorithms
@@ -163,6 +164,7 @@ pub mod checkpoint;
 mod config;
 mod difference;
 mod error;
+pub mod fit;
 pub mod guide;
 mod hutchinson;
 mod kernel;

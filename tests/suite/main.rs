@@ -10,6 +10,7 @@ mod broken_optimizers;
 mod chains;
 mod dialects;
 mod edges;
+mod fit;
 mod golden;
 mod groups;
 mod identities;

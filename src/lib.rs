@@ -57,6 +57,7 @@
 //! | [`schedule`] | Learning-rate schedules; [`ReduceOnPlateau`] |
 //! | [`state`] | [`StateDict`]: saving, loading, inspecting and editing the state |
 //! | `checkpoint` | Checkpoints of whole runs in files (feature `checkpoint`) |
+//! | [`check_gradient`] | Whether a gradient is right, by differences of the loss |
 //! | [`reduce`] | Reproducible sums, dot products and norms of arrays |
 //! | [`hutchinson`] | An estimate of the diagonal of the Hessian, for [`Sophia`] |
 //! | [`algorithm`] | Traits for custom algorithms and wrappers; [`hyper_parameters!`] |
@@ -184,6 +185,7 @@ pub use catalogue::{AnyAlgorithm, AnyWrap, ComposedConfig, LookaheadConfig};
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 pub use error::Error;
+pub use fit::{GradientCheck, GradientEntry, GradientError, GradientReport, Value, check_gradient};
 pub use hutchinson::hutchinson;
 pub use kernel::{InstructionSet, Parallel, instruction_set, reduce};
 pub use named_arrays::{NamedArrays, NamedArraysMut};

@@ -324,20 +324,20 @@ impl<'a, A: Element> Params<'a, A> {
 }
 
 /// Gradients on their way to parameters that are usually in the same order.
-struct GradsByName<'a, A> {
+pub(crate) struct GradsByName<'a, A> {
     list: Vec<Option<(Cow<'a, str>, ArrayViewD<'a, A>)>>,
     /// All before this one have been taken.
     next: usize,
 }
 
 impl<'a, A> GradsByName<'a, A> {
-    fn new(grads: &'a (impl NamedArrays<A> + ?Sized)) -> Self {
+    pub(crate) fn new(grads: &'a (impl NamedArrays<A> + ?Sized)) -> Self {
         let mut list = Vec::new();
         grads.visit(&mut |name, grad| list.push(Some((name, grad))));
         GradsByName { list, next: 0 }
     }
 
-    fn take(&mut self, name: &str) -> Option<ArrayViewD<'a, A>> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<ArrayViewD<'a, A>> {
         let (_, grad) = self.list[self.next..]
             .iter_mut()
             .find(|grad| grad.as_ref().is_some_and(|(known, _)| known == name))?
@@ -348,7 +348,7 @@ impl<'a, A> GradsByName<'a, A> {
         Some(grad)
     }
 
-    fn finish(&mut self) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
         match self.list.iter_mut().find_map(Option::take) {
             Some((name, _)) => Err(Error::UnknownParameter { name: name.into() }),
             None => Ok(()),

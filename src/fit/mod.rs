@@ -8,6 +8,7 @@
 //! | [`Stop`] | When to stop, and why |
 //! | [`History`] | Values by step and name; CSV and JSON lines |
 //! | [`LrRange`] | Learning-rate range test |
+//! | [`check_gradient`] | Compares gradients with differences of the loss |
 //!
 //! ```
 //! use ndarray::{Array1, array};
@@ -44,11 +45,15 @@
 //! # Ok::<(), ndarray_optim::Error>(())
 //! ```
 mod batches;
+mod check;
 mod history;
 mod lr_range;
 mod stop;
 
 pub use batches::Batches;
+pub use check::{
+    GradientCheck, GradientEntry, GradientError, GradientReport, Value, check_gradient,
+};
 pub use history::{History, HistoryError};
 pub use lr_range::LrRange;
 pub use stop::{Stop, StopReason};

@@ -12,6 +12,7 @@ mod dialects;
 mod edges;
 mod fit;
 mod golden;
+mod gradient_check;
 mod groups;
 mod identities;
 mod named_arrays;

@@ -17,6 +17,7 @@ macro_rules! guides {
             #[doc = "[dialects.md]: crate::guide::dialects"]
             #[doc = "[edges.md]: crate::guide::edges"]
             #[doc = "[family.md]: crate::guide::speed"]
+            #[doc = "[objectives.md]: crate::guide::objectives"]
             #[doc = "[schedules.md]: crate::guide::schedules"]
             #[cfg_attr(feature = "serde", doc = "[state.md]: crate::guide::state")]
             #[doc = ""]
@@ -28,6 +29,7 @@ macro_rules! guides {
 
 guides! {
     coming_from_pytorch_or_optax = "coming-from-pytorch-or-optax.md";
+    objectives = "objectives.md";
     schedules = "schedules.md";
     composition = "composition.md";
     #[cfg(feature = "serde")]

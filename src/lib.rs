@@ -57,6 +57,7 @@
 //! | [`schedule`] | Learning-rate schedules; [`ReduceOnPlateau`] |
 //! | [`state`] | [`StateDict`]: saving, loading, inspecting and editing the state |
 //! | `checkpoint` | Checkpoints of whole runs in files (feature `checkpoint`) |
+//! | [`objective`] | Losses of linear models with their gradients, over all rows or batches |
 //! | [`check_gradient`] | Whether a gradient is right, by differences of the loss |
 //! | [`reduce`] | Reproducible sums, dot products and norms of arrays |
 //! | [`hutchinson`] | An estimate of the diagonal of the Hessian, for [`Sophia`] |
@@ -135,7 +136,7 @@
 //!   says what is wrong.
 //! - **Reproducible results.** They are the same bits for any number of threads, chunk size, memory
 //!   layout and SIMD width. Only the matrix products of [`Muon`], `Shampoo` and `Soap` can differ
-//!   in their last bits between machines.
+//!   in their last bits between machines, and those of an [`objective`] with several outputs.
 //! - **Any memory layout.** Arrays can be row-major, column-major, permuted, reversed, strided or
 //!   sliced. State arrays have the memory order of the parameter.
 //! - **No allocation.** After the first call a step on one thread allocates nothing beyond its
@@ -171,6 +172,7 @@ mod hutchinson;
 mod kernel;
 mod named_arrays;
 mod nesting;
+pub mod objective;
 mod optim;
 mod optimizer;
 mod params;

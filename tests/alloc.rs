@@ -4,6 +4,7 @@ use ndarray::{Array1, Array2, Array3, Array6, ShapeBuilder, s};
 use ndarray_optim::{
     Adam, AdamW, AnyAlgorithm, Compose, Group, Lamb, NonFinite, Optimizer, Outcome, Parallel,
     Params, Prodigy, Select, Sgd,
+    objective::{Objective, Regression, Rows},
 };
 
 /// Bytes still allocated after `work`, and all that were ever.
@@ -237,4 +238,57 @@ fn what_a_load_finds_different_is_found_without_a_copy() {
         "{} bytes to refuse",
         info.bytes_max
     );
+}
+
+#[test]
+fn objectives_with_one_output_allocate_nothing_on_any_rows_in_any_layout() {
+    let x = Array2::<f32>::from_shape_fn((3000, 7), |(i, j)| ((i * 5 + j * 3) % 17) as f32 / 9.0);
+    let fortran = Array2::from_shape_fn((3000, 7).f(), |index| x[index]);
+    let y = Array1::from_shape_fn(3000, |i| (i % 2) as f32);
+    let weights = Array1::<f32>::ones(3000);
+    let order: Vec<usize> = (0..3000).rev().collect();
+    for x in [x.view(), fortran.view(), x.slice(s![..;-1, ..;2])] {
+        let y = &y.slice(s![..x.nrows()]);
+        let problems = [
+            Regression::least_squares(x, y).unwrap(),
+            Regression::huber(x, y, 0.5).unwrap(),
+            Regression::logistic(x, y).unwrap(),
+            Regression::poisson(x, y).unwrap(),
+        ];
+        for problem in problems {
+            let mut problem = problem.l2(0.1).sample_weights(&weights).unwrap();
+            let (model, mut grads) = (problem.zeros(), problem.zeros());
+            let evaluations = || {
+                for rows in [Rows::from(0..3000), (5..9).into(), (&order[..2000]).into()] {
+                    let mut batch = problem.batch(rows);
+                    batch.value_and_grad(&model, &mut grads).unwrap();
+                    batch.value(&model).unwrap();
+                }
+            };
+            assert_eq!(bytes(evaluations), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn objectives_with_several_outputs_leave_allocations_to_the_matrix_product() {
+    let x = Array2::<f64>::from_shape_fn((3000, 7), |(i, j)| ((i * 5 + j * 3) % 17) as f64 / 9.0);
+    let labels = Array1::from_shape_fn(3000, |i| i % 10);
+    let mut problem = Regression::softmax(&x, &labels, 10).unwrap();
+    let (mut model, mut grads) = (problem.zeros(), problem.zeros());
+    let product = measure(|| {
+        model
+            .weights
+            .assign(&x.slice(s![..7, ..]).dot(&grads.weights))
+    });
+    // A product allocates its result and the buffer of the crate `matrixmultiply`.
+    assert_eq!(product.count_total, 2);
+    // Three blocks of rows, with two products each.
+    let info = measure(|| {
+        problem
+            .value_and_grad(&model, &mut grads)
+            .map(drop)
+            .unwrap()
+    });
+    assert_eq!((info.count_total, info.bytes_current), (6, 0));
 }

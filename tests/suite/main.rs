@@ -16,6 +16,7 @@ mod gradient_check;
 mod groups;
 mod identities;
 mod named_arrays;
+mod objectives;
 mod properties;
 mod ranges;
 mod schedules;

@@ -1,47 +1,42 @@
-//! Compares optimizers on real data by their gap to the exact optimum, with a sweep of learning
-//! rates and several seeds for each. Prints tables and writes plots.
+//! Compares optimizers on real data by their gap to the exact optimum. The learning rate of each is
+//! searched; several seeds; constant and decaying rates. Prints tables and draws pictures.
 //!
 //! ```sh
 //! cargo run --release -p compare_optimizers -- --help
 //! ```
-mod data;
-mod objective;
-mod plot;
-
-use clap::{Parser, ValueEnum};
-use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
-use ndarray::{Array2, array};
-use ndarray_optim::{AnyAlgorithm, Optimizer, Params};
-use ndarray_rand::{RandomExt, rand_distr::Normal};
-use objective::{Model, Objective};
-use plot::{Line, Panel, draw};
-use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use clap::Parser;
+use compare_optimizers::{
+    Result,
+    problem::{Kind, Problem},
+    train::{Decay, Run, Tried, best, search},
+};
+use ndarray::array;
+use ndarray_optim::{AnyAlgorithm, Optimizer};
+use plot::{Axis, Line, Lines, Panel, Strip, draw};
 use rayon::prelude::*;
-use std::{error::Error, fs, path::PathBuf, time::Instant};
+use std::{
+    fmt::Write,
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
-/// Compares optimizers on linear, logistic and softmax regression, full-batch and mini-batch
+/// Compares optimizers on regression problems and a network, with full gradients and mini-batches
 #[derive(Parser)]
 struct Args {
     /// Names of optimizers, or `all`
     #[arg(long, value_delimiter = ',', default_value = "momentum,rmsprop,adam")]
     optimizers: Vec<String>,
-    /// JSON file with more optimizers: [{"name": "adam", "betas": [0.9, 0.99]}, ...]; `lr` is swept
+    /// JSON file with more optimizers: [{"name": "adam", "betas": [0.9, 0.99]}, ...]; `lr` is
+    /// searched
     #[arg(long)]
     config: Option<PathBuf>,
     /// Problems
     #[arg(long, value_delimiter = ',', default_value = "linear,logistic,softmax")]
-    problems: Vec<Problem>,
-    /// Learning rates
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "0.001,0.003,0.01,0.03,0.1,0.3,1,3,10"
-    )]
-    lrs: Vec<f64>,
+    problems: Vec<Kind>,
     /// Number of random starts (and orders of mini-batches) for each learning rate
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Rows in a mini-batch
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..))]
@@ -49,36 +44,27 @@ struct Args {
     /// Factor for the number of steps of every run
     #[arg(long, default_value_t = 1.0)]
     effort: f64,
-    /// Directory of the plots
+    /// Directory of the pictures
     #[arg(long, default_value = "target/compare_optimizers")]
     out: PathBuf,
+    /// Writes the tables to this Markdown file too
+    #[arg(long)]
+    markdown: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Problem {
-    Linear,
-    Logistic,
-    Softmax,
-}
-
-/// One training run.
-struct Run<'a> {
-    objective: &'a Objective,
-    /// Rows in a mini-batch; `None` for full gradients.
+/// The search of one optimizer on one problem.
+struct Search<'a> {
+    problem: &'a Problem,
     batch: Option<usize>,
-    optimizer: usize,
-    lr: f64,
-    seed: u64,
-    steps: usize,
+    name: &'a str,
+    decay: Decay,
+    steps: u64,
+    tried: Vec<Tried>,
 }
 
-/// The course of a run.
-struct Trace {
-    /// Pairs of a step and the gap after it.
-    gaps: Vec<(f64, f64)>,
-}
-
-const TARGETS: [f64; 3] = [1e-2, 1e-4, 1e-6];
+const TARGETS: [f64; 3] = [1e-3, 1e-6, 1e-9];
+/// More optimizers than this are not told apart by lines.
+const MOST_LINES: usize = 8;
 
 fn main() {
     if let Err(error) = run(&Args::parse()) {
@@ -88,69 +74,99 @@ fn main() {
 }
 
 fn run(args: &Args) -> Result<()> {
+    let start = Instant::now();
     let optimizers = optimizers(args)?;
-    let objectives = Objective::all()?;
-    let chosen: Vec<_> = [Problem::Linear, Problem::Logistic, Problem::Softmax]
-        .into_iter()
-        .zip(&objectives)
-        .filter(|(problem, _)| args.problems.contains(problem))
-        .map(|(_, objective)| objective)
-        .collect();
-    let mut runs = Vec::new();
-    for objective in chosen.iter().copied() {
+    let problems = args.problems.iter().map(|&kind| Problem::new(kind));
+    let problems = problems.collect::<Result<Vec<_>>>()?;
+    let mut jobs = Vec::new();
+    for problem in &problems {
         for batch in [None, Some(args.batch as usize)] {
-            let steps = (steps(objective, batch) as f64 * args.effort).max(1.0) as usize;
-            for (optimizer, &lr, seed) in (0..optimizers.len()).flat_map(|o| {
-                args.lrs
-                    .iter()
-                    .flat_map(move |lr| (0..args.seeds).map(move |s| (o, lr, s)))
-            }) {
-                runs.push(Run {
-                    objective,
-                    batch,
-                    optimizer,
-                    lr,
-                    seed,
-                    steps,
-                });
+            for optimizer in &optimizers {
+                jobs.extend(
+                    [Decay::Constant, Decay::Cosine].map(|d| (problem, batch, optimizer, d)),
+                );
             }
         }
     }
-    let bar = ProgressBar::new(runs.len() as u64).with_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} runs, {eta} left",
-    )?);
-    let start = Instant::now();
-    // Shuffled, so that long runs are spread evenly over the threads.
-    runs.shuffle(&mut StdRng::seed_from_u64(0));
-    let done: Vec<(Run<'_>, Trace)> = runs
+    let (done, all) = (AtomicUsize::new(0), jobs.len());
+    let searches = jobs
         .into_par_iter()
-        .progress_with(bar)
-        .map(|run| train(&run, &optimizers[run.optimizer]).map(|trace| (run, trace)))
-        .collect::<Result<_>>()?;
-    println!(
-        "{} runs in {:.0} s; gaps are medians over {} seeds",
-        done.len(),
-        start.elapsed().as_secs_f64(),
-        args.seeds
-    );
+        .map(|(problem, batch, (name, algorithm), decay)| {
+            let steps = (steps(problem, batch) as f64 * args.effort).max(1.0) as u64;
+            let run = Run {
+                algorithm,
+                lr: 0.0,
+                decay,
+                batch,
+                steps,
+                seed: 0,
+            };
+            let tried = search(problem, &run, args.seeds)?;
+            eprint!(
+                "\r{} of {all} searches",
+                done.fetch_add(1, Ordering::Relaxed) + 1
+            );
+            Ok(Search {
+                problem,
+                batch,
+                name,
+                decay,
+                steps,
+                tried,
+            })
+        });
+    let searches = searches.collect::<Result<Vec<_>>>()?;
+    eprintln!();
 
     fs::create_dir_all(&args.out)
         .map_err(|error| format!("cannot create {}: {error}", args.out.display()))?;
-    for objective in chosen {
-        let mut panels = Vec::new();
+    let mut markdown = String::new();
+    for problem in &problems {
+        let mut panels: Vec<Box<dyn Panel>> = Vec::new();
         for batch in [None, Some(args.batch as usize)] {
-            let here = |(run, _): &&(Run<'_>, Trace)| {
-                run.objective.name == objective.name && run.batch == batch
-            };
-            let done: Vec<_> = done.iter().filter(here).collect();
-            panels.extend(compare(args, objective, batch, &optimizers, &done));
+            let here =
+                |search: &&Search<'_>| search.problem.kind == problem.kind && search.batch == batch;
+            let mut here: Vec<_> = searches.iter().filter(here).collect();
+            print!("\n{}", table(&here, args.seeds, false));
+            markdown += &table(&here, args.seeds, true);
+            if optimizers.len() <= MOST_LINES {
+                let [curves, sweeps] = lines(&here);
+                panels.extend([Box::new(curves) as Box<dyn Panel>, Box::new(sweeps)]);
+            } else {
+                here.sort_by(|a, b| a.best().gap().total_cmp(&b.best().gap()));
+                let strips = [Decay::Constant, Decay::Cosine].map(|decay| strip(&here, decay));
+                panels.extend(strips.map(|strip| Box::new(strip) as Box<dyn Panel>));
+            }
         }
-        let file = args.out.join(format!("{}.png", objective.name));
-        draw(&file, &panels)
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        println!("\nplots: {}", file.display());
+        let height = if optimizers.len() <= MOST_LINES {
+            520
+        } else {
+            1100
+        };
+        let file = args
+            .out
+            .join(format!("{}.png", problem.name.replace(' ', "_")));
+        let panels: Vec<&dyn Panel> = panels.iter().map(|panel| &**panel).collect();
+        draw(&file, 2, (860, height), &panels)?;
+        println!("\npicture: {}", file.display());
     }
+    if let Some(file) = &args.markdown {
+        fs::write(file, &markdown)
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    let runs: usize = searches.iter().map(|search| search.tried.len()).sum();
+    println!(
+        "{} runs in {:.0} s",
+        runs as u64 * args.seeds,
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
+}
+
+impl Search<'_> {
+    fn best(&self) -> &Tried {
+        &self.tried[best(self.tried.iter())]
+    }
 }
 
 /// The optimizers named on the command line and in the configuration file.
@@ -161,34 +177,26 @@ fn optimizers(args: &Args) -> Result<Vec<(String, AnyAlgorithm)>> {
         let found: Vec<_> = all
             .iter()
             .filter(|algorithm| {
-                name == algorithm.name() || name == "all" && steps_biases(algorithm)
+                name == algorithm.name() || name == "all" && steps_vectors(algorithm)
             })
-            .cloned()
+            .map(|algorithm| (algorithm.name().to_string(), algorithm.clone()))
             .collect();
         if found.is_empty() {
             let known: Vec<_> = all.iter().map(AnyAlgorithm::name).collect();
-            return Err(format!(
-                "unknown optimizer `{name}`, expected `all` or one of {}",
-                known.join(", ")
-            )
-            .into());
+            let known = known.join(", ");
+            return Err(
+                format!("unknown optimizer `{name}`, expected `all` or one of {known}").into(),
+            );
         }
-        chosen.extend(
-            found
-                .into_iter()
-                .map(|algorithm| (algorithm.name().to_string(), algorithm)),
-        );
+        chosen.extend(found);
     }
     if let Some(file) = &args.config {
-        let text =
-            fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let explain = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let text = fs::read_to_string(file).map_err(|error| explain(&error))?;
         let more: Vec<AnyAlgorithm> =
-            serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-        chosen.extend(
-            more.into_iter()
-                .enumerate()
-                .map(|(i, algorithm)| (format!("{} #{}", algorithm.name(), i + 1), algorithm)),
-        );
+            serde_json::from_str(&text).map_err(|error| explain(&error))?;
+        let more = more.into_iter().enumerate();
+        chosen.extend(more.map(|(i, one)| (format!("{} #{}", one.name(), i + 1), one)));
     }
     chosen.dedup();
     Ok(chosen)
@@ -196,248 +204,234 @@ fn optimizers(args: &Args) -> Result<Vec<(String, AnyAlgorithm)>> {
 
 /// Whether an optimizer accepts vectors, which the biases are. `all` skips the others; when named
 /// explicitly, they fail with an error.
-fn steps_biases(algorithm: &AnyAlgorithm) -> bool {
+fn steps_vectors(algorithm: &AnyAlgorithm) -> bool {
     Optimizer::new(algorithm.clone())
         .update_with_loss(&mut array![0.0], &array![0.0], 0.0)
         .is_ok()
 }
 
 /// The number of steps of a run.
-fn steps(objective: &Objective, batch: Option<usize>) -> usize {
-    match (objective.name, batch) {
-        ("softmax", None) => 1000,
-        (_, None) => 5000,
-        // 60 epochs
-        (_, Some(batch)) => 60 * objective.rows().div_ceil(batch),
+fn steps(problem: &Problem, batch: Option<usize>) -> usize {
+    match (problem.kind, batch) {
+        (Kind::Softmax | Kind::Network, None) => 500,
+        (_, None) => 3000,
+        // 40 epochs
+        (_, Some(batch)) => 40 * problem.rows().div_ceil(batch),
     }
 }
 
-fn train(run: &Run<'_>, (_, algorithm): &(String, AnyAlgorithm)) -> Result<Trace> {
-    let objective = run.objective;
-    let mut rng = StdRng::seed_from_u64(run.seed);
-    let mut model = objective.zeros();
-    model.w = Array2::random_using(model.w.dim(), Normal::new(0.0, 0.01)?, &mut rng);
-    let mut optimizer = Optimizer::new(algorithm.clone());
-    optimizer.set_lr(run.lr);
-    let mut rows: Vec<usize> = (0..objective.rows()).collect();
-    let mut at = rows.len();
-    let mut gaps = Vec::new();
-    let mut next = 1;
-    for step in 1..=run.steps {
-        let (value, grad) = match run.batch {
-            None => objective.gradient(&model),
-            Some(batch) => {
-                if at >= rows.len() {
-                    rows.shuffle(&mut rng);
-                    at = 0;
-                }
-                let end = rows.len().min(at + batch);
-                let found = objective.batch_gradient(&rows[at..end], &model);
-                at = end;
-                found
-            }
+fn title(search: &Search<'_>) -> String {
+    let (name, rows, steps) = (search.problem.name, search.problem.rows(), search.steps);
+    match search.batch {
+        None => format!("{name}, all {rows} rows, {steps} steps"),
+        Some(batch) => format!("{name}, batches of {batch} of {rows} rows, {steps} steps"),
+    }
+}
+
+/// The table of one problem, aligned or in Markdown.
+fn table(searches: &[&Search<'_>], seeds: u64, markdown: bool) -> String {
+    let header = [
+        "",
+        "rate",
+        "best lr",
+        "gap",
+        "least to most",
+        "1e-3",
+        "1e-6",
+        "1e-9",
+        "lrs",
+        "bad",
+    ];
+    let mut rows = vec![header.map(String::from).to_vec()];
+    for search in searches {
+        let (problem, best) = (search.problem, search.best());
+        let gap = |gap: f64| match gap {
+            _ if gap <= problem.floor() => "exact".into(),
+            _ if gap.is_finite() => format!("{gap:.1e}"),
+            _ => "-".into(),
         };
-        // The value over all rows comes with the full gradient. With mini-batches it is computed
-        // separately, at steps 3 % apart.
-        if run.batch.is_none() {
-            gaps.push(((step - 1) as f64, objective.gap(value)));
-        } else if step == next {
-            let value = value_at(objective, &optimizer, &model);
-            gaps.push(((step - 1) as f64, objective.gap(value)));
-            next = step + 1 + step / 32;
-        }
-        if !value.is_finite() {
-            break;
-        }
-        let Model { w, b } = &mut model;
-        let mut params = Params::new();
-        params
-            .loss(value)
-            .add("weight", w, &grad.w)?
-            .add("bias", b, &grad.b)?;
-        optimizer.step(params)?;
-    }
-    let value = value_at(objective, &optimizer, &model);
-    gaps.push((run.steps as f64, objective.gap(value)));
-    gaps.iter_mut()
-        .for_each(|(_, gap)| *gap = gap.max(objective.floor()));
-    Ok(Trace { gaps })
-}
-
-/// The value at the point at which to evaluate the model: for schedule-free optimizers this is not
-/// the parameters.
-fn value_at(objective: &Objective, optimizer: &Optimizer<f64>, model: &Model) -> f64 {
-    let w = optimizer.evaluate_param("weight", &model.w).unwrap();
-    let b = optimizer.evaluate_param("bias", &model.b).unwrap();
-    objective.value(&Model { w, b })
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-impl Trace {
-    /// The final gap; infinite for a run that diverged.
-    fn last(&self) -> f64 {
-        self.gaps.last().map_or(f64::INFINITY, |&(_, gap)| {
-            if gap.is_finite() { gap } else { f64::INFINITY }
-        })
-    }
-
-    /// The first step with a gap of at most `target`.
-    fn first(&self, target: f64) -> f64 {
-        self.gaps
+        let last = |trace: Option<&compare_optimizers::train::Trace>| {
+            gap(trace.map_or(f64::INFINITY, |trace| trace.last()))
+        };
+        let mut row = vec![
+            search.name.into(),
+            search.decay.name().into(),
+            best.lr.to_string(),
+        ];
+        row.push(gap(best.gap()));
+        row.push(format!(
+            "{} {}",
+            last(best.traces.first()),
+            last(best.traces.last())
+        ));
+        row.extend(TARGETS.map(|target| match best.steps_to(target) {
+            step if step.is_finite() => step.to_string(),
+            _ => "-".into(),
+        }));
+        let good = search
+            .tried
             .iter()
-            .find(|&&(_, gap)| gap <= target)
-            .map_or(f64::INFINITY, |&(step, _)| step)
-    }
-}
-
-/// Prints the table of one problem and returns its panels: gap over steps, and final gap over
-/// learning rates.
-fn compare(
-    args: &Args,
-    objective: &Objective,
-    batch: Option<usize>,
-    optimizers: &[(String, AnyAlgorithm)],
-    done: &[&(Run<'_>, Trace)],
-) -> [Panel; 2] {
-    let (rows, steps) = (
-        objective.rows(),
-        done.first().map_or(0, |(run, _)| run.steps),
-    );
-    let what = match batch {
-        None => format!(
-            "{} regression, all {rows} rows, {steps} steps",
-            objective.name
-        ),
-        Some(batch) => format!(
-            "{} regression, batches of {batch} of {rows} rows, {steps} steps",
-            objective.name
-        ),
-    };
-    println!("\n{what}");
-    let width = optimizers
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or(0);
-    println!(
-        "{:<width$} {:>8} {:>10} {:>10} {:>10} {:>10}   lrs within 10 x of the best gap",
-        "", "best lr", "final gap", "to 1e-2", "to 1e-4", "to 1e-6"
-    );
-    let (mut curves, mut sweeps, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, (name, _)) in optimizers.iter().enumerate() {
-        let of_lr = |lr: f64| {
-            let mut traces: Vec<_> = done
-                .iter()
-                .filter(|(run, _)| run.optimizer == i && run.lr == lr)
-                .map(|(_, t)| t)
-                .collect();
-            traces.sort_by(|a, b| a.last().total_cmp(&b.last()));
-            traces
-        };
-        let sweep: Vec<_> = args
-            .lrs
-            .iter()
-            .map(|&lr| (lr, median(of_lr(lr).iter().map(|t| t.last()).collect())))
-            .collect();
-        // The smallest gap; among several that reach the optimum, the fastest.
-        let speed = |lr: f64| {
-            median(
-                of_lr(lr)
-                    .iter()
-                    .map(|trace| trace.first(TARGETS[2]))
-                    .collect(),
-            )
-        };
-        let order = |a: &&(f64, f64), b: &&(f64, f64)| {
-            a.1.total_cmp(&b.1).then(speed(a.0).total_cmp(&speed(b.0)))
-        };
-        let Some(&(best, gap)) = sweep.iter().min_by(order) else {
-            continue;
-        };
-        let traces = of_lr(best);
-        let hits = TARGETS.map(|target| {
-            let step = median(traces.iter().map(|trace| trace.first(target)).collect());
-            if step.is_finite() {
-                format!("{step}")
-            } else {
-                "-".into()
-            }
+            .filter(|tried| tried.gap() <= 10.0 * best.gap());
+        let good: Vec<f64> = good.map(|tried| tried.lr).collect();
+        row.push(match &good[..] {
+            [one] => one.to_string(),
+            [low, .., high] => format!("{low} to {high}"),
+            [] => "-".into(),
         });
-        let good: Vec<_> = sweep
-            .iter()
-            .filter(|(_, g)| *g <= 10.0 * gap)
-            .map(|(lr, _)| lr.to_string())
-            .collect();
-        println!(
-            "{name:<width$} {best:>8} {:>10} {:>10} {:>10} {:>10}   {}",
-            if gap > objective.floor() {
-                format!("{gap:.1e}")
-            } else {
-                format!("<{:.0e}", objective.floor())
-            },
-            hits[0],
-            hits[1],
-            hits[2],
-            good.join(" ")
-        );
-        // The run with the median result represents the optimizer.
-        let points = traces
-            .get(traces.len() / 2)
-            .map_or(&[][..], |trace| &trace.gaps);
+        let start = best
+            .middle()
+            .gaps
+            .first()
+            .map_or(f64::INFINITY, |&(_, gap)| gap);
+        let runs = search.tried.iter().flat_map(|tried| &tried.traces);
+        let bad = runs.filter(|trace| !(trace.last() < start)).count();
+        row.push(format!("{bad}/{}", search.tried.len() as u64 * seeds));
+        rows.push(row);
+    }
+    let mut text = searches
+        .first()
+        .map_or(String::new(), |search| title(search));
+    if markdown {
+        text = format!("### {text}\n\n");
+        rows.insert(1, vec!["---".into(); header.len()]);
+        rows.iter()
+            .for_each(|row| _ = writeln!(text, "| {} |", row.join(" | ")));
+        text.push('\n');
+        return text;
+    }
+    text.push('\n');
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    for row in &rows {
+        for (column, cell) in row.iter().enumerate() {
+            let _ = match column {
+                0 => write!(text, "{cell:<0$}", width(0)),
+                _ => write!(text, "  {cell:>0$}", width(column)),
+            };
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The gap over the steps, and the final gap over the learning rates.
+fn lines(searches: &[&Search<'_>]) -> [Lines; 2] {
+    let (mut curves, mut sweeps) = (Vec::new(), Vec::new());
+    for (style, search) in searches.iter().enumerate() {
+        let best = search.best();
+        let name = format!("{}, {}", search.name, search.decay.name());
+        let gaps = &best.middle().gaps;
         // Points far above the start would only stretch the axis.
-        let start = points.first().map_or(f64::INFINITY, |&(_, gap)| 10.0 * gap);
-        let mut curve = thin(points);
-        curve.retain(|&(_, gap)| gap <= start);
-        curves.push(Line {
-            name: format!("{name}, lr {best}"),
-            rank: 0,
-            points: curve,
+        let most = gaps.first().map_or(f64::INFINITY, |&(_, gap)| 10.0 * gap);
+        let shown = |gap: f64| gap <= most;
+        let kept = thin(gaps);
+        let points = kept
+            .iter()
+            .map(|&i| gaps[i])
+            .filter(|&(_, gap)| shown(gap))
+            .collect();
+        let band = kept.iter().filter_map(|&i| {
+            let others = best.traces.iter().map(|trace| trace.gaps.get(i).copied());
+            let others: Option<Vec<f64>> = others
+                .map(|o| o.filter(|&(step, _)| step == gaps[i].0).map(|(_, gap)| gap))
+                .collect();
+            let others = others?;
+            let low = others.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = others.iter().copied().fold(0.0, f64::max);
+            shown(high).then_some((gaps[i].0, low, high))
         });
-        let points = sweep.into_iter().filter(|&(_, gap)| gap <= start).collect();
-        sweeps.push(Line {
-            name: name.clone(),
-            rank: 0,
-            points,
+        let mut curve = Line::new(format!("{name}: {}", best.lr), style, points);
+        curve.band = band.collect();
+        curves.push(curve);
+        let finals = search.tried.iter().map(|tried| (tried.lr, tried.gap()));
+        let mut sweep = Line::new(name, style, finals.filter(|&(_, gap)| shown(gap)).collect());
+        let ends = search.tried.iter().filter(|tried| shown(tried.gap()));
+        let ends = ends.map(|t| {
+            (
+                t.lr,
+                t.traces[0].last(),
+                t.traces[t.traces.len() - 1].last(),
+            )
         });
-        gaps.push(gap);
+        sweep.band = ends.filter(|&(_, _, high)| shown(high)).collect();
+        sweeps.push(sweep);
     }
-    let mut order: Vec<_> = (0..gaps.len()).collect();
-    order.sort_by(|&a, &b| gaps[a].total_cmp(&gaps[b]));
-    for (rank, i) in order.into_iter().enumerate() {
-        (curves[i].rank, sweeps[i].rank) = (rank, rank);
-    }
+    let title = searches
+        .first()
+        .map_or(String::new(), |search| title(search));
+    let panel = |title: String, x: &str, y: &str, lines, dots| Lines {
+        title,
+        x: Axis::log(x),
+        y: Axis::log(y),
+        lines,
+        dots,
+        legend: 230,
+    };
     [
-        Panel {
-            title: what.clone(),
-            x: "step",
-            y: "gap to the optimum",
-            dots: false,
-            lines: curves,
-        },
-        Panel {
-            title: "final gap by learning rate, same colors".into(),
-            x: "learning rate",
-            y: "final gap",
-            dots: true,
-            lines: sweeps,
-        },
+        panel(
+            title,
+            "step",
+            "gap to the optimum at the best rate",
+            curves,
+            false,
+        ),
+        panel(
+            "final gap by learning rate".into(),
+            "learning rate",
+            "final gap",
+            sweeps,
+            true,
+        ),
     ]
 }
 
-/// Thins out a curve for a logarithmic axis.
-fn thin(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+/// The final gap by algorithm and learning rate, as colors.
+fn strip(searches: &[&Search<'_>], decay: Decay) -> Strip {
+    let here = || searches.iter().filter(|search| search.decay == decay);
+    let mut lrs: Vec<f64> = here()
+        .flat_map(|search| search.tried.iter().map(|t| t.lr))
+        .collect();
+    lrs.sort_by(f64::total_cmp);
+    lrs.dedup();
+    let gap = |search: &Search<'_>, lr: f64| {
+        search
+            .tried
+            .iter()
+            .find(|tried| tried.lr == lr)
+            .map(|tried| tried.gap())
+    };
+    let rows = here().map(|search| {
+        (
+            search.name.to_string(),
+            lrs.iter().map(|&lr| gap(search, lr)).collect(),
+        )
+    });
+    let start = searches
+        .first()
+        .and_then(|search| search.best().middle().gaps.first().copied());
+    let start = start.map_or(1.0, |(_, gap)| gap);
+    let title = searches
+        .first()
+        .map_or(String::new(), |search| title(search));
+    Strip {
+        title: format!("{title}, {} rate", decay.name()),
+        columns: lrs.iter().map(f64::to_string).collect(),
+        x: "learning rate; white: not tried, crossed out: diverged".into(),
+        rows: rows.collect(),
+        range: (start * 1e-12, start),
+        scale: "final gap, median of the seeds".into(),
+    }
+}
+
+/// The indices of the points of a curve that a logarithmic axis shows.
+fn thin(points: &[(f64, f64)]) -> Vec<usize> {
     let mut next = 1.0;
-    let last = points.last().map_or(0.0, |point| point.0);
-    let keep = |&&(step, _): &&(f64, f64)| {
-        let keep = step >= next || step == last;
+    let keep = |&i: &usize| {
+        let step = points[i].0;
+        let keep = step >= next || i + 1 == points.len();
         if keep {
             next = (step * 1.02).max(step + 1.0);
         }
         keep
     };
-    points.iter().filter(keep).copied().collect()
+    (0..points.len()).filter(keep).collect()
 }

@@ -244,8 +244,15 @@ pub enum Error {
         /// The reason.
         problem: String,
     },
+    /// The loss at the beginning of a call of [`Lbfgs`](crate::Lbfgs) is infinite or NaN.
+    #[error("the loss is {loss}")]
+    NonFiniteLoss {
+        /// The loss.
+        loss: f64,
+    },
     /// A gradient is infinite or NaN, and the policy is
-    /// [`NonFinite::Error`](crate::NonFinite::Error).
+    /// [`NonFinite::Error`](crate::NonFinite::Error), or it is the first one in a call of
+    /// [`Lbfgs`](crate::Lbfgs).
     #[error("the gradient of parameter `{name}` contains {value}")]
     NonFiniteGradient {
         /// Name of the parameter.

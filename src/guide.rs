@@ -18,6 +18,7 @@ macro_rules! guides {
             #[doc = "[edges.md]: crate::guide::edges"]
             #[doc = "[family.md]: crate::guide::speed"]
             #[doc = "[objectives.md]: crate::guide::objectives"]
+            #[cfg_attr(feature = "serde", doc = "[lbfgs.md]: crate::guide::lbfgs")]
             #[doc = "[schedules.md]: crate::guide::schedules"]
             #[cfg_attr(feature = "serde", doc = "[state.md]: crate::guide::state")]
             #[doc = ""]
@@ -39,4 +40,6 @@ guides! {
     dialects = "dialects.md";
     edges = "edges.md";
     speed = "family.md";
+    #[cfg(feature = "serde")]
+    lbfgs = "lbfgs.md";
 }

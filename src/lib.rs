@@ -52,6 +52,7 @@
 //! | | |
 //! |---|---|
 //! | [`Optimizer`] | Steps, parameter groups, learning rates, state, gradient accumulation |
+//! | [`Lbfgs`] | L-BFGS with a line search, for a closure that computes loss and gradient |
 //! | [Algorithms](#algorithms) | The table below; [`AnyAlgorithm`] is one from a configuration file |
 //! | [`wrap`] | Wrappers for any algorithm: clipping, weight decay, averages, lookahead, ... |
 //! | [`schedule`] | Learning-rate schedules; [`ReduceOnPlateau`] |
@@ -170,6 +171,7 @@ pub mod fit;
 pub mod guide;
 mod hutchinson;
 mod kernel;
+mod lbfgs;
 mod named_arrays;
 mod nesting;
 pub mod objective;
@@ -190,6 +192,7 @@ pub use error::Error;
 pub use fit::{GradientCheck, GradientEntry, GradientError, GradientReport, Value, check_gradient};
 pub use hutchinson::hutchinson;
 pub use kernel::{InstructionSet, Parallel, instruction_set, reduce};
+pub use lbfgs::{IntoLoss, Lbfgs, LbfgsConfig, LbfgsReport, LbfgsStop, LineSearch};
 pub use named_arrays::{NamedArrays, NamedArraysMut};
 #[doc(hidden)]
 pub use named_arrays::{visit_named, visit_named_mut};

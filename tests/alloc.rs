@@ -2,8 +2,8 @@
 use allocation_counter::measure;
 use ndarray::{Array1, Array2, Array3, Array6, ShapeBuilder, s};
 use ndarray_optim::{
-    Adam, AdamW, AnyAlgorithm, Compose, Group, Lamb, NonFinite, Optimizer, Outcome, Parallel,
-    Params, Prodigy, Select, Sgd,
+    Adam, AdamW, AnyAlgorithm, Compose, Group, Lamb, Lbfgs, LbfgsConfig, NonFinite, Optimizer,
+    Outcome, Parallel, Params, Prodigy, Select, Sgd,
     objective::{Objective, Regression, Rows},
 };
 
@@ -291,4 +291,34 @@ fn objectives_with_several_outputs_leave_allocations_to_the_matrix_product() {
             .unwrap()
     });
     assert_eq!((info.count_total, info.bytes_current), (6, 0));
+}
+
+#[test]
+fn lbfgs_allocates_nothing_once_its_history_is_full() {
+    let mut model = (Array2::<f64>::ones((30, 4).f()), 2.0);
+    let mut grads = model.clone();
+    let mut strided = Array2::<f64>::ones((60, 8));
+    let config = LbfgsConfig {
+        history_size: 3,
+        tolerance_grad: 0.0,
+        tolerance_change: 0.0,
+        ..LbfgsConfig::wolfe()
+    };
+    let mut lbfgs = Lbfgs::new(config);
+    let mut call = || {
+        let mut of_views = (strided.slice_mut(s![..;2, ..;-2]), &mut model.1);
+        let report = lbfgs.step(&mut of_views, &mut grads, |(x, y), (dx, dy)| {
+            let mut loss = (**y - 1.0).powi(2);
+            *dy = 2.0 * (**y - 1.0);
+            for (i, (x, dx)) in x.iter().zip(dx).enumerate() {
+                let (off, weight) = (x - 0.01 * i as f64, 1.0 + i as f64);
+                loss += weight * (off * off + off.powi(4));
+                *dx = weight * (2.0 * off + 4.0 * off.powi(3));
+            }
+            loss
+        });
+        report.unwrap().iterations
+    };
+    assert!(call() > 5);
+    assert_eq!(bytes(|| assert!(call() > 0)), (0, 0));
 }

@@ -15,6 +15,7 @@ mod golden;
 mod gradient_check;
 mod groups;
 mod identities;
+mod lbfgs;
 mod named_arrays;
 mod objectives;
 mod properties;

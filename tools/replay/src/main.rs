@@ -4,7 +4,10 @@
 //! ```sh
 //! cargo run --release -p replay -- --help
 //! ```
+mod lbfgs;
+
 use clap::{Parser, ValueEnum};
+use lbfgs::LbfgsCase;
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{
     AnyAlgorithm, AnySchedule, Group, Optimizer, Parallel, Params, ReduceOnPlateau, StateDict,
@@ -39,7 +42,8 @@ struct Args {
     /// Number of threads; results do not depend on it. Work is split into small chunks
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
-    /// Pass if |x - y| <= rtol max(1, |y|) [default: 2e-5 for optimizers in f32, else 1e-12]
+    /// Pass if |x - y| <= rtol max(1, |y|) [default: 1e-9 for lbfgs, 2e-5 for other optimizers in
+    /// f32, else 1e-12]
     #[arg(long)]
     rtol: Option<f64>,
     /// Print the computed values instead of comparing them, one JSON list per file
@@ -123,10 +127,18 @@ struct Rates {
     lr: Vec<f64>,
 }
 
-/// Tells a file of schedules from one of optimizers.
+/// Tells files of schedules and of objectives from those of gradients.
 #[derive(Deserialize)]
 struct Probe {
     schedule: Option<IgnoredAny>,
+    objective: Option<IgnoredAny>,
+}
+
+/// What the cases of a file are.
+enum Kind {
+    Gradients,
+    Schedules,
+    Objectives,
 }
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -161,20 +173,20 @@ fn run(args: &Args) -> Result<bool> {
         .num_threads(args.threads.unwrap_or(1) as usize)
         .build()?;
     if let (Some(saved), Some(number), [file]) = (&args.resume, args.case, &args.files[..]) {
-        let resume = if has_schedules(file)? {
-            resume_file::<ScheduleCase>
-        } else {
-            resume_file::<Case>
+        let resume = match kind(file)? {
+            Kind::Gradients => resume_file::<Case>,
+            Kind::Schedules => resume_file::<ScheduleCase>,
+            Kind::Objectives => resume_file::<LbfgsCase>,
         };
         println!("{}", pool.install(|| resume(file, number, args, saved))?);
         return Ok(true);
     }
     let (mut passed, mut all) = (0, 0);
     for file in &args.files {
-        let replay = if has_schedules(file)? {
-            replay_file::<ScheduleCase>
-        } else {
-            replay_file::<Case>
+        let replay = match kind(file)? {
+            Kind::Gradients => replay_file::<Case>,
+            Kind::Schedules => replay_file::<ScheduleCase>,
+            Kind::Objectives => replay_file::<LbfgsCase>,
         };
         let results = pool.install(|| replay(file, args))?;
         (passed, all) = (
@@ -268,10 +280,15 @@ fn in_new_process<T: DeserializeOwned>(
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-fn has_schedules(file: &Path) -> Result<bool> {
-    Ok(read::<Probe>(file)?
-        .iter()
-        .any(|case| case.schedule.is_some()))
+fn kind(file: &Path) -> Result<Kind> {
+    let cases = read::<Probe>(file)?;
+    Ok(if cases.iter().any(|case| case.schedule.is_some()) {
+        Kind::Schedules
+    } else if cases.iter().any(|case| case.objective.is_some()) {
+        Kind::Objectives
+    } else {
+        Kind::Gradients
+    })
 }
 
 fn read<T: DeserializeOwned>(file: &Path) -> Result<Vec<T>> {

@@ -247,15 +247,9 @@ pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
         state: Arrays<'_, A>,
         sums: &mut RunningSums,
     );
-    /// Repeats the last step of a small array in one call: scalars, kernel, run. Returns `None` and
-    /// does nothing if hyper-parameters have changed.
-    fn repeat(
-        &mut self,
-        step: &StepInfo,
-        p: &mut [A],
-        g: &[A],
-        state: Arrays<'_, A>,
-    ) -> Option<Scalars>;
+    /// Repeats the last step of a small array in one call: scalars, kernel, run. Updates the scalars
+    /// of `step`. Returns `false` and does nothing if hyper-parameters have changed.
+    fn repeat(&mut self, step: &mut StepInfo, p: &mut [A], g: &[A], state: Arrays<'_, A>) -> bool;
 }
 
 /// An algorithm for arrays of `A`, the argument of [`Optimizer::new`](crate::Optimizer::new) and of
@@ -298,6 +292,8 @@ impl<A: Element> Recipe<A> {
 struct Typed<C: Algorithm, A: Element> {
     algorithm: C,
     checked: Option<C>,
+    /// Whether the algorithm may differ from `checked`.
+    touched: bool,
     version: u64,
     initial_lr: f64,
     logs: Logs,
@@ -312,6 +308,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
             initial_lr: algorithm.lr(),
             algorithm,
             checked: None,
+            touched: true,
             version: 0,
             logs: Logs::default(),
             requirements: Requirements::default(),
@@ -322,6 +319,12 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
     #[inline(always)]
     fn context(&self, step: &StepInfo) -> StepContext {
         step.context(self.logs, self.initial_lr)
+    }
+
+    #[cold]
+    fn has_changed(&mut self) -> bool {
+        self.touched = self.checked.as_ref() != Some(&self.algorithm);
+        self.touched
     }
 
     #[cold]
@@ -366,8 +369,21 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
         self.logs = Logs::new(algorithm.decay_rates());
         self.version += 1;
         self.checked = Some(algorithm.clone());
+        self.touched = false;
         Ok(())
     }
+}
+
+/// One function for each kind of kernel, whatever choices it consists of.
+#[inline(never)]
+fn run<A: Element, K: Kernel<A>>(
+    kernel: &K,
+    args: &KernelArgs,
+    p: &mut [A],
+    g: &[A],
+    state: Arrays<'_, A>,
+) {
+    kernel.run(args, p, g, state);
 }
 
 impl<C: Algorithm, A: Element> fmt::Debug for Typed<C, A> {
@@ -378,7 +394,7 @@ impl<C: Algorithm, A: Element> fmt::Debug for Typed<C, A> {
 
 impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     fn check(&mut self) -> Result<u64, Error> {
-        if self.checked.as_ref() != Some(&self.algorithm) {
+        if self.touched && self.has_changed() {
             self.recheck()?;
         }
         Ok(self.version)
@@ -399,6 +415,7 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         self.algorithm.lr()
     }
     fn set_lr(&mut self, lr: f64) {
+        self.touched = true;
         self.algorithm.set_lr(lr);
     }
     fn initial_lr(&self) -> f64 {
@@ -408,6 +425,7 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         self.initial_lr = lr;
     }
     fn number_mut(&mut self, name: &str) -> Option<&mut f64> {
+        self.touched = true;
         self.algorithm.number_mut(name)
     }
     fn numbers(&self) -> Vec<String> {
@@ -420,6 +438,7 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         let restored = self.algorithm.rebuild(parts);
         let is_same = restored.is_some();
         if let Some(algorithm) = restored {
+            self.touched = true;
             self.algorithm = algorithm;
         }
         is_same
@@ -438,6 +457,7 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         values.find(|value| (**value).type_id() == of)
     }
     fn part_mut(&mut self, of: TypeId) -> Option<&mut dyn Any> {
+        self.touched = true;
         self.algorithm.part_mut(of)
     }
     fn initial_scalars(&self) -> Scalars {
@@ -494,7 +514,7 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
         self.kernels.len() - 1
     }
     fn run(&self, kernel: usize, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
-        self.kernels[kernel].1.run(args, p, g, state);
+        run(&self.kernels[kernel].1, args, p, g, state);
     }
     fn measure(
         &self,
@@ -507,20 +527,13 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     ) {
         self.kernels[kernel].1.measure(args, p, g, state, sums);
     }
-    fn repeat(
-        &mut self,
-        step: &StepInfo,
-        p: &mut [A],
-        g: &[A],
-        state: Arrays<'_, A>,
-    ) -> Option<Scalars> {
-        if self.checked.as_ref() != Some(&self.algorithm) {
-            return None;
+    fn repeat(&mut self, step: &mut StepInfo, p: &mut [A], g: &[A], state: Arrays<'_, A>) -> bool {
+        if self.touched && self.has_changed() {
+            return false;
         }
-        let context = self.context(step);
-        let scalars = self.algorithm.update_scalars(&context, &Sums::default());
-        let kernel: C::Kernel<A> = self.algorithm.kernel(&StepContext { scalars, ..context });
-        kernel.run(&KernelArgs::default(), p, g, state);
-        Some(scalars)
+        step.scalars = (self.algorithm).update_scalars(&self.context(step), &Sums::default());
+        let kernel: C::Kernel<A> = self.algorithm.kernel(&self.context(step));
+        run(&kernel, &KernelArgs::default(), p, g, state);
+        true
     }
 }

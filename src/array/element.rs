@@ -163,7 +163,12 @@ macro_rules! element {
             #[inline(always)]
             fn from_f64(x: f64) -> $float {
                 let rounded = x as $float;
-                if x.is_finite() { rounded.clamp($float::MIN, $float::MAX) } else { rounded }
+                // A branch that is hardly ever taken costs less than a maximum and a minimum.
+                if rounded.is_infinite() && x.is_finite() {
+                    $float::MAX.copysign(rounded)
+                } else {
+                    rounded
+                }
             }
             #[inline(always)]
             fn dispatch<I: TypeFamily, O: TypeFamily>(

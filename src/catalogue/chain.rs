@@ -374,21 +374,15 @@ impl<A: Element> Engine<A> for Chain<A> {
                 .measure(inner_kernel, args, p, tile, state.subset(0..inside), sums);
         }
     }
-    fn repeat(
-        &mut self,
-        step: &StepInfo,
-        p: &mut [A],
-        g: &[A],
-        state: Arrays<'_, A>,
-    ) -> Option<Scalars> {
+    fn repeat(&mut self, step: &mut StepInfo, p: &mut [A], g: &[A], state: Arrays<'_, A>) -> bool {
         let known = self.version;
-        if self.check().ok()? != known {
-            return None;
+        if self.check().ok() != Some(known) {
+            return false;
         }
         self.begin_step();
-        let scalars = self.update_scalars(step, &Sums::default());
-        let kernel = self.prepare(&StepInfo { scalars, ..*step });
+        step.scalars = self.update_scalars(step, &Sums::default());
+        let kernel = self.prepare(step);
         self.run(kernel, &KernelArgs::default(), p, g, state);
-        Some(scalars)
+        true
     }
 }

@@ -135,7 +135,7 @@ impl<R: Rule> Kernel<R::Elem> for R {
             measure(self, p, g, &state, sums);
         }
     }
-    #[inline]
+    #[inline(always)]
     fn run(
         &self,
         args: &KernelArgs,
@@ -256,7 +256,7 @@ impl<A: Element, L: Kernel<A>, R: Kernel<A>> Kernel<A> for Either<L, R> {
     ) {
         either!(self, kernel => kernel.measure(args, p, g, state, sums));
     }
-    #[inline]
+    #[inline(always)]
     fn run(&self, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         either!(self, kernel => kernel.run(args, p, g, state));
     }
@@ -318,7 +318,7 @@ impl<A: Element, K: Kernel<A>> Kernel<A> for Preconditioned<K> {
     ) {
         self.0.measure(args, p, g, state, sums);
     }
-    #[inline]
+    #[inline(always)]
     fn run(&self, args: &KernelArgs, p: &mut [A], g: &[A], state: Arrays<'_, A>) {
         self.0.run(args, p, g, state);
     }

@@ -229,6 +229,7 @@ impl<A: Element> GroupSlot<A> {
         self.scale = self.sign;
         let more_than_sweep = requirements.is_staged()
             || requirements.loss
+            || requirements.maximize
             || requirements.watched
             || requirements.terms > 0
             || !requirements.clippings.is_empty();

@@ -5,11 +5,7 @@ use super::{
 };
 use crate::{
     algorithm::Recipe,
-    array::{
-        Element,
-        layout::{Order, Shape},
-        monomorphize,
-    },
+    array::{Element, layout::Order, monomorphize},
     error::Error,
     kernel::{Parallel, pool},
     named_arrays::{NamedArrays, NamedArraysMut},
@@ -87,9 +83,8 @@ impl<A: Element> Optimizer<A> {
     ) -> Result<Outcome, Error> {
         let grad = grad.grad();
         if param.shape() == grad.shape()
-            && let Some(shape) = Shape::new(param.shape())
             && let (Some(p), Some(g)) = (param.as_slice_mut(), grad.as_slice())
-            && self.fast_update(&shape, p, g).is_some()
+            && self.fast_update(grad.shape(), p, g).is_some()
         {
             return Ok(Outcome::Applied);
         }
@@ -224,17 +219,17 @@ impl<A: Element> Optimizer<A> {
     /// nothing has changed since the previous step. `None` if the general path has to be taken,
     /// whose checks take as long as the arithmetic on a hundred elements.
     #[inline]
-    fn fast_update(&mut self, shape: &Shape, p: &mut [A], g: &[A]) -> Option<()> {
+    fn fast_update(&mut self, shape: &[usize], p: &mut [A], g: &[A]) -> Option<()> {
         let optimizer = self;
         monomorphize!(
             A, <'o>,
-            (optimizer: &'o mut Optimizer<A>, shape: &'o Shape, p: &'o mut [A], g: &'o [A])
+            (optimizer: &'o mut Optimizer<A>, shape: &'o [usize], p: &'o mut [A], g: &'o [A])
                 -> Option<()> { optimizer.fast_update_here(shape, p, g) }
         )
     }
 
     #[inline]
-    fn fast_update_here(&mut self, shape: &Shape, p: &mut [A], g: &[A]) -> Option<()> {
+    fn fast_update_here(&mut self, shape: &[usize], p: &mut [A], g: &[A]) -> Option<()> {
         let ([entry], [slot]) = (&mut self.table.entries[..], &mut self.groups.list[..]) else {
             return None;
         };
@@ -243,7 +238,7 @@ impl<A: Element> Optimizer<A> {
             && entry.last == self.steps
             && !entry.begins_average
             && entry.order == Order::C
-            && entry.shape == *shape
+            && entry.shape.is(shape)
             && *entry.name == *UNNAMED;
         let no_extras = self.clip.is_none()
             && !self.watch
@@ -251,7 +246,6 @@ impl<A: Element> Optimizer<A> {
             && self.accumulation.every == 1;
         let work = pool::work(p.len(), slot.requirements.cost);
         if !(slot.sweep_only && same_array && no_extras)
-            || slot.sign != A::one()
             || self.non_finite != NonFinite::Propagate
             || self.limits.norm.is_some()
             || self.skipped != 0
@@ -260,12 +254,15 @@ impl<A: Element> Optimizer<A> {
             return None;
         }
         slot.now = next_step(self.steps);
-        let step = entry.next_step(slot, f64::NAN);
-        entry.scalars = (slot.engine).repeat(&step, p, g, entry.arrays())?;
+        let mut step = entry.next_step(slot, f64::NAN);
+        if !(slot.engine).repeat(&mut step, p, g, entry.arrays()) {
+            return None;
+        }
         if flushes(step.t) {
             entry.arrays().flush(&slot.requirements.floors);
         }
         (entry.t, entry.joined, entry.last) = (step.t, step.clock.joined, slot.now);
+        entry.scalars = step.scalars;
         (self.steps, self.grad_norm) = (slot.now, None);
         self.parallel.note_end(work);
         Some(())

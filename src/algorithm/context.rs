@@ -111,10 +111,25 @@ impl StepContext {
     /// As [`correction`](StepContext::correction), but for step `t`.
     #[inline(always)]
     pub fn correction_at(&self, k: usize, t: u64) -> f64 {
+        // No call in late steps.
         let x = t as f64 * self.logs.0[k];
-        // Below -38 beta^t is less than half an ulp of 1: no call in late steps.
-        if x < -38.0 { 1.0 } else { -libm::expm1(x) }
+        if x < Self::LATE { 1.0 } else { -libm::expm1(x) }
     }
+
+    /// The square root of [`correction`](StepContext::correction).
+    #[inline(always)]
+    pub(crate) fn root_of_correction(&self, k: usize) -> f64 {
+        // No root in late steps: for a few hundred elements it would take as long as their step.
+        let x = self.t as f64 * self.logs.0[k];
+        if x < Self::LATE {
+            1.0
+        } else {
+            (-libm::expm1(x)).sqrt()
+        }
+    }
+
+    /// Below it, `e^x` is less than half an ulp of 1.
+    const LATE: f64 = -38.0;
 }
 
 /// The state of one element, accessible by the names of the state arrays.

@@ -96,13 +96,13 @@ impl Algorithm for AdaBelief {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let root = step.correction(1).sqrt();
+        let root = step.root_of_correction(1);
         CenteredMoments {
             m: RunningAverage::new(self.betas.0),
             s: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps * root),
             eps_root: f(self.eps_root),
-            step_size: f(self.lr * root / step.correction(0)),
+            step_size: f(self.lr / step.correction(0) * root),
         }
     }
 }

@@ -111,7 +111,7 @@ impl Algorithm for AdaBound {
             m: RunningAverage::new(self.betas.0),
             v: AverageOfSquares::new(self.betas.1, self.eps),
             eps: f(self.eps),
-            step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
+            step_size: f(self.lr / step.correction(0) * step.root_of_correction(1)),
             low: f(final_lr * (1.0 - 1.0 / (self.gamma * t + 1.0))),
             high: f(final_lr * (1.0 + 1.0 / (self.gamma * t))),
         }

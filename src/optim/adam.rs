@@ -100,11 +100,11 @@ impl<A: Element> Moments<A> {
     #[inline(always)]
     pub fn new(lr: f64, (beta1, beta2): (f64, f64), eps: f64, step: &StepContext) -> Self {
         let f = A::from_f64;
-        let root = step.correction(1).sqrt();
+        let root = step.root_of_correction(1);
         Moments {
             m: RunningAverage::new(beta1),
             v: AverageOfSquares::new(beta2, eps),
-            step_size: f(lr * root / step.correction(0)),
+            step_size: f(lr / step.correction(0) * root),
             eps: f(eps * root),
         }
     }
@@ -142,7 +142,7 @@ impl<A: Element> Rule for Moments<A> {
 #[inline(always)]
 pub(super) fn placed(eps: f64, uncorrected: bool, step: &StepContext) -> f64 {
     if uncorrected {
-        eps / step.correction(1).sqrt()
+        eps / step.root_of_correction(1)
     } else {
         eps
     }

@@ -121,7 +121,7 @@ impl Algorithm for Adan {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let (n, root) = (step.correction(2), step.correction(2).sqrt());
+        let (n, root) = (step.correction(2), step.root_of_correction(2));
         let look_ahead = if self.look_ahead_by_beta2 {
             self.betas.1
         } else {
@@ -139,7 +139,7 @@ impl Algorithm for Adan {
             look_ahead: f(look_ahead),
             eps: f(self.eps * root),
             eps_root: f(self.eps_root * n),
-            m_scale: f(lr * root / step.correction(0)),
+            m_scale: f(lr / step.correction(0) * root),
             v_scale: f(lr * root * look_ahead / step.correction(1)),
         };
         decoupled(rule, lr, self.weight_decay)

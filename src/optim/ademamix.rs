@@ -97,13 +97,13 @@ impl Algorithm for AdEMAMix {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let root = step.correction(1).sqrt();
+        let root = step.root_of_correction(1);
         let rule = Mixture {
             m: RunningAverage::new(self.betas.0),
             v: AverageOfSquares::new(self.betas.1, self.eps),
             n: RunningAverage::new(self.betas.2),
             eps: f(self.eps * root),
-            of_m: f(self.lr * root / step.correction(0)),
+            of_m: f(self.lr / step.correction(0) * root),
             of_n: f(self.lr * root * self.alpha),
         };
         decoupled(rule, self.lr, self.weight_decay)

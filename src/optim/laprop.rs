@@ -97,7 +97,7 @@ impl Algorithm for LaProp {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let root = step.correction(1).sqrt();
+        let root = step.root_of_correction(1);
         let Scalars([l, ..]) = step.scalars;
         let rule = NormalizedMomentum {
             beta1: f(self.betas.0),

@@ -136,7 +136,7 @@ impl Algorithm for MomoAdam {
         ModelBasedAdam {
             m: RunningAverage::new(self.betas.0),
             v: AverageOfSquares::new(self.betas.1, self.eps),
-            root: f(1.0 / step.correction(1).sqrt()),
+            root: f(1.0 / step.root_of_correction(1)),
             eps: f(self.eps),
             decay: f(decay / (1.0 + decay)),
             tau: f(step.scalars[2]),

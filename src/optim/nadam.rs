@@ -110,7 +110,7 @@ impl NAdam {
     /// The momentum factor of step `i`.
     fn mu(&self, i: u64) -> f64 {
         const LN: f64 = -0.040_821_994_520_255_166; // of 0.96
-        self.betas.0 * (1.0 - 0.5 * libm::exp(i as f64 * self.momentum_decay * LN))
+        self.betas.0 * (1.0 - 0.5 * (i as f64 * self.momentum_decay * LN).portable_exp())
     }
 }
 
@@ -139,7 +139,7 @@ impl Algorithm for NAdam {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let root = step.correction(1).sqrt();
+        let root = step.root_of_correction(1);
         let Scalars([product, ..]) = step.scalars;
         let next = self.mu(step.t + 1);
         let rule = NesterovMoments {

@@ -104,7 +104,7 @@ impl Algorithm for Padam {
             v: AverageOfSquares::new(self.betas.1, self.eps),
             power,
             eps: f(self.eps),
-            step_size: f(self.lr * step.correction(1).sqrt() / step.correction(0)),
+            step_size: f(self.lr / step.correction(0) * step.root_of_correction(1)),
         })
     }
 }

@@ -114,7 +114,7 @@ impl<A: Element> Rule for DistanceScaledMoments<A> {
 
 /// The learning rate L of a step, shared with [`DAdaptAdamW`].
 pub(super) fn rate(lr: f64, step: &StepContext, d: f64) -> f64 {
-    d * lr * step.correction(1).sqrt() / step.correction(0)
+    d * lr / step.correction(0) * step.root_of_correction(1)
 }
 
 impl Algorithm for Prodigy {

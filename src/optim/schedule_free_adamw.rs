@@ -120,7 +120,7 @@ impl Algorithm for ScheduleFreeAdamW {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let root = step.correction(1).sqrt();
+        let root = step.root_of_correction(1);
         AdaptiveInterpolated {
             point: Interpolated::new(step.scalars, self.betas.0),
             v: AverageOfSquares::new(self.betas.1, self.eps),

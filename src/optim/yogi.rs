@@ -109,12 +109,12 @@ impl Algorithm for Yogi {
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
         let f = A::from_f64;
-        let root = step.correction(1).sqrt();
+        let root = step.root_of_correction(1);
         AdditiveMoments {
             m: RunningAverage::new(self.betas.0),
             one_minus_beta2: f(1.0 - self.betas.1),
             eps: f(self.eps * root),
-            step_size: f(self.lr * root / step.correction(0)),
+            step_size: f(self.lr / step.correction(0) * root),
             initial: f(self.initial_accumulator_value),
         }
     }

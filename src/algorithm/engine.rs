@@ -46,6 +46,8 @@ pub(crate) struct Requirements {
     pub maximize: bool,
     /// Whether it preconditions the gradients of whole arrays before its kernel runs.
     pub preconditioned: bool,
+    /// Whether its preconditioner reads [`WholeArray::source`].
+    pub reads_source: bool,
     /// Whether rows of an array can be updated separately.
     pub row_wise: bool,
     /// Whether it uses estimates of the diagonal of the Hessian.
@@ -354,6 +356,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
             loss: C::DEMANDS.loss,
             maximize: algorithm.maximize(),
             preconditioned,
+            reads_source: C::DEMANDS.reads_source,
             row_wise: C::DEMANDS.row_wise,
             hessian: C::DEMANDS.hessian,
             largest_gradient: wrappers

@@ -133,6 +133,8 @@ pub struct Demands {
     /// buffer at a momentum of 0. They begin at 0 when they are first needed, and are kept while
     /// they are not. All other state arrays must stay the same during a run.
     pub switched: &'static [&'static str],
+    /// Whether [`Algorithm::transform`] reads [`WholeArray::source`].
+    pub(crate) reads_source: bool,
 }
 
 impl Demands {
@@ -143,6 +145,7 @@ impl Demands {
         hessian: false,
         row_wise: false,
         switched: &[],
+        reads_source: false,
     };
 
     /// Adds the value of the objective.
@@ -177,6 +180,14 @@ impl Demands {
     /// Names the state arrays that a numeric hyper-parameter switches on and off.
     pub const fn switched(self, switched: &'static [&'static str]) -> Self {
         Demands { switched, ..self }
+    }
+
+    /// Reads the gradient where it is, so that it need not be copied first.
+    pub(crate) const fn reads_source(self) -> Self {
+        Demands {
+            reads_source: true,
+            ..self
+        }
     }
 }
 

@@ -18,6 +18,9 @@ pub struct WholeArray<'a, A> {
     pub extra: &'a mut [ArrayD<A>],
     /// The setting of the optimizer for threads.
     pub parallel: Parallel,
+    /// The caller's gradient, row-major, if `grad` has not been filled with it: for algorithms with
+    /// [`Demands::reads_source`](super::Demands), unless a wrapper or a factor changes gradients.
+    pub(crate) source: Option<&'a [A]>,
 }
 
 /// A state array whose shape is not that of the parameter.

@@ -88,6 +88,7 @@ algorithm! {
 
 impl Algorithm for Adafactor {
     type Kernel<A: Element> = Preconditioned<WithDecoupled<Descent<A>>>;
+    const DEMANDS: Demands = Demands::NONE.reads_source();
 
     fn largest_gradient(&self, largest: f64) -> f64 {
         largest.sqrt()
@@ -112,6 +113,7 @@ impl Algorithm for Adafactor {
             mut grad,
             extra,
             parallel,
+            source,
             ..
         } = array;
         let weight = A::from_f64(libm::pow(step.t as f64, self.beta2_decay));
@@ -119,6 +121,7 @@ impl Algorithm for Adafactor {
         let mut squares = 0.0;
         match extra {
             [v] => {
+                fetch(grad.as_slice_mut().unwrap_or_default(), source);
                 v.zip_mut_with(&grad, |v, &g| {
                     *v += weight * (A::from_f64(finite(g.f64() * g.f64())) - *v);
                 });
@@ -127,10 +130,16 @@ impl Algorithm for Adafactor {
                 squares = f64::INFINITY;
             }
             [rows, columns] => {
-                for_each_matrix(&mut grad, rows, columns, |g, rows, columns| {
-                    average_squares(g, rows, columns, weight, &parallel);
-                    squares += normalize_rows(g, rows, columns, eps, &parallel);
-                });
+                for_each_matrix(
+                    &mut grad,
+                    source,
+                    rows,
+                    columns,
+                    |g, source, rows, columns| {
+                        average_squares(source.unwrap_or(g), rows, columns, weight, &parallel);
+                        squares += normalize_rows(g, source, rows, columns, eps, &parallel);
+                    },
+                );
             }
             _ => {}
         }
@@ -158,9 +167,10 @@ impl Algorithm for Adafactor {
 /// Calls `work` with each matrix of the batch, and with its second moments per row and per column.
 fn for_each_matrix<A: Element>(
     g: &mut ArrayViewMutD<'_, A>,
+    source: Option<&[A]>,
     rows: &mut ArrayD<A>,
     columns: &mut ArrayD<A>,
-    mut work: impl FnMut(&mut [A], &mut [A], &mut [A]),
+    mut work: impl FnMut(&mut [A], Option<&[A]>, &mut [A], &mut [A]),
 ) {
     let [.., n, m] = *g.shape() else { return };
     if let (Some(g), Some(rows), Some(columns)) = (
@@ -170,8 +180,10 @@ fn for_each_matrix<A: Element>(
     ) && n * m > 0
     {
         let vectors = rows.chunks_mut(n).zip(columns.chunks_mut(m));
+        let mut sources = source.map(|source| source.chunks(n * m));
         for (g, (rows, columns)) in g.chunks_mut(n * m).zip(vectors) {
-            work(g, rows, columns);
+            let source = sources.as_mut().and_then(Iterator::next);
+            work(g, source, rows, columns);
         }
     }
 }
@@ -219,6 +231,7 @@ fn average_squares<A: Element>(
 /// Divides each row by the square root of v, and returns the sum of the squares.
 fn normalize_rows<A: Element>(
     g: &mut [A],
+    source: Option<&[A]>,
     rows: &[A],
     columns: &[A],
     eps: A,
@@ -232,13 +245,15 @@ fn normalize_rows<A: Element>(
     let largest = A::from_f64(1.0 / eps.f64());
     let by_column: Vec<A> = columns.iter().map(|c| inverse_root(c.f64())).collect();
     let mut sums = vec![0.0; rows.len().div_ceil(part)];
-    let work = |((g, rows), sum): ((&mut [A], &[A]), &mut f64)| {
-        for (g, &row) in g.chunks_mut(m).zip(rows) {
+    let parts = g.chunks_mut(part * m).zip(rows.chunks(part));
+    let tasks = parts.zip(&mut sums).enumerate();
+    on_threads(tasks, size, parallel, |(k, ((g, rows), sum))| {
+        for (i, (g, &row)) in g.chunks_mut(m).zip(rows).enumerate() {
+            let start = (k * part + i) * m;
+            fetch(g, source.map(|source| &source[start..start + m]));
             *sum += normalize(g, inverse_root(row.f64() / mean), &by_column, largest);
         }
-    };
-    let parts = g.chunks_mut(part * m).zip(rows.chunks(part));
-    on_threads(parts.zip(&mut sums), size, parallel, work);
+    });
     sums.into_iter().sum()
 }
 

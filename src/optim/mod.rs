@@ -138,6 +138,15 @@ fn flushed<A: Element>(x: A, floor: A) -> A {
     if x.abs() < floor { A::ZERO } else { x }
 }
 
+/// Copies elements of a gradient from the caller's array to their place in the array that a
+/// preconditioner writes, unless they are there: shortly before they are needed, so that the copy
+/// costs no pass over memory.
+fn fetch<A: Element>(place: &mut [A], source: Option<&[A]>) {
+    if let Some(source) = source {
+        place.copy_from_slice(source);
+    }
+}
+
 /// The quotient of two norms, or 1 if one of them is 0. It is not infinite, so that its product with
 /// a gradient that is as small as its norm is finite.
 fn trust_ratio(p: f64, u: f64, quotient: f64) -> f64 {

@@ -67,6 +67,7 @@ const EPS: f64 = 1e-8;
 
 impl Algorithm for Sm3 {
     type Kernel<A: Element> = Preconditioned<AlongAverage<A>>;
+    const DEMANDS: Demands = Demands::NONE.reads_source();
 
     fn largest_gradient(&self, largest: f64) -> f64 {
         largest.sqrt()
@@ -83,6 +84,7 @@ impl Algorithm for Sm3 {
             mut grad,
             extra,
             parallel,
+            source,
             ..
         } = array;
         let Some((last, slower)) = extra.split_last_mut() else {
@@ -101,7 +103,9 @@ impl Algorithm for Sm3 {
         let work = |(k, g): (usize, &mut [A])| {
             let mut new = none.clone();
             let mut index = index_of(k * part, &covers);
-            for g in g.chunks_mut(m) {
+            for (i, g) in g.chunks_mut(m).enumerate() {
+                let start = (k * part + i) * m;
+                fetch(g, source.map(|source| &source[start..start + g.len()]));
                 let cover = covers.iter().zip(&index).map(|(a, &i)| a[i]);
                 let cover = cover.reduce(A::min).unwrap_or(A::infinity());
                 let top = row(g, cover, old_last, &mut new.last, A::from_f64(EPS));

@@ -39,6 +39,8 @@ struct StagedArray<'t, A> {
     p: ArrayViewMut6<'t, A>,
     g: ArrayView6<'t, A>,
     copy: &'t mut [A],
+    /// Whether the preconditioner reads `g`, so that `copy` was not filled with it.
+    reads_source: bool,
     /// Whether the state is initialized in this step.
     first: bool,
 }
@@ -58,15 +60,22 @@ impl<'t, A: Element> StagedArray<'t, A> {
         let scale = slot.scale * param.clip_factor;
         let (p, g) = param.views.take_views(Order::C, strided);
         copy.resize(g.len(), A::ZERO);
-        // An empty array can have an axis that is too long to iterate over.
-        if let Some(g) = g.to_slice() {
+        let needed = &slot.requirements;
+        let reads_source = needed.reads_source
+            && needed.stages.is_empty()
+            && needed.terms == 0
+            && scale == A::one()
+            && g.to_slice().is_some();
+        if let Some(g) = g.to_slice().filter(|_| !reads_source) {
             let parts = copy.chunks_mut(PART).zip(g.chunks(PART));
             on_threads(parts, g.len(), parallel, |(copy, g)| {
                 copy.iter_mut()
                     .zip(g)
                     .for_each(|(copy, &g)| *copy = scale * g);
             });
-        } else if !g.is_empty()
+        } else if !reads_source
+            // An empty array can have an axis that is too long to iterate over.
+            && !g.is_empty()
             && let Ok(mut copy) = ArrayViewMut::from_shape(g.raw_dim(), copy)
         {
             copy.zip_mut_with(&g, |copy, &g| *copy = scale * g);
@@ -79,6 +88,7 @@ impl<'t, A: Element> StagedArray<'t, A> {
             p,
             g,
             copy,
+            reads_source,
             first,
         }
     }
@@ -101,6 +111,7 @@ impl<'t, A: Element> StagedArray<'t, A> {
             grad: trimmed(grad, ndim),
             extra,
             parallel,
+            source: self.g.to_slice().filter(|_| self.reads_source),
         })
     }
 

@@ -266,53 +266,64 @@ fn is_transposed(shape: &[usize], strides: &[isize], axis: Axis) -> bool {
 const SIDE: usize = 4;
 
 /// Copies lanes to the columns of a tile.
-fn transpose<'a, A: Element>(
-    mut lanes: impl Iterator<Item = &'a [A]>,
-    tile: &mut [A],
-    width: usize,
-) {
-    for column in (0..width).step_by(SIDE) {
-        let group: [&[A]; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
-        let blocks = group.map(|lane| lane.as_chunks::<SIDE>().0);
-        // The last group can have fewer lanes.
-        let n = blocks[SIDE - 1].len();
-        for i in 0..n {
-            let block = blocks.map(|lane| lane[i]);
-            for k in 0..SIDE {
-                let at = (i * SIDE + k) * width + column;
-                tile[at..at + SIDE].copy_from_slice(&block.map(|lane| lane[k]));
-            }
+fn transpose<'a, A: Element>(lanes: impl Iterator<Item = &'a [A]>, tile: &mut [A], width: usize) {
+    let block = |tile: &mut &mut [A], lanes: &mut [&[A]; SIDE], row: usize, at: usize| {
+        let lanes: [[A; SIDE]; SIDE] = lanes.each_ref().map(|lane| part(lane, row));
+        for k in 0..SIDE {
+            let at = at + k * width;
+            tile[at..at + SIDE].copy_from_slice(&lanes.map(|lane| lane[k]));
         }
-        for (c, lane) in group.into_iter().enumerate() {
-            for (i, &x) in lane.iter().enumerate().skip(n * SIDE) {
-                tile[i * width + column + c] = x;
-            }
-        }
-    }
+    };
+    let one = |tile: &mut &mut [A], lane: &mut &[A], row: usize, at: usize| tile[at] = lane[row];
+    for_each_block(lanes, tile, width, block, one);
 }
 
 /// Copies the columns of a tile to lanes.
 fn transpose_back<'a, A: Element>(
-    mut lanes: impl Iterator<Item = &'a mut [A]>,
+    lanes: impl Iterator<Item = &'a mut [A]>,
     tile: &[A],
     width: usize,
 ) {
-    for column in (0..width).step_by(SIDE) {
-        let mut group: [&mut [A]; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
-        let mut blocks = group.each_mut().map(|lane| lane.as_chunks_mut::<SIDE>().0);
-        let n = blocks[SIDE - 1].len();
-        for i in 0..n {
-            let rows: [[A; SIDE]; SIDE] = from_fn(|k| {
-                let at = (i * SIDE + k) * width + column;
-                from_fn(|c| tile[at + c])
-            });
-            for (c, lane) in blocks.iter_mut().enumerate() {
-                lane[i] = rows.map(|row| row[c]);
-            }
+    let block = |tile: &mut &[A], lanes: &mut [&mut [A]; SIDE], row: usize, at: usize| {
+        let rows: [[A; SIDE]; SIDE] = from_fn(|k| part(tile, at + k * width));
+        for (c, lane) in lanes.iter_mut().enumerate() {
+            lane[row..row + SIDE].copy_from_slice(&rows.map(|row| row[c]));
         }
-        for (c, lane) in group.into_iter().enumerate() {
-            for (i, x) in lane.iter_mut().enumerate().skip(n * SIDE) {
-                *x = tile[i * width + column + c];
+    };
+    let one = |tile: &mut &[A], lane: &mut &mut [A], row: usize, at: usize| lane[row] = tile[at];
+    for_each_block(lanes, tile, width, block, one);
+}
+
+/// The elements of a block in one lane or row.
+#[inline(always)]
+fn part<A: Element>(from: &[A], at: usize) -> [A; SIDE] {
+    let mut part = [A::ZERO; SIDE];
+    part.copy_from_slice(&from[at..at + SIDE]);
+    part
+}
+
+/// Calls `block` with lanes, the row of their first element to copy, and its index in the tile, for
+/// each block of [`SIDE`] lanes by `SIDE` rows, and `one` with a lane for each other element.
+#[inline(always)]
+fn for_each_block<L: Default, T: AsRef<[A]>, A>(
+    mut lanes: impl Iterator<Item = L>,
+    mut tile: T,
+    width: usize,
+    block: impl Fn(&mut T, &mut [L; SIDE], usize, usize),
+    one: impl Fn(&mut T, &mut L, usize, usize),
+) {
+    let rows = tile.as_ref().len() / width.max(1);
+    for column in (0..width).step_by(SIDE) {
+        let mut group: [L; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
+        // The last group can have fewer lanes.
+        let lanes = SIDE.min(width - column);
+        let whole = if lanes == SIDE { rows / SIDE * SIDE } else { 0 };
+        for row in (0..whole).step_by(SIDE) {
+            block(&mut tile, &mut group, row, row * width + column);
+        }
+        for (c, lane) in group.iter_mut().enumerate().take(lanes) {
+            for row in whole..rows {
+                one(&mut tile, lane, row, row * width + column + c);
             }
         }
     }

@@ -54,12 +54,13 @@ impl Parallel {
         chunk: 1 << 13,
     };
 
-    /// Whether there are other threads and `work` is enough for them.
+    /// Whether to use other threads: if one of them has a core, and if there is enough work, of
+    /// which a quarter will do while threads are awake.
     #[inline]
     pub(crate) fn pays(&self, work: u64) -> bool {
         work >= self.min_work / 4
             && self.min_work != Self::SERIAL.min_work
-            && threads() > 1
+            && free_cores() > 1
             && (work >= self.min_work || are_awake())
     }
 
@@ -103,36 +104,39 @@ const ALONE: u32 = 20;
 
 #[cfg(feature = "rayon")]
 thread_local! {
-    /// When this thread last noted the end of a step.
-    static END: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Until when small steps of this thread are made alone.
-    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// From when to when other threads are awake, as far as steps of this thread can tell.
+    static WINDOW: Cell<Option<(Instant, Instant)>> = const { Cell::new(None) };
 }
 
-/// Notes the end of a step. Where there are no threads there may be no clock.
+/// Notes the end of a step: threads are awake for a while. Where there are no threads there may be
+/// no clock.
 #[cfg(feature = "rayon")]
 fn note_end() {
-    if threads() > 1 {
-        END.set(Some(Instant::now()));
+    if cores() > 1 {
+        let now = Instant::now();
+        let from = WINDOW.get().map_or(now, |(from, _)| from);
+        WINDOW.set(Some((from, now + AWAKE)));
     }
 }
 
-/// Whether a step has just ended on this thread, and threads have not been a loss of late.
 #[cfg(feature = "rayon")]
 fn are_awake() -> bool {
-    END.get().is_some_and(|end| end.elapsed() < AWAKE)
-        && UNTIL.get().is_none_or(|until| until < Instant::now())
+    let now = Instant::now();
+    (WINDOW.get()).is_some_and(|(from, until)| from <= now && now < until)
 }
 
-/// Calls a function that uses threads for `work`, and notes whether it took more than twice as long
-/// as one thread is expected to take, and waking another: then other programs have its core.
+/// Calls a function that uses threads for `work`. If it takes more than twice as long as one thread
+/// is expected to take, and waking another, then other programs have its core, and threads count as
+/// asleep for a while.
 #[cfg(feature = "rayon")]
 pub(crate) fn watch(work: u64, run: impl FnOnce()) {
     let start = Instant::now();
     run();
     let (took, expected) = (start.elapsed(), Duration::from_nanos(work / 10));
     if took > 2 * expected + WAKING {
-        UNTIL.set(Instant::now().checked_add(ALONE * (took - expected)));
+        let now = Instant::now();
+        let from = now.checked_add(ALONE * (took - expected));
+        WINDOW.set(Some((from.unwrap_or(now), now)));
     }
 }
 
@@ -149,9 +153,19 @@ fn are_awake() -> bool {
     false
 }
 
+/// The number of steps, of all threads of the program, that use other threads now.
+#[cfg(feature = "rayon")]
+static STEPS: AtomicUsize = AtomicUsize::new(0);
+
+/// The number of cores for a step of this thread: steps of several threads at once share them.
+#[cfg(feature = "rayon")]
+fn free_cores() -> usize {
+    cores().saturating_sub(STEPS.load(Ordering::Relaxed))
+}
+
 /// The number of threads of the current pool that have a core.
 #[cfg(feature = "rayon")]
-fn threads() -> usize {
+fn cores() -> usize {
     static GLOBAL: OnceLock<bool> = OnceLock::new();
     static CORES: OnceLock<usize> = OnceLock::new();
     let in_pool = rayon::current_thread_index().is_some();
@@ -181,7 +195,7 @@ fn start_global_pool() -> bool {
 }
 
 #[cfg(not(feature = "rayon"))]
-fn threads() -> usize {
+fn free_cores() -> usize {
     1
 }
 
@@ -238,13 +252,8 @@ pub(crate) fn drain<T: Send>(
     all: usize,
     work: impl Fn(T) + Sync,
 ) {
-    // Steps of several threads at once share the cores.
-    static STEPS: AtomicUsize = AtomicUsize::new(0);
-    let others = STEPS.fetch_add(1, Ordering::Relaxed);
-    let _end = OnDrop(|| _ = STEPS.fetch_sub(1, Ordering::Relaxed));
-    let count = threads().saturating_sub(others).min(all / PART).max(1);
-    let parts = split(tasks, len, all, count);
-    let worker = |own: usize| {
+    let parts = split(tasks, len, all, free_cores().min(all / PART).max(1));
+    on_cores(parts.len(), &|own| {
         let take = || {
             let mut others = (own + 1..parts.len()).chain(0..own);
             let mine = lock(&parts[own]).pop_front();
@@ -253,11 +262,18 @@ pub(crate) fn drain<T: Send>(
         while let Some(task) = take() {
             work(task);
         }
-    };
-    let busy = AtomicUsize::new(parts.len() - 1);
+    });
+}
+
+/// Calls `worker` with each index below `count`, with 0 on the calling thread.
+#[cfg(feature = "rayon")]
+fn on_cores(count: usize, worker: &(dyn Fn(usize) + Sync)) {
+    STEPS.fetch_add(1, Ordering::Relaxed);
+    let _end = OnDrop(|| _ = STEPS.fetch_sub(1, Ordering::Relaxed));
+    let busy = AtomicUsize::new(count - 1);
     rayon::in_place_scope(|scope| {
-        for own in 1..parts.len() {
-            let (worker, busy) = (&worker, &busy);
+        for own in 1..count {
+            let busy = &busy;
             scope.spawn(move |_| {
                 worker(own);
                 busy.fetch_sub(1, Ordering::Release);

@@ -27,25 +27,29 @@ macro_rules! for_each_instruction_set {
             ))]
             fn avx512 $(<$generic: $bound>)? ($($arg: $type),*) $(-> $out)? {
                 match_target! {
-                    "x86_64+avx512f" => $body,
+                    "x86_64+avx512f" => if instruction_set() == InstructionSet::Avx512 {
+                        $body
+                    } else {
+                        avx2($($arg),*)
+                    },
                     _ => avx2($($arg),*),
                 }
             }
             #[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+fma+lzcnt+movbe+popcnt"))]
             fn avx2 $(<$generic: $bound>)? ($($arg: $type),*) $(-> $out)? {
                 match_target! {
-                    "x86_64+avx2" => $body,
+                    "x86_64+avx2" => if instruction_set() == InstructionSet::Baseline {
+                        baseline($($arg),*)
+                    } else {
+                        $body
+                    },
                     _ => baseline($($arg),*),
                 }
             }
             #[inline(never)]
             fn baseline $(<$generic: $bound>)? ($($arg: $type),*) $(-> $out)? $body
 
-            match instruction_set() {
-                InstructionSet::Avx512 => avx512($($arg),*),
-                InstructionSet::Avx2 => avx2($($arg),*),
-                _ => baseline($($arg),*),
-            }
+            avx512($($arg),*)
         }
     };
 }

@@ -75,6 +75,14 @@ impl Requirements {
         self.global_sums || self.stages.iter().any(global)
     }
 
+    /// Takes the place of others after the check; out of line, because every engine does it.
+    #[inline(never)]
+    fn replace(self, old: &mut Requirements) -> Result<(), Error> {
+        self.check()?;
+        *old = self;
+        Ok(())
+    }
+
     /// Checks the number of state arrays, and that their names are unique.
     pub fn check(&self) -> Result<(), Error> {
         let names = &self.arrays;
@@ -338,7 +346,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
         let mut arrays = Vec::new();
         kernel.names(&mut arrays);
         let mut wrappers = Vec::new();
-        algorithm.stages::<A>(&mut wrappers);
+        algorithm.stages::<A>(&mut wrappers, arrays.len());
         // A barrier that is not a wrapper belongs to the algorithm.
         let preconditioned = algorithm.is_preconditioned::<A>();
         let (stages, clippings, _) = split_stages(&wrappers, preconditioned);
@@ -367,8 +375,7 @@ impl<C: Algorithm, A: Element> Typed<C, A> {
             stages,
             clippings,
         };
-        requirements.check()?;
-        self.requirements = requirements;
+        requirements.replace(&mut self.requirements)?;
         self.logs = Logs::new(algorithm.decay_rates());
         self.version += 1;
         self.checked = Some(algorithm.clone());

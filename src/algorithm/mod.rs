@@ -354,14 +354,10 @@ pub trait Algorithm: HyperParameters {
         }
     }
 
-    /// Appends the stages of the wrappers, from the inside out. Returns the number of state arrays.
+    /// Appends the stages of the wrappers, from the inside out. `arrays` is the number of all state
+    /// arrays.
     #[doc(hidden)]
-    fn stages<A: Element>(&self, list: &mut Vec<Stage>) -> usize {
-        let mut names = Vec::new();
-        self.kernel::<A>(&StepContext::new(self, 1))
-            .names(&mut names);
-        names.len()
-    }
+    fn stages<A: Element>(&self, list: &mut Vec<Stage>, arrays: usize) {}
 
     /// Applies the whole-array transform of the `k`th wrapper, counted from the outside.
     #[doc(hidden)]

@@ -61,9 +61,11 @@ impl fmt::Display for InstructionSet {
 pub fn instruction_set() -> InstructionSet {
     // The index in `ALL`, or anything else before the first call.
     static USED: AtomicU8 = AtomicU8::new(u8::MAX);
-    match InstructionSet::ALL.get(usize::from(USED.load(Ordering::Relaxed))) {
-        Some(&set) => set,
-        None => {
+    match USED.load(Ordering::Relaxed) {
+        0 => InstructionSet::Baseline,
+        1 => InstructionSet::Avx2,
+        2 => InstructionSet::Avx512,
+        _ => {
             let set = choose();
             USED.store(set as u8, Ordering::Relaxed);
             set
@@ -104,8 +106,8 @@ fn detected() -> InstructionSet {
 /// Compiles a function for every [`InstructionSet`]; calls choose one at run time. Another
 /// instruction set would add a fifth to the compile time of the crate.
 ///
-/// Each version is compiled once: that for a higher instruction set is a function of its own, which
-/// passes processors without it on to the next.
+/// Each version is compiled once: that for a higher instruction set is a function of its own. It
+/// passes on to the next what this processor lacks or [`instruction_set`] rules out.
 macro_rules! for_each_instruction_set {
     (
         $(#[$about:meta])*
@@ -116,7 +118,7 @@ macro_rules! for_each_instruction_set {
         $(#[$about])*
         #[inline]
         $vis fn $name<$($generic: $bound),+>($($arg: $type),*) $(-> $out)? {
-            use $crate::kernel::InstructionSet;
+            use $crate::kernel::{InstructionSet, instruction_set};
             use multiversion::{multiversion, target::match_target};
 
             #[multiversion(targets(
@@ -125,25 +127,29 @@ macro_rules! for_each_instruction_set {
             ))]
             fn avx512<$($generic: $bound),+>($($arg: $type),*) $(-> $out)? {
                 match_target! {
-                    "x86_64+avx512f" => $body,
+                    "x86_64+avx512f" => if instruction_set() == InstructionSet::Avx512 {
+                        $body
+                    } else {
+                        avx2($($arg),*)
+                    },
                     _ => avx2($($arg),*),
                 }
             }
             #[multiversion(targets("x86_64+avx+avx2+bmi1+bmi2+fma+lzcnt+movbe+popcnt"))]
             fn avx2<$($generic: $bound),+>($($arg: $type),*) $(-> $out)? {
                 match_target! {
-                    "x86_64+avx2" => $body,
+                    "x86_64+avx2" => if instruction_set() == InstructionSet::Baseline {
+                        baseline($($arg),*)
+                    } else {
+                        $body
+                    },
                     _ => baseline($($arg),*),
                 }
             }
             #[inline(never)]
             fn baseline<$($generic: $bound),+>($($arg: $type),*) $(-> $out)? $body
 
-            match $crate::kernel::instruction_set() {
-                InstructionSet::Avx512 => avx512($($arg),*),
-                InstructionSet::Avx2 => avx2($($arg),*),
-                InstructionSet::Baseline => baseline($($arg),*),
-            }
+            avx512($($arg),*)
         }
     };
 }

@@ -309,15 +309,17 @@ impl<C: Algorithm, W: Wrap> Algorithm for Wrapped<C, W> {
             self.inner.part_mut(of)
         }
     }
-    fn stages<A: Element>(&self, list: &mut Vec<Stage>) -> usize {
-        let first = self.inner.stages::<A>(list);
+    fn stages<A: Element>(&self, list: &mut Vec<Stage>, arrays: usize) {
         let alone = alone::<W, A>(
             &self.wrap,
             &StepContext::new(&self.inner, 1),
             self.inner.lr(),
         );
-        list.push(stage::<W, A>(&self.wrap, &alone, first));
-        list.last().map_or(first, |stage| stage.arrays.end)
+        let mut own = stage::<W, A>(&self.wrap, &alone, 0);
+        let first = arrays.saturating_sub(own.arrays.end);
+        own.arrays = first..arrays;
+        self.inner.stages::<A>(list, first);
+        list.push(own);
     }
     fn stage_whole<A: Element>(&self, k: usize, step: &StepContext, mut array: WholeArray<'_, A>) {
         match k.checked_sub(1) {

@@ -203,6 +203,58 @@ fn two_threads() {
     }
 }
 
+/// Steps of several threads at once, each with an optimizer of its own, and from inside of a pool.
+fn several_at_once() {
+    let n = 100_000;
+    let grad = &Array1::from(numbers::<f32>(n, 2));
+    let steps = |(theta, optimizer): &mut (Array1<f32>, Optimizer<f32>)| {
+        (0..100).for_each(|_| _ = optimizer.update(&mut *theta, grad).unwrap());
+    };
+    let on = |count: usize, optimizer: fn() -> Optimizer<f32>| {
+        let callers = (0..count).map(|_| (grad.clone(), optimizer()));
+        let mut callers: Vec<_> = callers.collect();
+        move || {
+            std::thread::scope(|scope| {
+                for caller in &mut callers {
+                    scope.spawn(|| steps(caller));
+                }
+            })
+        }
+    };
+    for count in [1, 2, 4] {
+        let times = compare(
+            &mut [
+                Variant::new("one", on(count, serial)),
+                Variant::new("all", on(count, threaded)),
+            ],
+            0.0,
+            41,
+        );
+        report(
+            &format!("{count} threads call at once, {n} elements: speed-up over steps on 1 thread"),
+            1.0 / times[1].ratio,
+            "",
+        );
+    }
+    let in_pool = |optimizer: Optimizer<f32>| {
+        let mut caller = (grad.clone(), optimizer);
+        move || rayon::scope(|_| steps(&mut caller))
+    };
+    let times = compare(
+        &mut [
+            Variant::new("one", in_pool(serial())),
+            Variant::new("all", in_pool(threaded())),
+        ],
+        0.0,
+        41,
+    );
+    report(
+        &format!("inside of a pool, {n} elements: speed-up over steps on 1 thread"),
+        1.0 / times[1].ratio,
+        "",
+    );
+}
+
 fn many_arrays() {
     let names: Vec<String> = (0..1000).map(|i| format!("layer{i}.weight")).collect();
     let grads: Vec<_> = (0..1000)
@@ -350,10 +402,11 @@ fn main() {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    let claims: [(&str, fn()); 7] = [
+    let claims: [(&str, fn()); 8] = [
         ("one_thread", one_thread),
         ("over_hand", over_hand),
         ("two_threads", two_threads),
+        ("several_at_once", several_at_once),
         ("many_arrays", many_arrays),
         ("layouts", layouts),
         ("subnormals", subnormals),

@@ -5,15 +5,15 @@ use std::{
     collections::VecDeque,
     error::Error,
     panic::catch_unwind,
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 use std::{
     hint,
-    sync::{Mutex, MutexGuard, TryLockError},
+    sync::{
+        Mutex, MutexGuard, TryLockError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -54,22 +54,23 @@ impl Parallel {
         chunk: 1 << 13,
     };
 
+    /// Whether `work` can be enough for threads.
+    #[inline]
+    pub(crate) fn is_large(&self, work: u64) -> bool {
+        work >= self.min_work / 4 && self.min_work != Self::SERIAL.min_work
+    }
+
     /// Whether to use other threads: if one of them has a core, and if there is enough work, of
     /// which a quarter will do while threads are awake.
     #[inline]
     pub(crate) fn pays(&self, work: u64) -> bool {
-        work >= self.min_work / 4
-            && self.min_work != Self::SERIAL.min_work
-            && free_cores() > 1
-            && (work >= self.min_work || are_awake())
+        self.is_large(work) && free_cores() > 1 && (work >= self.min_work || are_awake())
     }
 
-    /// Notes the end of a step, or of another use of threads.
+    /// Begins a step, which takes a core until the result is dropped.
     #[inline]
-    pub(crate) fn note_end(&self, work: u64) {
-        if work >= self.min_work / 4 && self.min_work != Self::SERIAL.min_work {
-            note_end();
-        }
+    pub(crate) fn begin(&self, work: u64) -> Option<InProgress> {
+        self.is_large(work).then(InProgress::new)
     }
 }
 
@@ -153,14 +154,32 @@ fn are_awake() -> bool {
     false
 }
 
-/// The number of steps, of all threads of the program, that use other threads now.
-#[cfg(feature = "rayon")]
+/// The number of large steps in progress, of all threads of the program.
 static STEPS: AtomicUsize = AtomicUsize::new(0);
 
-/// The number of cores for a step of this thread: steps of several threads at once share them.
+/// A large step, on one thread or several.
+#[derive(Debug)]
+pub(crate) struct InProgress(());
+
+impl InProgress {
+    fn new() -> Self {
+        STEPS.fetch_add(1, Ordering::Relaxed);
+        InProgress(())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        STEPS.fetch_sub(1, Ordering::Relaxed);
+        note_end();
+    }
+}
+
+/// The number of cores for a step of this thread: each step of another one takes a core.
 #[cfg(feature = "rayon")]
 fn free_cores() -> usize {
-    cores().saturating_sub(STEPS.load(Ordering::Relaxed))
+    let others = STEPS.load(Ordering::Relaxed).saturating_sub(1);
+    cores().saturating_sub(others)
 }
 
 /// The number of threads of the current pool that have a core.
@@ -268,8 +287,6 @@ pub(crate) fn drain<T: Send>(
 /// Calls `worker` with each index below `count`, with 0 on the calling thread.
 #[cfg(feature = "rayon")]
 fn on_cores(count: usize, worker: &(dyn Fn(usize) + Sync)) {
-    STEPS.fetch_add(1, Ordering::Relaxed);
-    let _end = OnDrop(|| _ = STEPS.fetch_sub(1, Ordering::Relaxed));
     let busy = AtomicUsize::new(count - 1);
     rayon::in_place_scope(|scope| {
         for own in 1..count {
@@ -293,17 +310,6 @@ fn on_cores(count: usize, worker: &(dyn Fn(usize) + Sync)) {
         }
     });
     note_end();
-}
-
-/// Calls a function when it is dropped, also if a task panics.
-#[cfg(feature = "rayon")]
-struct OnDrop<F: FnMut()>(F);
-
-#[cfg(feature = "rayon")]
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        (self.0)();
-    }
 }
 
 /// Splits tasks with `all` elements together into parts of about the same length.

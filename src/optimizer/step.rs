@@ -53,6 +53,7 @@ impl<A: Element> Optimizer<A> {
     /// Performs a step after all checks: nothing can fail any more. `work` is that of `check_step`.
     #[inline]
     pub(super) fn apply_step(&mut self, mut input: StepInput<'_, '_, A>, work: u64) {
+        let _in_progress = self.parallel.begin(work);
         self.skipped = 0;
         if self.table.begins_averages {
             self.begin_averages(&mut input);
@@ -87,7 +88,6 @@ impl<A: Element> Optimizer<A> {
             self.sweep(input, &watches);
         }
         self.end_watch(watches);
-        self.parallel.note_end(work);
     }
 
     /// The outcome of a skipped step, which has neither a norm nor statistics.

@@ -249,7 +249,7 @@ impl<A: Element> Optimizer<A> {
             || self.non_finite != NonFinite::Propagate
             || self.limits.norm.is_some()
             || self.skipped != 0
-            || self.parallel.pays(work)
+            || self.parallel.is_large(work)
         {
             return None;
         }
@@ -264,7 +264,6 @@ impl<A: Element> Optimizer<A> {
         (entry.t, entry.joined, entry.last) = (step.t, step.clock.joined, slot.now);
         entry.scalars = step.scalars;
         (self.steps, self.grad_norm) = (slot.now, None);
-        self.parallel.note_end(work);
         Some(())
     }
 }

@@ -159,11 +159,14 @@ impl Panel for Surface<'_> {
             }
         }
         let at = |(x, y): (f64, f64)| {
-            let fraction = |a: f64, b: f64, x: f64| ((x - a) / (b - a)).clamp(-0.02, 1.02);
+            let fraction = |a: f64, b: f64, x: f64| ((x - a) / (b - a)).clamp(-1.0, 2.0);
             frame.pixel((
                 fraction(self.x.0, self.x.1, x),
                 fraction(self.y.0, self.y.1, y),
             ))
+        };
+        let inside = |&(x, y): &(i32, i32)| {
+            (frame.left..=frame.right).contains(&x) && (frame.top..=frame.bottom).contains(&y)
         };
         let (mx, my) = at(self.minimum);
         for (dx, dy) in [(5, 5), (5, -5)] {

@@ -284,7 +284,7 @@ fn table(searches: &[&Search<'_>], seeds: u64, markdown: bool) -> String {
             .first()
             .map_or(f64::INFINITY, |&(_, gap)| gap);
         let runs = search.tried.iter().flat_map(|tried| &tried.traces);
-        let bad = runs.filter(|trace| !(trace.last() < start)).count();
+        let bad = runs.filter(|trace| trace.last() >= start).count();
         row.push(format!("{bad}/{}", search.tried.len() as u64 * seeds));
         rows.push(row);
     }

@@ -1,8 +1,8 @@
 //! Runs, and the search for the best learning rate.
 use crate::{Result, problem::Problem};
 use ndarray_optim::{
-    AnyAlgorithm, AnySchedule, Evaluating, NamedArraysMut, Optimizer, Params,
-    fit::Batches, objective::Objective, schedule::CosineDecay,
+    AnyAlgorithm, AnySchedule, Evaluating, NamedArraysMut, Optimizer, Params, fit::Batches,
+    objective::Objective, schedule::CosineDecay,
 };
 use ndarray_rand::rand_distr::{Distribution, Normal};
 use rand::{SeedableRng, rngs::StdRng};

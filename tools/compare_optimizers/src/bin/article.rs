@@ -507,7 +507,8 @@ fn paper_bias(file: &Path, effort: f64) -> Result<()> {
                 series.push(Line::new(format!("{beta2}, {what}"), style, points));
             }
         }
-        let title = format!("network on digits, {epochs} epochs");
+        let plural = if epochs == 1.0 { "" } else { "s" };
+        let title = format!("network on digits, {epochs} epoch{plural}");
         let (x, y) = (
             PlotAxis::log("learning rate"),
             PlotAxis::log("training loss"),

@@ -196,6 +196,15 @@ pub enum Error {
         /// The loss that was passed.
         given: Option<f64>,
     },
+    /// The weight of a call in a round of accumulation is not a positive finite number, or too
+    /// small or too large next to those of the other calls.
+    #[error(
+        "the weight of the call is {given}, expected a finite number > 0 of a similar size in all calls"
+    )]
+    Weight {
+        /// The weight.
+        given: f64,
+    },
     /// A Hessian-vector product does not have the shape of the vector.
     #[error("the Hessian-vector product has shape {product:?}, expected {probe:?}")]
     ProductShape {

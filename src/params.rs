@@ -53,6 +53,7 @@ pub struct Params<'a, A> {
     list: Vec<Param<'a, A>>,
     strided: Vec<Option<Strided<'a, A>>>,
     loss: Option<f64>,
+    weight: f64,
 }
 
 /// The input of a step, borrowed from [`Params`] or from a single array.
@@ -61,6 +62,8 @@ pub(crate) struct StepInput<'s, 'a, A> {
     /// The views of the parameters that are not slices.
     pub strided: &'s mut [Option<Strided<'a, A>>],
     pub loss: Option<f64>,
+    /// The weight in a round of accumulation.
+    pub weight: f64,
 }
 
 /// One parameter and its gradient.
@@ -181,6 +184,7 @@ impl<'a, A: Element> Params<'a, A> {
             list: Vec::with_capacity(n),
             strided: Vec::new(),
             loss: None,
+            weight: 1.0,
         }
     }
 
@@ -220,6 +224,24 @@ impl<'a, A: Element> Params<'a, A> {
             }
         });
         result.and_then(|()| grads.finish()).map(|()| params)
+    }
+
+    /// Creates the list of all arrays of a model without gradients, to make a step with those that
+    /// have been accumulated
+    /// ([`finish_accumulation`](crate::Optimizer::finish_accumulation)). An array by itself has the
+    /// name [`UNNAMED`](crate::UNNAMED).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyAxes`].
+    pub fn without_grads(model: &'a mut (impl NamedArraysMut<A> + ?Sized)) -> Result<Self, Error> {
+        let (mut params, mut result) = (Params::new(), Ok(()));
+        model.visit_mut(&mut |name, param| {
+            if result.is_ok() {
+                result = params.push(or_unnamed(name), param, None).map(|_| ());
+            }
+        });
+        result.map(|()| params)
     }
 
     /// Adds a parameter and its gradient: arrays, or views that outlive the step.
@@ -289,6 +311,16 @@ impl<'a, A: Element> Params<'a, A> {
         self
     }
 
+    /// Sets the weight of the gradients and of the loss in a round of gradient accumulation, such as
+    /// the number of rows of a batch. Default: 1. Without accumulation it has no effect.
+    ///
+    /// See [`Optimizer::set_accumulation`](crate::Optimizer::set_accumulation). A weight that is
+    /// not a positive finite number is reported by the step.
+    pub fn weight(&mut self, weight: f64) -> &mut Self {
+        self.weight = weight;
+        self
+    }
+
     #[inline]
     fn push<D: Dimension>(
         &mut self,
@@ -309,6 +341,7 @@ impl<'a, A: Element> Params<'a, A> {
             params: &mut self.list,
             strided: &mut self.strided,
             loss: self.loss,
+            weight: self.weight,
         }
     }
 

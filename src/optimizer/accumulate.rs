@@ -1,7 +1,7 @@
 //! Gradient accumulation: one step with the mean gradient of several calls.
 use super::{Optimizer, Outcome};
 use crate::{
-    array::{Data, Element},
+    array::{Data, Element, monomorphize},
     difference::{Difference, Differs},
     error::Error,
     kernel::{
@@ -9,20 +9,30 @@ use crate::{
         param_views::Strided,
         reduce::{self, Norm, NormSum},
     },
-    params::{Param, StepInput},
+    params::{Param, Params, StepInput},
     policy::NonFinite,
     state::{Mean, Round, StateView},
 };
 use ndarray::{ArrayD, Zip};
 use std::{
-    borrow::Cow,
+    borrow::{BorrowMut, Cow},
     collections::{HashMap, HashSet},
     iter::once,
     mem::take,
 };
 
-/// Number of gradients and their mean, by parameter.
-type Means<A> = HashMap<String, (u32, ArrayD<A>)>;
+/// The mean gradient of a parameter.
+#[derive(Clone)]
+struct MeanGrad<A> {
+    /// Number of gradients.
+    count: u32,
+    /// The sum of their weights.
+    weight: f64,
+    mean: ArrayD<A>,
+}
+
+/// The mean gradients, by parameter.
+type Means<A> = HashMap<String, MeanGrad<A>>;
 
 /// The number of calls per step, and the current round.
 #[derive(Clone)]
@@ -31,6 +41,8 @@ pub(super) struct Accumulation<A> {
     pub every: u32,
     /// Number of calls in the current round so far.
     pub calls: u32,
+    /// The sum of the weights of these calls.
+    weight: f64,
     means: Means<A>,
     /// Mean of the losses of the current round; NaN if one of its calls has none.
     loss: f64,
@@ -41,21 +53,27 @@ impl<A: Element> Accumulation<A> {
         Accumulation {
             every: 1,
             calls: 0,
+            weight: 0.0,
             means: HashMap::new(),
             loss: 0.0,
         }
     }
 
     pub fn reset(&mut self) {
-        (self.calls, self.loss) = (0, 0.0);
+        (self.calls, self.weight, self.loss) = (0, 0.0, 0.0);
         self.means.clear();
     }
 
+    /// The mean loss of the calls so far; `None` if one of them has none.
+    fn mean_loss(&self) -> Option<f64> {
+        Some(self.loss).filter(|loss| !loss.is_nan())
+    }
+
     /// The mean loss after one more call; `None` if one of the calls has none.
-    fn next_loss(&self, loss: Option<f64>) -> Option<f64> {
-        let n = f64::from(self.calls) + 1.0;
-        let loss = loss.filter(|_| !self.loss.is_nan());
-        loss.map(|loss| next_mean(self.loss, loss, n))
+    fn next_loss(&self, loss: Option<f64>, weight: f64) -> Option<f64> {
+        let n = share(self.weight, weight);
+        let (mean, loss) = self.mean_loss().zip(loss)?;
+        Some(next_mean(mean, loss, n))
     }
 
     /// Discards the mean gradient of a parameter.
@@ -66,16 +84,18 @@ impl<A: Element> Accumulation<A> {
     /// The current round as a value; `None` without accumulation.
     pub fn save(&self) -> Option<Round<Data<'_>>> {
         let means = self.means.iter();
-        let means = means.map(|(name, (count, mean))| Mean {
+        let means = means.map(|(name, of)| Mean {
             name: name.clone(),
-            count: *count,
-            data: mean.view().into(),
+            count: of.count,
+            weight: Some(of.weight),
+            data: of.mean.view().into(),
         });
         let mut means: Vec<_> = means.collect();
         means.sort_by(|a, b| a.name.cmp(&b.name));
         (self.every > 1).then(|| Round {
             every: self.every,
             calls: self.calls,
+            weight: Some(self.weight),
             loss: self.loss,
             means,
         })
@@ -100,6 +120,18 @@ impl<A: Element> Accumulation<A> {
                 round.calls,
                 expected,
             ));
+        }
+        let mut check_weight = |place: String, weight: Option<f64>, count: u32| {
+            let valid = |weight: f64| count == 0 || weight.is_finite() && weight > 0.0;
+            if let Some(weight) = weight.filter(|&weight| !valid(weight)) {
+                let (place, expected) = (format!("{place}, weight"), "a finite number > 0");
+                wrong.push(Difference::new(Differs::Round, place, weight, expected));
+            }
+        };
+        check_weight("accumulation".into(), round.weight, round.calls);
+        for mean in &round.means {
+            let place = format!("mean gradient of `{}`", mean.name);
+            check_weight(place, mean.weight, mean.count);
         }
         let mut seen = HashSet::new();
         for mean in &round.means {
@@ -154,19 +186,38 @@ impl<A: Element> Accumulation<A> {
         };
         let means = round.means.iter_mut().filter_map(|mean| {
             let array = mean.data.take().into_array::<A>()?.into_owned();
-            Some((mean.name.clone(), (mean.count, array)))
+            let grad = MeanGrad {
+                count: mean.count,
+                weight: sum_of_weights(mean.weight, mean.count),
+                mean: array,
+            };
+            Some((mean.name.clone(), grad))
         });
         Accumulation {
             every: round.every,
             calls: round.calls,
+            weight: sum_of_weights(round.weight, round.calls),
             means: means.collect(),
             loss: round.loss,
         }
     }
 }
 
-/// The mean of `n` numbers, from that of all but the last one, `x`. Equal numbers are their mean
-/// exactly; finite numbers have a finite mean.
+/// The sum of the weights in a state. Those of earlier versions have none: each weight is 1.
+fn sum_of_weights(saved: Option<f64>, count: u32) -> f64 {
+    match count {
+        0 => 0.0,
+        count => saved.unwrap_or(f64::from(count)),
+    }
+}
+
+/// The weight of all numbers relative to that of the last one: their number, if all have the same.
+fn share(before: f64, weight: f64) -> f64 {
+    (before + weight) / weight
+}
+
+/// The mean of some numbers, from that of all but the last one, `x`, which has the `n`th part of
+/// their weight. Equal numbers are their mean exactly; finite numbers have a finite mean.
 #[inline]
 fn next_mean<A: Element>(mean: A, x: A, n: A) -> A {
     let difference = x - mean;
@@ -177,24 +228,29 @@ fn next_mean<A: Element>(mean: A, x: A, n: A) -> A {
     }
 }
 
-/// The number of gradients and their mean of a parameter with this shape; 0 of them at first.
+/// The mean gradient of a parameter with this shape, of no gradients at first.
 fn mean_of<'m, A: Element>(
     means: &'m mut Means<A>,
     name: &str,
     shape: &[usize],
-) -> &'m mut (u32, ArrayD<A>) {
-    let zero = || (0, ArrayD::from_elem(shape, A::ZERO));
-    means.entry(name.into()).or_insert_with(zero)
+) -> &'m mut MeanGrad<A> {
+    let none = || MeanGrad {
+        count: 0,
+        weight: 0.0,
+        mean: ArrayD::from_elem(shape, A::ZERO),
+    };
+    means.entry(name.into()).or_insert_with(none)
 }
 
 /// Elements of a mean gradient that are computed together.
 const TILE: usize = 1024;
 
 /// Calls `work` with the name and the entry of each parameter, and the elements of its mean
-/// gradient as of the end of a call, tile by tile, without storing them.
+/// gradient as of the end of a call with this weight, tile by tile, without storing them.
 fn for_each_mean<'a, A: Element>(
     params: &mut [Param<'a, A>],
     strided: &mut [Option<Strided<'a, A>>],
+    weight: f64,
     means: &Means<A>,
     mut work: impl FnMut(&str, usize, &[A]),
 ) {
@@ -212,13 +268,13 @@ fn for_each_mean<'a, A: Element>(
     for param in params.iter_mut().filter(|param| !param.views.is_frozen()) {
         let work = |tile: &[A]| work(&param.name, param.entry, tile);
         match (param.views.dynamic(strided), means.get(&*param.name)) {
-            (Some((_, g)), Some((count, mean))) => {
-                let n = A::from_f64(f64::from(*count) + 1.0);
-                let pairs = mean.iter().zip(g);
+            (Some((_, g)), Some(of)) => {
+                let n = A::from_f64(share(of.weight, weight));
+                let pairs = of.mean.iter().zip(g);
                 tiles(pairs.map(|(&mean, &g)| next_mean(mean, g, n)), work);
             }
             (Some((_, g)), None) => tiles(g.iter().copied(), work),
-            (None, Some((_, mean))) => tiles(mean.iter().copied(), work),
+            (None, Some(of)) => tiles(of.mean.iter().copied(), work),
             (None, None) => {}
         }
     }
@@ -228,12 +284,17 @@ impl<A: Element> Optimizer<A> {
     /// Accumulates gradients: every `every`th call performs a step with the mean gradient of a
     /// round of `every` calls, for batches that do not fit into memory.
     ///
-    /// With 0 or 1, the default, each call is a step. An unfinished round is discarded.
+    /// With 0 or 1, the default, each call is a step. An unfinished round is discarded;
+    /// [`finish_accumulation`](Optimizer::finish_accumulation) makes a step of it.
     ///
     /// ```text
-    /// call i of every:  a <- a + (g - a) / i           a: one array for each parameter
-    /// the last call:    a step with a in place of the gradient
+    /// each call:      W <- W + w,  a <- a + (g - a) w / W       a: one array for each parameter
+    /// the last call:  a step with a in place of the gradient
     /// ```
+    ///
+    /// All calls have the weight w = 1, unless [`Params::weight`](crate::Params::weight) says
+    /// otherwise: gradients of means over batches of unequal size are weighted by their numbers of
+    /// rows, and those of sums over rows not at all.
     ///
     /// Equal gradients result in exactly the step of one of them. A parameter without a gradient in
     /// some calls uses the mean of the others; the last call of a round must include every
@@ -269,14 +330,81 @@ impl<A: Element> Optimizer<A> {
         self.accumulation.reset();
     }
 
-    /// Accumulates the gradients of one call, and performs the step if the call completes a round.
+    /// Performs a step with the mean gradient of the calls so far, for a last round with fewer
+    /// calls, such as that at the end of an epoch.
+    ///
+    /// Gradients in `params` are accumulated first, as those of one more call. Without gradients
+    /// ([`Params::without_grads`](crate::Params::without_grads)) the step is made with what has
+    /// been accumulated; the loss of this call is ignored then. All parameters that had a gradient
+    /// in the round must be included. If there is neither a gradient nor an unfinished round,
+    /// nothing is done, and the outcome is [`Outcome::Empty`]: an epoch may always end with this
+    /// call.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Optimizer, Outcome, Params, Sgd};
+    ///
+    /// let mut optimizer = Optimizer::new(Sgd::new(0.5));
+    /// optimizer.set_accumulation(8);
+    /// let mut theta = array![1.0];
+    /// // Means over 30 rows and over the last 10 rows of an epoch.
+    /// for (grad, rows) in [(array![1.0], 30.0), (array![5.0], 10.0)] {
+    ///     optimizer.step(Params::of(&mut theta, &grad)?.weight(rows))?;
+    /// }
+    /// optimizer.finish_accumulation(Params::without_grads(&mut theta)?)?;
+    /// assert_eq!(theta, array![0.0]);
+    /// let nothing = optimizer.finish_accumulation(Params::without_grads(&mut theta)?)?;
+    /// assert_eq!(nothing, Outcome::Empty);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Optimizer::step). Nothing is changed then, and the round goes on.
+    pub fn finish_accumulation<'a>(
+        &mut self,
+        mut params: impl BorrowMut<Params<'a, A>>,
+    ) -> Result<Outcome, Error> {
+        let mut params = take(params.borrow_mut());
+        let (optimizer, input) = (self, params.input());
+        monomorphize!(
+            A, <'o, 'l, 'a: 'l>,
+            (optimizer: &'o mut Optimizer<A>, input: StepInput<'l, 'a, A>)
+                -> Result<Outcome, Error> { optimizer.finish_round(input) }
+        )
+    }
+
+    fn finish_round(&mut self, input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
+        let adds = input.params.iter().any(|param| param.views.has_grad());
+        match (adds, self.accumulation.calls) {
+            (false, 0) => Ok(Outcome::Empty),
+            _ => self.accumulate(input, true),
+        }
+    }
+
+    /// Accumulates the gradients of one call, and performs the step if the call completes a round
+    /// or is to `finish` it. A call without gradients that finishes a round is not part of it.
     #[cold]
-    pub(super) fn accumulate(&mut self, mut input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
+    pub(super) fn accumulate(
+        &mut self,
+        mut input: StepInput<'_, '_, A>,
+        finish: bool,
+    ) -> Result<Outcome, Error> {
         self.check_settings()?;
+        let weight = input.weight;
+        let total = self.accumulation.weight + weight;
+        if !(weight > 0.0 && total.is_finite() && (total / weight).is_finite()) {
+            return Err(Error::Weight { given: weight });
+        }
         let call = self.accumulation.calls + 1;
-        let is_last = call >= self.accumulation.every;
+        let is_last = finish || call >= self.accumulation.every;
         self.check_round(&input, is_last)?;
-        input.loss = self.accumulation.next_loss(input.loss);
+        let adds = !finish || input.params.iter().any(|param| param.views.has_grad());
+        input.loss = if adds {
+            self.accumulation.next_loss(input.loss, weight)
+        } else {
+            self.accumulation.mean_loss()
+        };
         // All checks of a step, so that no call spoils the round.
         let known = self.table.entries.len();
         if self.check_step(&mut input)?.is_none() {
@@ -305,17 +433,17 @@ impl<A: Element> Optimizer<A> {
         }
         for param in input.params.iter_mut() {
             if let Some((_, g)) = param.views.dynamic(input.strided) {
-                let (n, mean) = mean_of(&mut means, &param.name, g.shape());
-                *n += 1;
-                let n = A::from_f64(f64::from(*n));
-                Zip::from(mean)
+                let of = mean_of(&mut means, &param.name, g.shape());
+                let n = A::from_f64(share(of.weight, weight));
+                (of.count, of.weight) = (of.count + 1, of.weight + weight);
+                Zip::from(&mut of.mean)
                     .and(g)
                     .for_each(|mean, &g| *mean = next_mean(*mean, g, n));
             }
         }
         if !is_last {
             self.skipped = 0;
-            self.accumulation.calls = call;
+            (self.accumulation.calls, self.accumulation.weight) = (call, total);
             self.accumulation.loss = input.loss.unwrap_or(f64::NAN);
             self.accumulation.means = means;
             return Ok(Outcome::Accumulated);
@@ -326,12 +454,12 @@ impl<A: Element> Optimizer<A> {
             // Skips parameters without a gradient in the round, and groups that were frozen
             // meanwhile.
             let mean = means.get(&*param.name);
-            let Some((_, mean)) = mean.filter(|_| !param.views.is_frozen()) else {
+            let Some(of) = mean.filter(|_| !param.views.is_frozen()) else {
                 continue;
             };
             let (name, index, entry) = (Cow::Borrowed(&*param.name), views.len(), param.entry);
             let p = param.views.take_parameter(input.strided);
-            let mut param = Param::new(name, p, Some(mean.view()), index, |pair| {
+            let mut param = Param::new(name, p, Some(of.mean.view()), index, |pair| {
                 views.push(Some(pair))
             })?;
             param.entry = entry;
@@ -343,6 +471,7 @@ impl<A: Element> Optimizer<A> {
             params: &mut list,
             strided: &mut views,
             loss: input.loss,
+            weight,
         };
         self.apply_step(step, work);
         self.accumulation.reset();
@@ -357,8 +486,12 @@ impl<A: Element> Optimizer<A> {
         means: &Means<A>,
     ) -> Result<bool, Error> {
         let StepInput {
-            params, strided, ..
+            params,
+            strided,
+            weight,
+            ..
         } = input;
+        let weight = *weight;
         let takes_part = |param: &Param<'_, A>| {
             !param.views.is_frozen() && (param.views.has_grad() || means.contains_key(&*param.name))
         };
@@ -371,14 +504,14 @@ impl<A: Element> Optimizer<A> {
             return Ok(true);
         }
         let mut beyond = None;
-        for_each_mean(params, strided, means, |name, entry, tile| {
+        for_each_mean(params, strided, weight, means, |name, entry, tile| {
             let limit = self.largest_gradient(self.table.entries[entry].group);
             let found = reduce::beyond(tile, limit);
             beyond = beyond.take().or(found.map(|x| (name.to_owned(), limit, x)));
         });
         let norm = || {
             let mut sum = NormSum::new(Norm::L2);
-            for_each_mean(params, strided, means, |_, _, tile| {
+            for_each_mean(params, strided, weight, means, |_, _, tile| {
                 sum.add_slices(once(tile), &Parallel::SERIAL);
             });
             sum.value()
@@ -396,12 +529,12 @@ impl<A: Element> Optimizer<A> {
         for param in input.params.iter() {
             seen.insert(&*param.name);
             let given = param.views.shape.as_slice();
-            if let Some((_, mean)) = means.get(&*param.name)
-                && mean.shape() != given
+            if let Some(of) = means.get(&*param.name)
+                && of.mean.shape() != given
             {
                 return Err(Error::ShapeChanged {
                     name: param.name.to_string(),
-                    known: mean.shape().to_vec(),
+                    known: of.mean.shape().to_vec(),
                     given: given.to_vec(),
                 });
             }

@@ -49,6 +49,8 @@ pub enum Outcome {
     Skipped,
     /// The gradients were added to those of earlier calls ([`Optimizer::set_accumulation`]).
     Accumulated,
+    /// There was nothing to make a step with ([`Optimizer::finish_accumulation`]).
+    Empty,
 }
 
 /// An algorithm with its hyper-parameters, and the state of every parameter that it updates.

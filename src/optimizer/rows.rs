@@ -169,6 +169,7 @@ impl<A: Element> Optimizer<A> {
                     params: &mut [],
                     strided: &mut [],
                     loss: None,
+                    weight: 1.0,
                 };
                 self.apply_step(input, 0);
                 return Ok(Outcome::Applied);
@@ -226,6 +227,7 @@ impl<A: Element> Optimizer<A> {
             params: &mut copies_of_rows,
             strided: &mut [],
             loss: None,
+            weight: 1.0,
         };
         if !self.accept_gradients(&input)? {
             return Ok(self.skip());

@@ -160,6 +160,7 @@ impl<A: Element> Optimizer<A> {
             params,
             strided,
             loss,
+            ..
         } = input;
         let Optimizer {
             groups: Groups { list: slots, .. },

@@ -33,7 +33,7 @@ impl<A: Element> Optimizer<A> {
     #[inline]
     pub(super) fn run(&mut self, input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
         if self.accumulation.every > 1 {
-            self.accumulate(input)
+            self.accumulate(input, false)
         } else {
             self.make_step(input)
         }
@@ -304,6 +304,7 @@ impl<A: Element> Optimizer<A> {
             params,
             strided,
             loss,
+            ..
         }: StepInput<'_, '_, A>,
         watches: &Watches,
     ) {
@@ -334,6 +335,7 @@ impl<A: Element> Optimizer<A> {
             params,
             strided,
             loss,
+            ..
         }: StepInput<'_, '_, A>,
         watches: &Watches,
     ) {

@@ -203,6 +203,7 @@ impl<A: Element> Optimizer<A> {
             params: &mut [param],
             strided: &mut strided,
             loss,
+            weight: 1.0,
         })
     }
 

@@ -214,6 +214,10 @@ pub struct Round<T = Data<'static>> {
     pub every: u32,
     /// Number of calls so far.
     pub calls: u32,
+    /// The sum of the weights of these calls; `None` in files of earlier versions, where each
+    /// weighs 1.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::config::maybe_bits"))]
+    pub weight: Option<f64>,
     /// Mean loss so far.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::bits"))]
     pub loss: f64,
@@ -233,6 +237,9 @@ pub struct Mean<T = Data<'static>> {
     pub name: String,
     /// Number of gradients in the mean.
     pub count: u32,
+    /// The sum of their weights; `None` in files of earlier versions, where each weighs 1.
+    #[cfg_attr(feature = "serde", serde(default, with = "crate::config::maybe_bits"))]
+    pub weight: Option<f64>,
     /// The mean.
     pub data: T,
 }
@@ -334,7 +341,12 @@ impl<T> StateDict<T> {
         }
         let accumulation = match &self.accumulation {
             Some(round) => {
-                let mean = |Mean { name, count, data }: &'a Mean<T>| {
+                let mean = |Mean {
+                                name,
+                                count,
+                                weight,
+                                data,
+                            }: &'a Mean<T>| {
                     let place = Place {
                         param: name,
                         array: Array::Mean,
@@ -342,6 +354,7 @@ impl<T> StateDict<T> {
                     Ok(Mean {
                         name: name.clone(),
                         count: *count,
+                        weight: *weight,
                         data: f(place, data)?,
                     })
                 };
@@ -350,6 +363,7 @@ impl<T> StateDict<T> {
                     means,
                     every: round.every,
                     calls: round.calls,
+                    weight: round.weight,
                     loss: round.loss,
                 })
             }

@@ -3,6 +3,7 @@
 //! `cargo test --test suite golden -- --nocapture` runs those of one file.
 mod common;
 
+mod accumulation;
 mod around;
 mod behaviour;
 mod broken_formulas;

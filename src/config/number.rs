@@ -289,7 +289,7 @@ macro_rules! names {
 names! {
     crate::kernel::reduce::Norm, crate::optim::AdjustLr, crate::schedule::Interpolation,
     crate::schedule::CyclicMode, crate::schedule::DecayShape, crate::schedule::PlateauMode,
-    crate::schedule::ThresholdMode
+    crate::schedule::ThresholdMode, crate::wrap::EmaWarmup
 }
 
 fn write_name<T: Serialize, S: Serializer>(x: &T, serializer: S) -> Result<S::Ok, S::Error> {

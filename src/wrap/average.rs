@@ -1,10 +1,31 @@
 //! Averages of the parameters, updated in the sweep.
 use super::{Wrap, wrap_parameters};
 use crate::{
-    algorithm::{Clock, ElementState, StepContext},
+    algorithm::{Clock, ElementState, FieldValue, StepContext},
     array::Element,
     kernel::{Either, Hooks, Idle, Kernel, Wrapper},
 };
+
+/// How the decay rate of [`Ema`] grows to its final value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
+pub enum EmaWarmup {
+    /// Not at all.
+    #[default]
+    None,
+    /// With the nth sample it is (1 + s) / (10 + s), s = n - 1: `num_updates` of
+    /// `tf.train.ExponentialMovingAverage`, and `EMAModel` of diffusers without `use_ema_warmup`.
+    Ratio,
+    /// With the nth sample it is 1 - (1 + s / inv_gamma)^-power, s = n - 1: `use_ema_warmup` of
+    /// diffusers, `use_warmup` of timm's `ModelEmaV3`, and `EMA` of ema_pytorch.
+    Power,
+}
+
+impl FieldValue for EmaWarmup {}
 
 wrap_parameters! {
     /// An exponential moving average of the parameters.
@@ -15,17 +36,24 @@ wrap_parameters! {
     /// # Update rule
     ///
     /// ```text
-    /// e <- e + w (p - e),  w = (1 - decay) / (1 - decay^t)        with debias
-    ///                      w = 1 - decay,  e = p after the first step         without
+    /// every `every` steps from step `start` on, n = 1, 2, ...:
+    ///   e <- e + w (p - e),  w = (1 - decay) / (1 - decay^n)                 with debias
+    ///                        w = 1 - decay,  w = 1 for n = 1                 without
+    ///                        w = 1 - min(decay, d_n),  w = 1 for n = 1       with a warm-up
+    /// before step `start`:  e = p
+    ///
+    /// d_n = n / (9 + n) or 1 - (1 + (n - 1) / inv_gamma)^-power: see [`EmaWarmup`]
     /// ```
     ///
     /// With `debias`, `e` is the bias-corrected average, in which the first steps weigh no more
     /// than their share: `optax.ema` of the parameters. Without, the parameters after the first
-    /// step keep the weight decay^(t - 1): `torch.optim.swa_utils.AveragedModel` with
-    /// `get_ema_multi_avg_fn(decay)`, updated after each step. Either equals p after the first step
-    /// and stays equal to a constant p.
+    /// step keep the weight decay^(n - 1): `torch.optim.swa_utils.AveragedModel` with
+    /// `get_ema_multi_avg_fn(decay)`, updated after each step. With a warm-up, which takes the
+    /// place of `debias`, they lose that weight quickly. Each equals p after the first sample and
+    /// stays equal to a constant p.
     ///
-    /// Steps without the parameter do not count.
+    /// `start` is `update_after_step + 1` of the libraries that [`EmaWarmup`] names, whose average
+    /// is also the parameter until then. Steps without the parameter do not count.
     ///
     /// # State
     ///
@@ -35,6 +63,16 @@ wrap_parameters! {
         decay: f64 [in 0..1] = 0.999;
         /// Corrects the bias towards the parameters after the first step.
         debias: bool = true;
+        /// How the decay rate grows to `decay`.
+        warmup: EmaWarmup = EmaWarmup::None;
+        /// Samples over which the warm-up by a power begins.
+        inv_gamma: f64 [> 0] = 1.0;
+        /// Exponent of the warm-up by a power.
+        power: f64 [> 0] = 2.0 / 3.0;
+        /// First step whose parameters are averaged.
+        start: u64 [>= 1] = 1;
+        /// Steps between samples.
+        every: u64 [>= 1] = 1;
     }
     presets {
         /// `torch.optim.swa_utils.AveragedModel` with `get_ema_multi_avg_fn()`.
@@ -75,6 +113,8 @@ wrap_parameters! {
 #[derive(Clone, Copy, Debug)]
 pub struct Averaged<A> {
     keep: A,
+    /// The step is no sample. Not another kernel, which would double the code of every chain.
+    idle: bool,
 }
 
 impl<A: Element> Wrapper<A> for Averaged<A> {
@@ -82,7 +122,11 @@ impl<A: Element> Wrapper<A> for Averaged<A> {
     const STATE: &'static [&'static str] = &["ema"];
     const COST: u64 = 1;
     fn hooks(&self) -> Hooks {
-        Hooks::NEW_PARAM
+        if self.idle {
+            Hooks::NONE
+        } else {
+            Hooks::NEW_PARAM
+        }
     }
     #[inline(always)]
     fn begin(&self, p: A, _g: A) -> [A; 1] {
@@ -91,7 +135,8 @@ impl<A: Element> Wrapper<A> for Averaged<A> {
     #[inline(always)]
     fn param(&self, _p: A, new: A, [e]: [A; 1]) -> (A, [A; 1]) {
         // With keep = 0 and for a constant this is exact.
-        (new, [new + self.keep * (e - new)])
+        let mean = new + self.keep * (e - new);
+        (new, [if self.idle { e } else { mean }])
     }
 }
 
@@ -129,6 +174,31 @@ impl<A: Element> Wrapper<A> for Sampled<A> {
     }
 }
 
+impl Ema {
+    /// The weight of the parameters of step `t` in the average; `None` if they are no sample.
+    #[inline]
+    fn weight(&self, t: u64) -> Option<f64> {
+        let (start, every) = (self.start.max(1), self.every.max(1));
+        let since = match t.checked_sub(start) {
+            // The average is the parameter up to the first sample.
+            None | Some(0) => return Some(1.0),
+            Some(since) if !since.is_multiple_of(every) => return None,
+            Some(since) => (since / every) as f64,
+        };
+        Some(match self.warmup {
+            EmaWarmup::None if self.debias => {
+                (1.0 - self.decay) / -libm::expm1((since + 1.0) * libm::log(self.decay))
+            }
+            EmaWarmup::None => 1.0 - self.decay,
+            EmaWarmup::Ratio => (1.0 - self.decay).max(9.0 / (10.0 + since)),
+            EmaWarmup::Power => {
+                let weight = libm::pow(1.0 + since / self.inv_gamma, -self.power);
+                weight.max(1.0 - self.decay)
+            }
+        })
+    }
+}
+
 impl Wrap for Ema {
     type Kernel<A: Element, K: Kernel<A>> = K::With<Averaged<A>>;
 
@@ -139,14 +209,10 @@ impl Wrap for Ema {
         _lr: f64,
         kernel: K,
     ) -> Self::Kernel<A, K> {
-        // In the first step the average becomes the parameter.
-        let weight = match step.t {
-            1 => 1.0,
-            t if self.debias => (1.0 - self.decay) / -libm::expm1(t as f64 * libm::log(self.decay)),
-            _ => 1.0 - self.decay,
-        };
-        let keep = A::from_f64(1.0 - weight);
-        kernel.with(Averaged { keep })
+        let weight = self.weight(step.t);
+        let keep = A::from_f64(1.0 - weight.unwrap_or(0.0));
+        let idle = weight.is_none();
+        kernel.with(Averaged { keep, idle })
     }
 
     fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {

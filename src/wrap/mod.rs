@@ -66,7 +66,7 @@ mod lookahead;
 mod project;
 mod watch;
 
-pub use average::{Ema, Swa};
+pub use average::{Ema, EmaWarmup, Swa};
 pub use clip::{AdaptiveClip, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm, ClipByValue};
 pub use gradient::{
     Cautious, Centralize, Grokfast, Noise, ScaleGradient, SignOfGradient, WeightDecay,

@@ -174,7 +174,7 @@ fn the_numbers_of_a_custom_algorithm_are_scheduled_and_listed() {
     schedules.apply(&mut optimizer, 1).unwrap();
     assert_eq!(optimizer.lr(), 0.25);
     assert_eq!(optimizer.algorithm::<Descent>().unwrap().pair, (1.0, 3.0));
-    let known = ["lr", "pair[0]", "pair[1]", "decay"]
+    let known = ["lr", "pair[0]", "pair[1]", "decay", "inv_gamma", "power"]
         .map(String::from)
         .to_vec();
     let error = Error::UnknownField {

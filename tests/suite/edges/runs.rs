@@ -27,6 +27,7 @@ fn an_average_without_debias_is_that_of_torch() {
     let ema = || Ema {
         decay: 0.9,
         debias: false,
+        ..Default::default()
     };
     assert_eq!(
         Ema {

@@ -3,11 +3,11 @@ use crate::kernel::{Parallel, pool::on_threads, reduce::norm_on};
 use ndarray::{ArrayD, ArrayViewMutD};
 
 algorithm! {
-    /// Adam without a first moment and with a factored second moment: one number per row and one
-    /// per column.
+    /// Adam with a factored second moment, one number per row and one per column, and by default
+    /// without a first moment.
     ///
     /// For large matrices: the state is sublinear in the number of parameters. Step sizes are
-    /// relative to the scale of the parameters.
+    /// relative to the scale of the parameters, unless `scale_parameter` is off.
     ///
     /// # Update rule
     ///
@@ -22,18 +22,28 @@ algorithm! {
     ///                    the axes before the last two are a batch of matrices
     /// one or no axis:    v <- v + w (g^2 - v)
     /// u = g / sqrt(max(v, eps_0^2))
-    /// r = max(eps_1, rms(p)) min(lr, 1 / sqrt(t)) / max(1, rms(u) / d)
-    /// p <- p - r u - lr weight_decay p
+    /// a = max(eps_1, rms(p))  if scale_parameter, else 1
+    /// b = min(lr, 1 / sqrt(t))  if relative_step, and at most 1e-6 t if warmup_init;  else lr
+    /// r = a b / max(1, rms(u) / d)
+    /// m <- beta1 m + (1 - beta1) r u                                  m = r u if beta1 is 0
+    /// p <- p - m - lr weight_decay p
     /// ```
     ///
-    /// This is `torch.optim.Adafactor`. optax adds 1e-30 to g^2 in place of a floor for v, and
-    /// factors only large arrays.
+    /// This is `torch.optim.Adafactor`, which has neither `beta1` nor the switches. These are those
+    /// of `transformers.Adafactor` and fairseq, which add 1e-30 to g^2 in place of a floor for v:
+    /// the same is `eps: (Some(1e-15), 1e-3)`, and their `relative_step` has `lr` at 1e-2. Their
+    /// weight decay is proportional to a b in place of lr. optax factors only large arrays.
     ///
     /// # Hyper-parameters
     ///
     /// - `lr` is relative: the root mean square of a step, apart from weight decay, is at most
     ///   `d min(lr, 1 / sqrt(t))` times that of the parameter, or times `eps.1` if that is larger.
-    ///   A parameter of zeros moves only because of `eps.1`.
+    ///   A parameter of zeros moves only because of `eps.1`. Without `scale_parameter` the root
+    ///   mean square of a step is at most `d min(lr, 1 / sqrt(t))`.
+    /// - Without `relative_step`, `lr` is the learning rate of each step, to be driven by a
+    ///   schedule. T5 is fine-tuned with `lr: 1e-3` and both switches off.
+    /// - `warmup_init` limits the relative step to 1e-6 t, which ends after 1e4 steps at 1e-2.
+    /// - `beta1` above 0 averages the steps. It adds a state array in the shape of the parameter.
     /// - `beta2_decay` sets how fast the decay rate of the second moment, `1 - t^beta2_decay`,
     ///   approaches 1.
     /// - `d` clips updates by their root mean square; a very large value turns the clipping off.
@@ -45,7 +55,7 @@ algorithm! {
     ///
     /// With two or more axes `row_var`, in the shape of the parameter without its last axis, and
     /// `col_var`, in that without the last but one. Otherwise `variance`, in the shape of the
-    /// parameter.
+    /// parameter. With `beta1` above 0, also `exp_avg`, in the shape of the parameter.
     ///
     /// # Reference
     ///
@@ -67,7 +77,7 @@ algorithm! {
     /// # Ok::<(), ndarray_optim::Error>(())
     /// ```
     Adafactor = "adafactor" {
-        /// Upper bound of the relative step size.
+        /// Upper bound of the relative step size, or the learning rate without `relative_step`.
         lr: f64 [>= 0] = 1e-2;
         /// Exponent of t in the weight of the new squares.
         beta2_decay: f64 [<= 0] = -0.8;
@@ -77,6 +87,14 @@ algorithm! {
         d: f64 [>= 1] = 1.0;
         /// Decoupled weight decay: each step subtracts lr weight_decay p.
         weight_decay: f64 [>= 0] = 0.0;
+        /// Decay rate of the average of the steps; 0 for no first moment.
+        beta1: f64 [in 0..1] = 0.0;
+        /// Multiplies the learning rate by the root mean square of the parameter.
+        scale_parameter: bool = true;
+        /// Limits the learning rate to 1 / sqrt(t).
+        relative_step: bool = true;
+        /// Begins with a relative step of 1e-6 t.
+        warmup_init: bool = false;
         /// Maximize the objective instead of minimizing it.
         maximize: bool = false;
     }
@@ -84,11 +102,42 @@ algorithm! {
         /// `torch.optim.Adafactor`: the defaults.
         torch {}
     }
+    check(self) {
+        if self.warmup_init && !self.relative_step {
+            let expected = "false without relative_step";
+            return Err(self.wrong("warmup_init", self.warmup_init, expected));
+        }
+        Ok(())
+    }
+}
+
+/// The average of steps of gradient descent.
+#[derive(Clone, Copy, Debug)]
+pub struct AveragedDescent<A> {
+    beta1: A,
+    /// `(1 - beta1) lr`.
+    gain: A,
+}
+
+impl<A: Element> Rule for AveragedDescent<A> {
+    type Elem = A;
+    type State = [A; 1];
+    const STATE: &'static [&'static str] = &["exp_avg"];
+    const COST: u64 = 2;
+    #[inline(always)]
+    fn delta(&self, _p: A, g: A, [m]: [A; 1]) -> (A, [A; 1]) {
+        let m = self.beta1 * m + self.gain * g;
+        (m, [m])
+    }
+    fn floors(&self) -> [A; 1] {
+        [smallest()]
+    }
 }
 
 impl Algorithm for Adafactor {
-    type Kernel<A: Element> = Preconditioned<WithDecoupled<Descent<A>>>;
-    const DEMANDS: Demands = Demands::NONE.reads_source();
+    type Kernel<A: Element> =
+        Preconditioned<Either<WithDecoupled<Descent<A>>, WithDecoupled<AveragedDescent<A>>>>;
+    const DEMANDS: Demands = Demands::NONE.reads_source().switched(&["exp_avg"]);
 
     fn largest_gradient(&self, largest: f64) -> f64 {
         largest.sqrt()
@@ -150,17 +199,43 @@ impl Algorithm for Adafactor {
             norm_on(&parallel, &grad)
         };
         let rms = |norm: f64| norm / (grad.len() as f64).sqrt();
-        let rate = rms(norm_on(&parallel, &param)).max(self.eps.1)
-            * self.lr.min(1.0 / (step.t as f64).sqrt());
+        let scale = if self.scale_parameter {
+            rms(norm_on(&parallel, &param)).max(self.eps.1)
+        } else {
+            1.0
+        };
+        let rate = scale * self.rate(step.t as f64);
         Scalars::new([rate / (rms(norm_of_u) / self.d).max(1.0)])
     }
 
     #[inline(always)]
     fn kernel<A: Element>(&self, step: &StepContext) -> Self::Kernel<A> {
-        let rule = Descent {
-            lr: A::from_f64(step.scalars[0]),
+        let (f, lr) = (A::from_f64, step.scalars[0]);
+        let decay = self.weight_decay;
+        preconditioned(if self.beta1 == 0.0 {
+            Either::Left(decoupled(Descent { lr: f(lr) }, self.lr, decay))
+        } else {
+            let rule = AveragedDescent {
+                beta1: f(self.beta1),
+                gain: f((1.0 - self.beta1) * lr),
+            };
+            Either::Right(decoupled(rule, self.lr, decay))
+        })
+    }
+}
+
+impl Adafactor {
+    /// The learning rate of step `t`, without the scale of the parameter.
+    fn rate(&self, t: f64) -> f64 {
+        let most = if self.warmup_init {
+            1e-6 * t
+        } else {
+            f64::INFINITY
         };
-        preconditioned(decoupled(rule, self.lr, self.weight_decay))
+        match self.relative_step {
+            true => self.lr.min(1.0 / t.sqrt()).min(most),
+            false => self.lr,
+        }
     }
 }
 

@@ -14,18 +14,26 @@ algorithm! {
     /// r <- beta3 r + d / d0 L <g, x0 - p>,  s <- beta3 s + d / d0 L g
     /// d_new = max(d, d_coef r / sum |s|)
     /// p <- p - L m / (sqrt(v) + d_new eps) - weight_decay L p,  d <- d_new
+    ///
+    /// with safeguard_warmup:  s <- beta3 s + d / d0 d g
+    /// with growth_rate:       d_max <- max(d_max, d_coef r / sum |s|)
+    ///                         d_new = min(d_max, growth_rate d),  but d_max if d is still d0
     /// ```
     ///
     /// This is `optax.contrib.prodigy`, with x0 - p accumulated as the sum of all steps, which is
-    /// exact where the difference cancels.
+    /// exact where the difference cancels. The authors' package prodigyopt, whose names the options
+    /// have, calls `bias_correction` `use_bias_correction` and has it off.
     ///
     /// # Hyper-parameters
     ///
     /// Leave `lr` at 1, or drive it by a schedule whose peak is 1. `d0` is a lower bound of the
-    /// estimate, which never decreases; `d_coef` scales it.
+    /// estimate, which never decreases; `d_coef` scales it. If a schedule warms `lr` up, set
+    /// `safeguard_warmup`: the small rates of the first steps would otherwise make the estimate too
+    /// large. A `growth_rate` such as 1.02 limits the growth of the estimate in each step, which
+    /// acts like a warm-up.
     ///
     /// Groups share one estimate d, as in the authors' code, unless `per_group` is set. They must
-    /// agree in `betas`, `d0`, `d_coef` and `bias_correction`. Their `lr` may differ: a group with
+    /// agree in `betas`, `d0`, `d_coef`, `bias_correction` and `growth_rate`. Their `lr` may differ: a group with
     /// a tenth of it makes a tenth of the steps, and counts in the estimate accordingly, as with
     /// `layer_scale` in the authors' `DAdaptAdam`. A new or frozen group takes part as soon as it
     /// has gradients.
@@ -33,7 +41,7 @@ algorithm! {
     /// # State
     ///
     /// `exp_avg`, `exp_avg_sq`, `s` and `displacement`, in the shape of the parameter, and the
-    /// scalars d and r of the group.
+    /// scalars d, r and d_max of the group.
     ///
     /// # Reference
     ///
@@ -65,6 +73,10 @@ algorithm! {
         d_coef: f64 [> 0] = 1.0;
         /// Bias correction: the factor sqrt(1 - beta2^t) / (1 - beta1^t) of L.
         bias_correction: bool = true;
+        /// Leaves lr and the bias correction out of the denominator of the estimate.
+        safeguard_warmup: bool = false;
+        /// The most that the estimate grows by in a step, as a factor; `None` for no limit.
+        growth_rate: Option<f64> [>= 1] = None;
         /// Estimates d for this group alone, not for all groups with this algorithm together.
         per_group: bool = false;
         /// Decoupled weight decay: each step subtracts `weight_decay L p`.
@@ -132,6 +144,7 @@ impl Algorithm for Prodigy {
             ("d0", self.d0),
             ("d_coef", self.d_coef),
             ("bias_correction", f64::from(u8::from(self.bias_correction))),
+            ("growth_rate", self.growth_rate.unwrap_or(f64::INFINITY)),
         ];
         (!self.per_group).then_some(fields)
     }
@@ -140,16 +153,21 @@ impl Algorithm for Prodigy {
         Scalars::new([self.d0, 0.0, self.d0])
     }
 
-    /// The new d, r, and the d of this step.
+    /// The new d, r, the d of this step, and the largest estimate.
     fn update_scalars(&self, step: &StepContext, &Sums([gx, s, ..]): &Sums) -> Scalars {
-        let Scalars([d, r, ..]) = step.scalars;
+        let Scalars([d, r, _, largest]) = step.scalars;
         let r = self.betas.1.sqrt() * r + d / self.d0 * rate(1.0, step, d) * gx;
-        let new = if s > 0.0 {
-            d.max(self.d_coef * r / s)
-        } else {
-            d
+        // At first, and in states of earlier versions, there is none but d.
+        let largest = largest.max(d);
+        if s <= 0.0 {
+            return Scalars::new([d, r, d, largest]);
+        }
+        let largest = largest.max(self.d_coef * r / s);
+        let new = match self.growth_rate {
+            Some(growth) if d > self.d0 => largest.min(growth * d),
+            _ => largest,
         };
-        Scalars::new([new, r, d])
+        Scalars::new([new, r, d, largest])
     }
 
     #[inline(always)]
@@ -158,13 +176,19 @@ impl Algorithm for Prodigy {
         let Scalars([new, _, old, _]) = step.scalars;
         let old = if step.sums_pending { new } else { old };
         let l = rate(self.lr, step, old);
+        // A group that stands still has no part in the estimate.
+        let in_estimate = if self.safeguard_warmup && self.lr > 0.0 {
+            old
+        } else {
+            l
+        };
         DistanceScaledMoments {
             beta1: f(self.betas.0),
             g_scale: f((1.0 - self.betas.0) * old),
             beta2: f(self.betas.1),
             square_scale: f((1.0 - self.betas.1) * old * old),
             beta3: f(self.betas.1.sqrt()),
-            s_scale: f(old / self.d0 * l),
+            s_scale: f(old / self.d0 * in_estimate),
             l: f(l),
             eps: f(new * self.eps),
             decay: f(self.weight_decay * l),

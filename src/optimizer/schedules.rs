@@ -22,7 +22,7 @@ impl Schedules {
         for driven in &self.driven {
             references.push(driven.reference(optimizer)?);
         }
-        for (driven, reference) in self.driven.iter().zip(references) {
+        for (i, (driven, reference)) in self.driven.iter().zip(references).enumerate() {
             let Driven { field, group, .. } = driven;
             let value = driven.schedule.value(step);
             let slots = match group {
@@ -36,10 +36,22 @@ impl Schedules {
                 let Some(own) = slot.own_value(field) else {
                     continue;
                 };
-                let value = match reference {
+                let set_before = |before: &Driven| {
+                    before.field == *field
+                        && before
+                            .group
+                            .as_ref()
+                            .is_none_or(|group| slot.name.as_ref() == Some(group))
+                };
+                let value = match (reference, &driven.plateau) {
+                    (_, Some(plateau)) => {
+                        let is_set = self.driven[..i].iter().any(set_before);
+                        let before = slot.value(field).filter(|_| is_set);
+                        plateau.lr() * value * before.unwrap_or(own)
+                    }
                     _ if driven.scale => value * own,
                     // Exact where all groups have the same value.
-                    Some(reference) if own != reference => value * (own / reference),
+                    (Some(reference), _) if own != reference => value * (own / reference),
                     _ => value,
                 };
                 slot.set_scheduled(field, own, value);

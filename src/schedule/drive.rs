@@ -1,5 +1,5 @@
 //! Schedules assigned to hyper-parameters.
-use super::AnySchedule;
+use super::{AnySchedule, ReduceOnPlateau};
 
 /// Assigns schedules to hyper-parameters, in all groups or in one.
 ///
@@ -23,8 +23,9 @@ use super::AnySchedule;
 /// # Ok::<(), ndarray_optim::Error>(())
 /// ```
 ///
-/// There is no state to save here: [`apply`](Schedules::apply) sets the values of its step. What
-/// the groups' own values are is part of the state of the optimizer.
+/// There is no state to save here, unless there is a [`plateau`](Schedules::plateau):
+/// [`apply`](Schedules::apply) sets the values of its step. What the groups' own values are is part
+/// of the state of the optimizer.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(
     feature = "serde",
@@ -32,7 +33,8 @@ use super::AnySchedule;
     serde(transparent)
 )]
 pub struct Schedules {
-    /// Applied in this order: of two entries for the same hyper-parameter, the later one wins.
+    /// Applied in this order: of two entries for the same hyper-parameter, the later one wins, but
+    /// a plateau multiplies what those before it have set.
     pub driven: Vec<Driven>,
 }
 
@@ -55,6 +57,10 @@ pub struct Driven {
     /// Whether the schedule is a factor on the group's own value. Default: false.
     #[cfg_attr(feature = "serde", serde(default))]
     pub scale: bool,
+    /// A factor that depends on a metric, on what the entries before this one have set. Default:
+    /// none.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub plateau: Option<ReduceOnPlateau>,
 }
 
 impl Schedules {
@@ -88,6 +94,7 @@ impl Schedules {
             group: None,
             schedule: schedule.into(),
             scale: false,
+            plateau: None,
         });
         self
     }
@@ -112,8 +119,60 @@ impl Schedules {
             group: None,
             schedule: schedule.into(),
             scale: true,
+            plateau: None,
         });
         self
+    }
+
+    /// Adds a factor on a hyper-parameter of all groups that becomes smaller when a metric has
+    /// stopped improving, as `ReduceLROnPlateau` of torch does.
+    ///
+    /// [`ReduceOnPlateau::lr`] is the factor, so that its initial `lr` is usually 1, and `min_lr`
+    /// and `eps` are relative to that too. It multiplies the value of each group that schedules
+    /// before it have set in the same step, or else the own value of the group. Pass the metric to
+    /// [`observe`](Schedules::observe), usually once per epoch.
+    ///
+    /// Its state is part of this value: save it with serde, or keep it with the optimizer.
+    ///
+    /// ```
+    /// use ndarray_optim::{
+    ///     AdamW, Group, Optimizer, ReduceOnPlateau, ReduceOnPlateauConfig, schedule::Schedules,
+    /// };
+    ///
+    /// let mut optimizer = Optimizer::<f32>::new(AdamW::new(1e-3));
+    /// optimizer.add_group(Group::new("encoder", ["encoder.weight"], AdamW::new(1e-4)))?;
+    /// let config = ReduceOnPlateauConfig { patience: 0, ..ReduceOnPlateauConfig::new(1.0) };
+    /// let mut schedules = Schedules::new().plateau("lr", ReduceOnPlateau::new(config)?);
+    /// for (epoch, loss) in [3.0, 2.0, 2.0].into_iter().enumerate() {
+    ///     schedules.apply(&mut optimizer, epoch as u64)?;
+    ///     // ... an epoch with this loss
+    ///     schedules.observe(loss);
+    /// }
+    /// schedules.apply(&mut optimizer, 3)?;
+    /// assert_eq!((optimizer.lr(), optimizer.group_lr("encoder")?), (1e-4, 1e-5));
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    pub fn plateau(mut self, field: impl Into<String>, plateau: ReduceOnPlateau) -> Self {
+        self.driven.push(Driven {
+            field: field.into(),
+            group: None,
+            schedule: 1.0.into(),
+            scale: true,
+            plateau: Some(plateau),
+        });
+        self
+    }
+
+    /// Passes a metric to every [`plateau`](Schedules::plateau). It has its effect from the next
+    /// [`apply`](Schedules::apply) on.
+    pub fn observe(&mut self, metric: f64) {
+        for plateau in self
+            .driven
+            .iter_mut()
+            .filter_map(|driven| driven.plateau.as_mut())
+        {
+            plateau.observe(metric);
+        }
     }
 
     /// Adds a schedule for a hyper-parameter of one group, which gets its value as it is.
@@ -128,6 +187,7 @@ impl Schedules {
             group: Some(group.into()),
             schedule: schedule.into(),
             scale: false,
+            plateau: None,
         });
         self
     }

@@ -142,6 +142,134 @@ fn a_factor_multiplies_the_own_rate_of_every_group() {
 }
 
 #[test]
+fn groups_have_the_rates_of_torch_with_a_factor_of_one_schedule() {
+    // torch 2.15.0, groups with lr 0.5 and 0.02: OneCycleLR with max_lr [0.5, 0.02] and 10 steps;
+    // LambdaLR with the lambda t -> 1 / (1 + t / 4).
+    let one_cycle = [
+        [0.020000000000000018, 0.0007999999999999986],
+        [0.26, 0.0104],
+        [0.5, 0.02],
+        [0.47524231600673683, 0.019009692640269475],
+        [0.40587282697488153, 0.016234913078995262],
+        [0.30563101096814466, 0.012225240438725785],
+        [0.19437098903185537, 0.007774839561274216],
+        [0.09412917302511849, 0.00376516692100474],
+        [0.024759683993263143, 0.0009903873597305257],
+        [2e-06, 8e-08],
+    ];
+    let lambda = [
+        [0.5, 0.02],
+        [0.4, 0.016],
+        [1.0 / 3.0, 0.04 / 3.0],
+        [2.0 / 7.0, 0.08 / 7.0],
+    ];
+    // A function of the program is a schedule of one number in each step.
+    let inverse = |t: u64| AnySchedule::from(1.0 / (1.0 + t as f64 / 4.0));
+    let cycle = |_| AnySchedule::from(OneCycle::new(1.0, 10));
+    let cases: [(&dyn Fn(u64) -> AnySchedule, &[[f64; 2]]); 2] =
+        [(&cycle, &one_cycle), (&inverse, &lambda)];
+    for (schedule, expected) in cases {
+        let mut optimizer = Optimizer::<f64>::new(AdamW::new(0.5));
+        for (t, expected) in expected.iter().enumerate() {
+            // The second group comes late, and has its part of the schedule from then on.
+            if t == 1 {
+                optimizer
+                    .add_group(Group::new("second", ["q"], AdamW::new(0.02)))
+                    .unwrap();
+            }
+            // Each step is that of a resumed run.
+            let state = optimizer.state_dict();
+            optimizer = Optimizer::from_state(state).unwrap();
+            let schedules = Schedules::new().scale("lr", schedule(t as u64));
+            schedules.apply(&mut optimizer, t as u64).unwrap();
+            let close = |x: f64, y: f64| (x - y).abs() < 1e-15;
+            assert!(
+                close(optimizer.lr(), expected[0]),
+                "{t}: {} {expected:?}",
+                optimizer.lr()
+            );
+            if t >= 1 {
+                let lr = optimizer.group_lr("second").unwrap();
+                assert!(close(lr, expected[1]), "{t}: {lr} {expected:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plateau_multiplies_the_rate_of_every_group_as_in_torch() {
+    // torch 2.15.0, ReduceLROnPlateau with factor 0.25, patience 1, cooldown 1 and eps 0 on groups
+    // with lr 0.5 and 0.02.
+    let metrics = [
+        3.0, 2.0, 2.0, 2.5, 1.9, 1.9, 1.9, 1.9, 1.9, 1.9, 0.5, 0.5, 0.5, 0.5,
+    ];
+    let expected = [
+        [0.5, 0.02],
+        [0.5, 0.02],
+        [0.5, 0.02],
+        [0.5, 0.02],
+        [0.125, 0.005],
+        [0.125, 0.005],
+        [0.125, 0.005],
+        [0.03125, 0.00125],
+        [0.03125, 0.00125],
+        [0.03125, 0.00125],
+        [0.0078125, 0.0003125],
+        [0.0078125, 0.0003125],
+        [0.0078125, 0.0003125],
+        [0.001953125, 7.8125e-05],
+        [0.001953125, 7.8125e-05],
+    ];
+    let config = ReduceOnPlateauConfig {
+        factor: 0.25,
+        patience: 1,
+        cooldown: 1,
+        eps: 0.0,
+        ..ReduceOnPlateauConfig::new(1.0)
+    };
+    let mut optimizer = Optimizer::<f64>::new(AdamW::new(0.5));
+    optimizer
+        .add_group(Group::new("second", ["q"], AdamW::new(0.02)))
+        .unwrap();
+    let plateau = ReduceOnPlateau::new(config).unwrap();
+    let mut schedules = Schedules::new().plateau("lr", plateau.clone());
+    // On top of a schedule of all groups and one of a group.
+    let mut both = Schedules::new()
+        .drive("lr", AnySchedule::from(Linear::new(0.5)))
+        .drive_group("second", "lr", 0.3)
+        .plateau("lr", plateau);
+    for (t, expected) in expected.iter().enumerate() {
+        schedules.apply(&mut optimizer, t as u64).unwrap();
+        let rates = [optimizer.lr(), optimizer.group_lr("second").unwrap()];
+        for (rate, expected) in rates.iter().zip(expected) {
+            assert!((rate - expected).abs() < 1e-16, "{t}: {rates:?} {expected}");
+        }
+        let mut other = optimizer.clone();
+        both.apply(&mut other, t as u64).unwrap();
+        let factor = expected[0] / 0.5;
+        let linear = AnySchedule::from(Linear::new(0.5)).value(t as u64);
+        assert_eq!(other.lr(), factor * linear);
+        assert_eq!(other.group_lr("second").unwrap(), factor * 0.3);
+        let Some(&metric) = metrics.get(t) else { break };
+        schedules.observe(metric);
+        both.observe(metric);
+        // Saved after each epoch.
+        let text = serde_json::to_string(&schedules).unwrap();
+        schedules = serde_json::from_str(&text).unwrap();
+        let state = optimizer.state_dict();
+        optimizer = Optimizer::from_state(state).unwrap();
+    }
+    // A later entry of the same hyper-parameter wins here too, and a wrong name is an error.
+    both.drive("lr", 0.125).apply(&mut optimizer, 0).unwrap();
+    assert_eq!(optimizer.lr(), 0.125);
+    let plateau = ReduceOnPlateau::new(ReduceOnPlateauConfig::new(1.0)).unwrap();
+    let wrong = Schedules::new()
+        .plateau("momentum", plateau)
+        .apply(&mut optimizer, 0);
+    assert!(matches!(wrong, Err(Error::UnknownField { .. })));
+}
+
+#[test]
 fn own_rates_outlive_an_interruption_at_any_step() {
     let schedules = Schedules::new()
         .drive("lr", WarmupCosine::new(0.0, 1e-3, 3, 8))

@@ -1,5 +1,5 @@
 //! Editing a state.
-use super::{Data, Mean, Named, ParamState, StateDict};
+use super::{Data, ElementType, Mean, Named, ParamState, StateDict};
 use crate::{
     array::{Element, either},
     error::Error,
@@ -49,6 +49,51 @@ impl StateDict<Data<'_>> {
             .find(|named| named.name == array)?
             .data
             .view()
+    }
+}
+
+impl StateDict<Data<'_>> {
+    /// Returns a copy whose arrays have this element type, to continue a run in `f32` that was
+    /// saved in `f64`, or the reverse.
+    ///
+    /// A load never converts arrays by itself. From `f64`, elements are rounded to the nearest
+    /// `f32`; those below its smallest number become 0, and infinities and NaN stay what they are.
+    /// From `f32` it is exact. Scalars and hyper-parameters are `f64` in any state, and do not
+    /// change.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{Adam, Optimizer, state::ElementType};
+    ///
+    /// let (mut adam, mut theta) = (Optimizer::new(Adam::new(0.1)), array![1.0_f64, 2.0]);
+    /// adam.update(&mut theta, &array![0.1, -0.2])?;
+    /// let state = adam.state_view().cast(ElementType::F32)?;
+    /// let mut theta = theta.mapv(|x| x as f32);
+    /// Optimizer::from_state(state)?.update(&mut theta, &array![0.1_f32, -0.2])?;
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::StateEdit`] if a finite element is too large for `f32`.
+    pub fn cast(&self, element: ElementType) -> Result<StateDict, Error> {
+        let mut state = self.try_map(|place, data| match (data, element) {
+            (Data::F64(array), ElementType::F32) => {
+                let narrow = array.mapv(|x| x as f32);
+                let mut pairs = array.iter().zip(&narrow);
+                match pairs.find(|(x, y)| x.is_finite() && !y.is_finite()) {
+                    Some((x, _)) => {
+                        let problem = format!("`{place}` contains {x:e}, out of range for f32");
+                        Err(refused(place.param, problem))
+                    }
+                    None => Ok(narrow.into()),
+                }
+            }
+            (Data::F32(array), ElementType::F64) => Ok(array.mapv(f64::from).into()),
+            _ => Ok(data.to_owned()),
+        })?;
+        state.element = element;
+        Ok(state)
     }
 }
 

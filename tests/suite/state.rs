@@ -8,7 +8,7 @@ use ndarray_optim::{
     Prodigy, ReduceOnPlateau, ReduceOnPlateauConfig, Select, Sgd, Sophia, StateDict,
     algorithm::{Element, Scalars},
     schedule::{Schedules, WarmupCosine},
-    state::{Differs, Round},
+    state::{Differs, ElementType, Round},
     wrap::{
         AdaptiveClip, Bounds, Cautious, Centralize, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm,
         ClipByValue, Ema, Grokfast, L1, Lookahead, Noise, ScaleGradient, SignOfGradient, Swa,
@@ -2068,4 +2068,96 @@ fn close(a: &serde_json::Value, b: &serde_json::Value) -> bool {
             _ => a == b,
         },
     }
+}
+
+#[test]
+fn a_state_of_the_other_element_type_is_cast_and_never_by_a_load() {
+    let grads = [arr![0.1, -3.0, 1e-3], arr![2.5, 0.0, -1.0 / 3.0]];
+    let mut adam = Optimizer::<f64>::new(Adam::new(0.1).ema(0.9));
+    adam.add_group(Group::new("rows", ["w"], Adafactor::new(0.1)))
+        .unwrap();
+    adam.set_accumulation(2);
+    let (mut p, mut w) = (arr![1.0, 2.0, 3.0], arr![[1.0, 2.0, 3.0]]);
+    for g in grads.iter().cycle().take(5) {
+        let rows = g.clone().insert_axis(Axis(0));
+        let mut params = Params::new();
+        params.loss(0.5);
+        params
+            .add("p", &mut p, g)
+            .unwrap()
+            .add("w", &mut w, &rows)
+            .unwrap();
+        adam.step(params).unwrap();
+    }
+    let state = adam.state_dict();
+    let narrow = state.cast(ElementType::F32).unwrap();
+    assert_eq!(narrow.element, ElementType::F32);
+    let mut arrays = 0;
+    for (wide, narrow) in state.params.iter().zip(&narrow.params) {
+        assert_eq!((wide.steps, wide.scalars), (narrow.steps, narrow.scalars));
+        let pairs = wide.arrays.iter().chain(&wide.factors);
+        for (wide, narrow) in pairs.zip(narrow.arrays.iter().chain(&narrow.factors)) {
+            let (wide, narrow) = (wide.data.view::<f64>(), narrow.data.view::<f32>());
+            assert_eq!(wide.unwrap().mapv(|x| x as f32), narrow.unwrap());
+            arrays += 1;
+        }
+    }
+    let round = narrow.accumulation.as_ref().unwrap();
+    assert_eq!((arrays, round.means.len()), (5, 2));
+    // It goes on like the wide one, up to rounding, and back again it is exact.
+    let mut single = Optimizer::<f32>::from_state(narrow.view()).unwrap();
+    let (mut p32, mut w32) = (p.mapv(|x| x as f32), w.mapv(|x| x as f32));
+    let g32 = grads[0].mapv(|x| x as f32);
+    let rows32 = g32.clone().insert_axis(Axis(0));
+    let rows = grads[0].clone().insert_axis(Axis(0));
+    let mut params = Params::new();
+    params
+        .add("p", &mut p32, &g32)
+        .unwrap()
+        .add("w", &mut w32, &rows32)
+        .unwrap();
+    assert_eq!(single.step(params), Ok(Outcome::Applied));
+    let mut params = Params::new();
+    params
+        .add("p", &mut p, &grads[0])
+        .unwrap()
+        .add("w", &mut w, &rows)
+        .unwrap();
+    adam.step(params).unwrap();
+    for (x, y) in p32.iter().chain(&w32).zip(p.iter().chain(&w)) {
+        assert!((f64::from(*x) - y).abs() < 1e-6, "{x} {y}");
+    }
+    let wide = narrow.cast(ElementType::F64).unwrap();
+    assert_eq!(wide.cast(ElementType::F32).unwrap(), narrow);
+    assert_eq!(state.cast(ElementType::F64).unwrap(), state);
+    // Without a cast, a load refuses.
+    let refused = Optimizer::<f32>::from_state(state.view());
+    assert!(matches!(refused, Err(Error::State(_))));
+}
+
+#[test]
+fn a_cast_keeps_what_is_not_finite_and_refuses_what_does_not_fit() {
+    let mut sgd = Optimizer::new(Sgd {
+        momentum: 0.9,
+        ..Sgd::new(0.1)
+    });
+    let values = arr![f64::NAN, f64::INFINITY, -f64::INFINITY, 1e-300, -3.4e38];
+    sgd.update(&mut values.clone(), &values).unwrap();
+    let state = sgd.state_dict();
+    let narrow = state.cast(ElementType::F32).unwrap();
+    let buffer = narrow.array::<f32>("variable", "momentum_buffer").unwrap();
+    assert!(buffer[[0]].is_nan());
+    let rest: Vec<f32> = buffer.iter().skip(1).copied().collect();
+    assert_eq!(rest, [f32::INFINITY, -f32::INFINITY, 0.0, -3.4e38]);
+    let mut large = state;
+    let array = arr![0.0, 1e39, 0.0, 0.0, 0.0].into_dyn();
+    large
+        .set_array("variable", "momentum_buffer", array)
+        .unwrap();
+    let error = large.cast(ElementType::F32).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot edit the state of parameter `variable`: `variable.momentum_buffer` contains 1e39, \
+         out of range for f32"
+    );
 }

@@ -16,12 +16,32 @@ wrap_parameters! {
     /// ```text
     /// coupled:    g <- g + weight_decay p           before the algorithm sees it (L2 penalty)
     /// decoupled:  p <- p - lr weight_decay p        with the old p
+    /// fixed:      p <- p - weight_decay p           with the old p, whatever lr
     /// ```
+    ///
+    /// `fixed_decay` is the decay of the paper, which multiplies it by the schedule's factor but
+    /// not by the learning rate: scale `weight_decay` by the same
+    /// [`Schedules`](crate::schedule::Schedules) as `lr`. It is `fixed_decay` of
+    /// `pytorch_optimizer`.
+    ///
+    /// # Reference
+    ///
+    /// I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization",
+    /// [arXiv:1711.05101](https://arxiv.org/abs/1711.05101).
     WeightDecay = "weight_decay" {
         /// Weight decay factor.
         weight_decay: f64 [>= 0] = 1e-2;
         /// Decouples the weight decay from the gradient.
         decoupled: bool = true;
+        /// Decouples the decay from the learning rate too; only if it is decoupled.
+        fixed_decay: bool = false;
+    }
+    check(self) {
+        if self.fixed_decay && !self.decoupled {
+            let expected = "false unless decoupled";
+            return Err(self.wrong("fixed_decay", self.fixed_decay, expected));
+        }
+        Ok(())
     }
 }
 
@@ -66,7 +86,7 @@ impl<A: Element> Wrapper<A> for Decay<A> {
 }
 
 elementwise!(WeightDecay: Decay<A>, |self, lr| {
-    let lr = if self.decoupled { lr } else { 1.0 };
+    let lr = if self.decoupled && !self.fixed_decay { lr } else { 1.0 };
     Decay {
         factor: A::from_f64(lr * self.weight_decay),
         decoupled: self.decoupled,

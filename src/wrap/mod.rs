@@ -404,7 +404,7 @@ pub trait Compose: Algorithm + sealed::Sealed {
     fn decoupled_weight_decay(self, weight_decay: f64) -> Wrapped<Self, WeightDecay> {
         self.wrap(WeightDecay {
             weight_decay,
-            decoupled: true,
+            ..Default::default()
         })
     }
 

@@ -377,11 +377,13 @@ fn wrappers() -> Vec<AnyWrap> {
         WeightDecay {
             weight_decay: 0.1,
             decoupled: true,
+            ..Default::default()
         }
         .into(),
         WeightDecay {
             weight_decay: 0.1,
             decoupled: false,
+            ..Default::default()
         }
         .into(),
         Ema {

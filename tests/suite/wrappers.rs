@@ -163,6 +163,7 @@ fn chains_by_type_and_by_file_are_the_same_bits() {
         WeightDecay {
             weight_decay: 0.1,
             decoupled: true,
+            ..Default::default()
         },
     ));
     names.insert(by_type_and_by_file(
@@ -170,6 +171,7 @@ fn chains_by_type_and_by_file_are_the_same_bits() {
         WeightDecay {
             weight_decay: 0.1,
             decoupled: false,
+            ..Default::default()
         },
     ));
     names.insert(by_type_and_by_file(
@@ -652,6 +654,7 @@ fn each_wrapper_is_its_formula() {
             WeightDecay {
                 weight_decay: 0.1,
                 decoupled: false,
+                ..Default::default()
             },
             &p,
             &g,
@@ -663,6 +666,7 @@ fn each_wrapper_is_its_formula() {
             WeightDecay {
                 weight_decay: 0.1,
                 decoupled: true,
+                ..Default::default()
             },
             &p,
             &g,
@@ -1160,6 +1164,7 @@ fn decay_of_parameters_that_are_not_finite_is_the_same_by_type_and_by_file() {
             let decay = WeightDecay {
                 weight_decay,
                 decoupled,
+                ..Default::default()
             };
             let typed = Momentum::new(0.1).wrap(decay.clone());
             let file = AnyAlgorithm::from(Momentum::new(0.1)).in_wrappers([decay.into()]);

@@ -108,6 +108,7 @@ fn a_clip_sees_decayed_and_centralized_gradients() {
     let decay = WeightDecay {
         weight_decay: 1.0,
         decoupled: false,
+        ..Default::default()
     };
     let (g, norm) = seen(
         vec![clip(4.0).into(), decay.into()],
@@ -247,6 +248,7 @@ fn neutral() -> Vec<AnyWrap> {
         WeightDecay {
             weight_decay,
             decoupled,
+            ..Default::default()
         }
         .into()
     }));
@@ -497,6 +499,7 @@ fn every_algorithm_in_a_wrapper_is_that_algorithm_fed_by_hand() {
     let coupled = WeightDecay {
         weight_decay: 0.3,
         decoupled: false,
+        ..Default::default()
     };
     let wraps: Vec<AnyWrap> = vec![
         clip(0.3).into(),

@@ -877,6 +877,7 @@ fn a_learning_rate_of_zero_with_a_sign_resumes_with_its_sign() {
         let decay = ndarray_optim::wrap::WeightDecay {
             weight_decay: 0.1,
             decoupled: true,
+            ..Default::default()
         };
         for algorithm in [algorithm.clone(), algorithm.in_wrappers([decay.into()])] {
             let mut whole = Optimizer::<f64>::new(algorithm);

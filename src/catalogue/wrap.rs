@@ -185,6 +185,8 @@ any_wrap! {
     Watch;
     /// L1 penalty.
     L1;
+    /// Zeros that stay zeros.
+    KeepZeros;
 }
 
 impl AnyWrap {

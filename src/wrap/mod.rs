@@ -72,7 +72,7 @@ pub use gradient::{
     Cautious, Centralize, Grokfast, Noise, ScaleGradient, SignOfGradient, WeightDecay,
 };
 pub use lookahead::Lookahead;
-pub use project::{Bounds, L1, l2_ball, non_negative, simplex};
+pub use project::{Bounds, KeepZeros, L1, l2_ball, non_negative, simplex};
 pub use watch::Watch;
 
 pub use crate::algorithm::Clipping;

@@ -116,6 +116,62 @@ elementwise!(L1: Shrink<A>, |self, lr| {
     Shrink { threshold }
 });
 
+wrap_parameters! {
+    /// Keeps zeros: an element of a parameter that is exactly 0 stays 0. For pruned weights.
+    ///
+    /// Multiply the parameter by a mask of zeros and ones, once; the zeros are the mask from then
+    /// on, and can change at any time. They are in whatever the parameters are saved in.
+    ///
+    /// # Update rule
+    ///
+    /// ```text
+    /// where p = 0:  g <- 0 before the algorithm sees it,  p <- p
+    /// ```
+    ///
+    /// The weights are those of `torch.nn.utils.prune` with a fixed mask: the gradients of pruned
+    /// elements are 0, so that their moments decay, or stay 0 if they have been so from the start,
+    /// and do not add to norms of wrappers outside of which this one is, nor of the algorithm.
+    /// [`Optimizer::clip`](crate::Optimizer::clip) comes before all wrappers.
+    ///
+    /// Put parameters that begin at 0 and are to move, such as biases, in a group without it.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use ndarray_optim::{AdamW, Compose, Optimizer, wrap::KeepZeros};
+    ///
+    /// let mut optimizer = Optimizer::new(AdamW::new(0.1).wrap(KeepZeros {}));
+    /// let mut weight = array![1.0, -2.0, 3.0];
+    /// weight *= &array![1.0, 0.0, 1.0];
+    /// optimizer.update(&mut weight, &array![0.5, 0.5, f64::NAN])?;
+    /// assert!(weight[0] < 1.0 && weight[1] == 0.0);
+    /// # Ok::<(), ndarray_optim::Error>(())
+    /// ```
+    #[derive(Copy)]
+    KeepZeros = "keep_zeros" {}
+}
+
+impl<A: Element> Wrapper<A> for KeepZeros {
+    type State = [A; 0];
+    fn hooks(&self) -> Hooks {
+        Hooks {
+            gradient: true,
+            ..Hooks::PARAM
+        }
+    }
+    #[inline(always)]
+    fn gradient(&self, p: A, g: A, []: [A; 0]) -> (A, [A; 0]) {
+        (if p == A::ZERO { A::ZERO } else { g }, [])
+    }
+    #[inline(always)]
+    fn param(&self, p: A, new: A, []: [A; 0]) -> (A, [A; 0]) {
+        (if p == A::ZERO { p } else { new }, [])
+    }
+}
+
+elementwise!(KeepZeros: KeepZeros, |self, _lr| *self);
+
 /// Projects an array onto the non-negative numbers. [`Bounds`] does so in each step.
 pub fn non_negative<A: Element, D: Dimension>(p: &mut ArrayRef<A, D>) {
     p.mapv_inplace(|p| if p < A::ZERO { A::ZERO } else { p });

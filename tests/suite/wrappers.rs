@@ -9,8 +9,8 @@ use ndarray_optim::{
     reduce::Norm,
     wrap::{
         AdaptiveClip, Bounds, Cautious, Centralize, ClipByBlockRms, ClipByGlobalNorm, ClipByNorm,
-        ClipByValue, Ema, Grokfast, L1, Lookahead, Noise, ScaleGradient, SignOfGradient, Swa,
-        WeightDecay, Wrap,
+        ClipByValue, Ema, Grokfast, KeepZeros, L1, Lookahead, Noise, ScaleGradient, SignOfGradient,
+        Swa, WeightDecay, Wrap,
     },
 };
 use std::collections::BTreeSet;
@@ -205,6 +205,7 @@ fn chains_by_type_and_by_file_are_the_same_bits() {
         },
         L1 { lambda: 0.5 },
     ));
+    names.insert(by_type_and_by_file(Sgd::default(), KeepZeros {}));
     // These are part of every chain here, and of those in `around.rs`.
     names.extend(["clip_by_value", "swa", "watch"]);
     let all: BTreeSet<_> = AnyWrap::all().iter().map(AnyWrap::name).collect();

@@ -81,6 +81,11 @@ impl<A: Element> Accumulation<A> {
         self.means.remove(name);
     }
 
+    /// The mean gradient of a parameter.
+    pub fn mean_mut(&mut self, name: &str) -> Option<&mut ArrayD<A>> {
+        self.means.get_mut(name).map(|of| &mut of.mean)
+    }
+
     /// The current round as a value; `None` without accumulation.
     pub fn save(&self) -> Option<Round<Data<'_>>> {
         let means = self.means.iter();

@@ -221,7 +221,7 @@ fn check_array<A: Element>(
 
 /// Whether an array of this shape can be allocated: at 8 bytes an element, without counting axes of
 /// length 0.
-fn fits_in_memory(shape: &[usize]) -> bool {
+pub(super) fn fits_in_memory(shape: &[usize]) -> bool {
     let mut lengths = shape.iter().filter(|&&n| n > 0);
     let bytes = lengths.try_fold(8_usize, |size, &n| size.checked_mul(n));
     bytes.is_some_and(|n| n < isize::MAX as usize)
@@ -237,7 +237,7 @@ fn in_row_major<A: Element>(array: ArrayD<A>) -> ArrayD<A> {
 }
 
 /// Returns the elements of an array in row-major order, in the array's own memory if possible.
-fn into_memory<A: Element>(array: Array6<A>) -> Vec<A> {
+pub(super) fn into_memory<A: Element>(array: Array6<A>) -> Vec<A> {
     if !array.is_standard_layout() {
         return row_major(array.view().into_dyn());
     }

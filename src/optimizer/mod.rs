@@ -19,6 +19,7 @@ mod rows;
 mod sam;
 mod save;
 mod schedules;
+mod select_rows;
 mod staged;
 mod stats;
 mod step;

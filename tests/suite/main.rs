@@ -21,6 +21,7 @@ mod named_arrays;
 mod objectives;
 mod properties;
 mod ranges;
+mod rows_of_state;
 mod schedules;
 mod shampoo_and_soap;
 mod sophia;

@@ -91,7 +91,7 @@ impl<A: Element> Chain<A> {
             places.push(first..requirements.arrays.len());
             wrappers.extend(wrap.stage(&layer, first));
         }
-        requirements.row_wise = false;
+        requirements.row_wise &= self.wrap.iter().all(AnyWrap::is_row_wise);
         if !wrappers.iter().all(Stage::keeps_gradients) {
             requirements.largest_gradient = None;
         }

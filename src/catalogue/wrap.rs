@@ -206,6 +206,13 @@ impl AnyWrap {
         each!(self, wrap => fields(wrap))
     }
 
+    pub(super) fn is_row_wise(&self) -> bool {
+        fn row_wise<W: Wrap>(_: &W) -> bool {
+            W::ROW_WISE
+        }
+        each!(self, wrap => row_wise(wrap))
+    }
+
     pub(super) fn part(&self) -> Part<'_> {
         Part::new(self.name(), each!(self, wrap => wrap as &dyn Any))
     }

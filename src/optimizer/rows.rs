@@ -49,11 +49,27 @@ impl<A: Element> Optimizer<A> {
     /// Row-wise steps are supported by algorithms that declare it
     /// ([`Demands::row_wise`](crate::algorithm::Demands::row_wise)), which are those that other
     /// libraries have in this form: [`Sgd`](crate::Sgd), [`Adam`](crate::Adam) and
-    /// [`Adagrad`](crate::Adagrad). They are not supported in wrappers, because an average, a
-    /// lookahead or a bound concerns all rows in every step. [`Adam`](crate::Adam) matches
+    /// [`Adagrad`](crate::Adagrad). [`Adam`](crate::Adam) matches
     /// `torch.optim.SparseAdam` except for `eps`, which torch adds to the root before its bias
     /// correction. [`Sgd`](crate::Sgd) differs from torch, whose momentum buffer decays in all
     /// rows.
+    ///
+    /// They may be in wrappers, which then apply to the updated rows only:
+    ///
+    /// - element-wise ones, such as [`WeightDecay`](crate::wrap::WeightDecay) and
+    ///   [`Bounds`](crate::wrap::Bounds);
+    /// - [`ClipByGlobalNorm`](crate::wrap::ClipByGlobalNorm) and
+    ///   [`ClipByNorm`](crate::wrap::ClipByNorm), by the norm of the summed gradients of these
+    ///   rows, which is that of the whole gradient, unless a wrapper outside of them or between
+    ///   them changes gradients;
+    /// - [`Ema`](crate::wrap::Ema): the average of a row moves in the calls that update the row.
+    ///   Other averages do not move, also not towards their rows, which do not change; a row that
+    ///   has never been updated is its own average.
+    ///
+    /// Wrappers in which all rows take part in every step, [`Swa`](crate::wrap::Swa) and
+    /// [`Lookahead`](crate::wrap::Lookahead), and those of whole arrays are refused, and so are
+    /// rows during gradient accumulation: the mean gradient of a round concerns all rows of all of
+    /// its calls.
     ///
     /// After the first call, which allocates the state of the whole parameter, the cost is
     /// proportional to the number of updated rows. These are copied together with their state, and
@@ -151,7 +167,7 @@ impl<A: Element> Optimizer<A> {
         };
         let outcome = looked_up.and(views).and_then(|(p, rows)| {
             let slot = &self.groups.list[self.table.entries[entry].group];
-            if !slot.requirements.row_wise {
+            if !slot.requirements.row_wise || slot.requirements.is_staged() {
                 return Err(Error::Unsupported {
                     optimizer: slot.kind(),
                     what: "update single rows: their new values depend on more than these rows",
@@ -259,7 +275,7 @@ impl<A: Element> Optimizer<A> {
         ] = &mut copies_of_rows;
         let mut pass = entry.count_step(*clip_factor, slot, f64::NAN);
         if std::mem::take(&mut pass.args.first) {
-            entry.initialize_all(slot);
+            entry.initialize_all(slot, &param.view());
         }
         let mut state: [&mut [A]; MAX_STATES] = Default::default();
         let copies = copies.chunks_exact_mut(size.max(1));
@@ -285,10 +301,12 @@ impl<A: Element> ParamEntry<A> {
     /// Initializes the state of all elements as the first step of the whole array would, as far as
     /// that does not depend on the gradient.
     #[cold]
-    fn initialize_all(&mut self, slot: &mut GroupSlot<A>) {
+    fn initialize_all(&mut self, slot: &mut GroupSlot<A>, param: &ArrayView6<'_, A>) {
         const PAGE: usize = 1024;
         let (zeros, mut sums) = ([A::ZERO; PAGE], Default::default());
-        let size = self.shape.size();
+        let (mut p, size) = ([A::ZERO; PAGE], self.shape.size());
+        let in_order = self.order.arrange(param.view());
+        let mut elements = in_order.iter();
         let step = StepInfo::new(self.t.max(1), self.scalars, f64::NAN);
         let kernel = slot.engine.prepare(&step);
         let args = KernelArgs {
@@ -299,9 +317,10 @@ impl<A: Element> ParamEntry<A> {
         for start in (0..size).step_by(PAGE) {
             let n = PAGE.min(size - start);
             let (page, state) = (&zeros[..n], state.part(start..start + n));
+            zip(&mut p[..n], &mut elements).for_each(|(p, &element)| *p = element);
             // The kernel has no sums, so that measuring only initializes the state.
             slot.engine
-                .measure(kernel, &args, page, page, state, &mut sums);
+                .measure(kernel, &args, &p[..n], page, state, &mut sums);
         }
     }
 }

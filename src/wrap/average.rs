@@ -200,6 +200,7 @@ impl Ema {
 }
 
 impl Wrap for Ema {
+    const ROW_WISE: bool = true;
     type Kernel<A: Element, K: Kernel<A>> = K::With<Averaged<A>>;
 
     #[inline(always)]

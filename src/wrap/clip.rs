@@ -78,6 +78,7 @@ wrap_parameters! {
 
 impl Wrap for ClipByGlobalNorm {
     barrier!();
+    const ROW_WISE: bool = true;
     fn clipping(&self) -> Option<Clipping> {
         Some(Clipping {
             max_norm: self.max_norm,
@@ -102,6 +103,7 @@ fn of_each_array(max_norm: f64, mean: bool) -> Option<Clipping> {
 
 impl Wrap for ClipByNorm {
     barrier!();
+    const ROW_WISE: bool = true;
     fn clipping(&self) -> Option<Clipping> {
         of_each_array(self.max_norm, false)
     }

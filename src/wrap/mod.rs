@@ -170,6 +170,11 @@ pub trait Wrap: HyperParameters {
         p
     }
 
+    /// Whether rows of an array can be updated separately
+    /// ([`Optimizer::update_rows`](crate::Optimizer::update_rows)) in this wrapper: what it does to
+    /// an element depends on that element alone, and other elements can wait.
+    const ROW_WISE: bool = false;
+
     /// Whether the statistics of each step are gathered.
     #[doc(hidden)]
     const WATCH: bool = false;
@@ -241,7 +246,7 @@ impl<C: Algorithm, W: Wrap> HyperParameters for Wrapped<C, W> {
 impl<C: Algorithm, W: Wrap> Algorithm for Wrapped<C, W> {
     type Kernel<A: Element> = W::Kernel<A, C::Kernel<A>>;
     const DEMANDS: Demands = Demands {
-        row_wise: false,
+        row_wise: C::DEMANDS.row_wise && W::ROW_WISE,
         ..C::DEMANDS
     };
 
@@ -456,6 +461,7 @@ macro_rules! wrap_parameters {
 macro_rules! elementwise {
     ($name:ident: $wrapper:ty, |$self:ident, $lr:ident| $make:expr) => {
         impl Wrap for $name {
+            const ROW_WISE: bool = true;
             type Kernel<A: Element, K: Kernel<A>> = K::With<$wrapper>;
             #[inline(always)]
             fn around<A: Element, K: Kernel<A>>(

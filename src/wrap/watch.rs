@@ -14,6 +14,7 @@ wrap_parameters! {
 }
 
 impl Wrap for Watch {
+    const ROW_WISE: bool = true;
     type Kernel<A: Element, K: Kernel<A>> = K;
     #[inline(always)]
     fn around<A: Element, K: Kernel<A>>(&self, _step: &StepContext, _lr: f64, kernel: K) -> K {

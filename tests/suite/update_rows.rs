@@ -5,8 +5,10 @@ use ndarray::{
     Array, Array1, Array2, ArrayD, Axis, IxDyn, ShapeBuilder, Slice, array, aview_mut1, aview1, s,
 };
 use ndarray_optim::{
-    Adagrad, Adam, AnyAlgorithm, Compose, Error, Group, Limits, NonFinite, Optimizer, Outcome,
-    Parallel, Params, Sgd, algorithm::Element, wrap::ClipByGlobalNorm,
+    Adagrad, Adam, AnyAlgorithm, AnyWrap, Compose, Error, Group, Limits, NonFinite, Optimizer,
+    Outcome, Parallel, Params, Sgd,
+    algorithm::Element,
+    wrap::{Centralize, ClipByGlobalNorm, ClipByNorm, Ema, Grokfast, Lookahead, Swa, WeightDecay},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -668,15 +670,21 @@ fn errors_say_what_is_wrong_and_change_nothing() {
 }
 
 #[test]
-fn algorithms_that_need_the_whole_array_and_wrappers_refuse_rows() {
+fn algorithms_and_wrappers_that_need_the_whole_array_refuse_rows() {
     let names: std::collections::BTreeSet<_> = configs().iter().map(AnyAlgorithm::name).collect();
     let others = AnyAlgorithm::all()
         .into_iter()
         .filter(|config| !names.contains(config.name()))
         .map(Optimizer::new);
     let wrapped = [
-        Optimizer::new(Adam::new(0.1).ema(0.9)),
-        Optimizer::new(Sgd::new(0.1).clip_by_value(1.0)),
+        Optimizer::new(Adam::new(0.1).wrap(Swa::default())),
+        Optimizer::new(Sgd::new(0.1).lookahead(5, 0.5)),
+        Optimizer::new(Sgd::new(0.1).wrap(Centralize::default()).ema(0.9)),
+        // Its norm is that of gradients that are copied and clipped first.
+        Optimizer::new(Sgd::new(0.1).clip_by_global_norm(1.0).clip_by_value(1.0)),
+        Optimizer::new(
+            AnyAlgorithm::from(Adam::new(0.1)).in_wrappers([AnyWrap::from(Lookahead::default())]),
+        ),
     ];
     let mut refused = 0;
     for mut optimizer in others.chain(wrapped) {
@@ -698,7 +706,121 @@ fn algorithms_that_need_the_whole_array_and_wrappers_refuse_rows() {
         assert!(optimizer.state_dict().params.is_empty());
         refused += 1;
     }
-    assert_eq!(refused, AnyAlgorithm::all().len() - names.len() + 2);
+    assert_eq!(refused, AnyAlgorithm::all().len() - names.len() + 5);
+}
+
+/// Wrappers of rows, as a file has them.
+fn wrappers() -> [Vec<AnyWrap>; 5] {
+    let clip = || ClipByGlobalNorm {
+        max_norm: 0.7,
+        ..Default::default()
+    };
+    [
+        vec![
+            Ema {
+                decay: 0.8,
+                ..Ema::default()
+            }
+            .into(),
+        ],
+        vec![
+            Ema {
+                decay: 0.8,
+                start: 2,
+                every: 2,
+                ..Ema::torch()
+            }
+            .into(),
+        ],
+        vec![ClipByNorm { max_norm: 0.5 }.into(), clip().into()],
+        vec![
+            WeightDecay::default().into(),
+            WeightDecay {
+                decoupled: false,
+                ..Default::default()
+            }
+            .into(),
+            Grokfast::default().into(),
+            Ema::default().into(),
+        ],
+        AnyWrap::all()
+            .into_iter()
+            .filter(|wrap| !["swa", "lookahead", "noise", "centralize"].contains(&wrap.name()))
+            .filter(|wrap| !wrap.name().contains("clip"))
+            .collect(),
+    ]
+}
+
+#[test]
+fn in_wrappers_a_step_of_all_rows_is_the_step_of_the_table() {
+    for config in configs() {
+        for wrap in wrappers() {
+            let config = config.clone().in_wrappers(wrap);
+            let mut whole = Optimizer::<f64>::new(config.clone());
+            let mut rows = whole.clone();
+            // In another memory order, which the state follows.
+            let mut p = Array2::<f64>::zeros((4, 3).f()).into_dyn();
+            p.assign(&numbers(&[4, 3], 1));
+            let mut q = p.clone();
+            for t in 0..6 {
+                let g = numbers::<f64>(&[4, 3], 20 + t);
+                let mut params = Params::new();
+                params.add(NAME, &mut p, &g).unwrap();
+                whole.step(params).unwrap();
+                let order = [2, 0, 3, 1];
+                let g = g.select(Axis(0), &order);
+                rows.update_rows(NAME, &mut q, &order, &g).unwrap();
+                assert_eq!(
+                    (bits(&p), state(&whole)),
+                    (bits(&q), state(&rows)),
+                    "{config:?}"
+                );
+                assert_eq!(whole.grad_norm(), rows.grad_norm());
+            }
+        }
+    }
+}
+
+#[test]
+fn wrappers_act_on_the_rows_of_the_call_alone() {
+    let mut adam = Optimizer::new(Adam::new(0.1).decoupled_weight_decay(0.5).ema(0.5));
+    let mut table = array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
+    let rows = array![[1.0, -1.0]];
+    // Of all rows the average begins at the row: that of a row that is never updated is the row.
+    adam.update_rows(NAME, &mut table, &[1], &rows).unwrap();
+    assert_eq!(adam.evaluate_param(NAME, &table).unwrap(), table);
+    for index in [1, 0, 1] {
+        let (before, held) = (table.clone(), adam.evaluate_param(NAME, &table).unwrap());
+        let arrays: Vec<_> = adam.state(NAME).iter().map(|(_, a)| a.to_owned()).collect();
+        adam.update_rows(NAME, &mut table, &[index], &rows).unwrap();
+        let average = adam.evaluate_param(NAME, &table).unwrap();
+        for i in (0..3).filter(|&i| i != index) {
+            assert_eq!((table.row(i), average.row(i)), (before.row(i), held.row(i)));
+            for ((_, now), before) in adam.state(NAME).iter().zip(&arrays) {
+                assert_eq!(now.index_axis(Axis(0), i), before.index_axis(Axis(0), i));
+            }
+        }
+        // The weight of step t of the table: (1 - decay) / (1 - decay^t).
+        let weight = 0.5 / (1.0 - 0.5_f64.powi(adam.steps(NAME) as i32));
+        for j in 0..2 {
+            let expected = held[[index, j]] + weight * (table[[index, j]] - held[[index, j]]);
+            assert!((average[[index, j]] - expected).abs() < 1e-14);
+            assert_ne!(table[[index, j]], before[[index, j]]);
+        }
+    }
+    assert_eq!(table.row(2), array![5.0, 6.0]);
+    // The norm is that of the whole gradient, which is 0 in all other rows.
+    let mut sgd = Optimizer::new(Sgd::new(1.0).clip_by_global_norm(2.5));
+    let mut table = array![[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]];
+    sgd.update_rows(
+        NAME,
+        &mut table,
+        &[2, 0, 2],
+        &array![[1.0, 0.0], [0.0, 4.0], [2.0, 0.0]],
+    )
+    .unwrap();
+    assert_eq!(table, array![[1.0, -1.0], [2.0, 2.0], [1.5, 3.0]]);
+    assert_eq!(sgd.grad_norm(), Some(5.0));
 }
 
 /// A table that would take a quarter of a second a step.

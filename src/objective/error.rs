@@ -1,4 +1,5 @@
 //! What can be wrong with data.
+use crate::error::Error as StepError;
 use thiserror::Error;
 
 /// Why an objective was not created or evaluated. Rows and columns are counted from 0.
@@ -86,4 +87,7 @@ pub enum ObjectiveError {
         /// The name of the loss.
         loss: &'static str,
     },
+    /// An error of an optimizer, for closures and functions that evaluate and make steps.
+    #[error(transparent)]
+    Step(#[from] StepError),
 }

@@ -121,11 +121,7 @@ fn new_rows_begin_as_in_a_first_step_and_repeated_ones_as_copies() {
         ..Adagrad::new(0.1)
     };
     let swa = Swa { start: 1, every: 3 };
-    let chain = config
-        .clone()
-        .ema(0.9)
-        .wrap(swa.clone())
-        .wrap(Lookahead::default());
+    let chain = config.ema(0.9).wrap(swa.clone()).wrap(Lookahead::default());
     let in_file = AnyAlgorithm::from(config).in_wrappers([
         AnyWrap::from(Ema {
             decay: 0.9,

@@ -166,7 +166,7 @@ impl Algorithm for Soap {
             return preconditioned(decoupled(Descent { lr: A::ZERO }, 0.0, 0.0));
         }
         let t = step.t - 1;
-        let step_size = self.lr * step.correction_at(1, t).sqrt() / step.correction_at(0, t);
+        let step_size = self.lr / step.correction_at(0, t) * step.correction_at(1, t).sqrt();
         let rule = Descent {
             lr: A::from_f64(step_size),
         };

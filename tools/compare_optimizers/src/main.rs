@@ -41,6 +41,9 @@ struct Args {
     /// Rows in a mini-batch
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
+    /// Full gradients only
+    #[arg(long)]
+    full: bool,
     /// Factor for the number of steps of every run
     #[arg(long, default_value_t = 1.0)]
     effort: f64,
@@ -78,9 +81,11 @@ fn run(args: &Args) -> Result<()> {
     let optimizers = optimizers(args)?;
     let problems = args.problems.iter().map(|&kind| Problem::new(kind));
     let problems = problems.collect::<Result<Vec<_>>>()?;
+    let mut batches = vec![None];
+    batches.extend((!args.full).then_some(Some(args.batch as usize)));
     let mut jobs = Vec::new();
     for problem in &problems {
-        for batch in [None, Some(args.batch as usize)] {
+        for &batch in &batches {
             for optimizer in &optimizers {
                 jobs.extend(
                     [Decay::Constant, Decay::Cosine].map(|d| (problem, batch, optimizer, d)),
@@ -123,7 +128,7 @@ fn run(args: &Args) -> Result<()> {
     let mut markdown = String::new();
     for problem in &problems {
         let mut panels: Vec<Box<dyn Panel>> = Vec::new();
-        for batch in [None, Some(args.batch as usize)] {
+        for &batch in &batches {
             let here =
                 |search: &&Search<'_>| search.problem.kind == problem.kind && search.batch == batch;
             let mut here: Vec<_> = searches.iter().filter(here).collect();

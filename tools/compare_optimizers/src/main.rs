@@ -296,9 +296,13 @@ fn table(searches: &[&Search<'_>], seeds: u64, markdown: bool) -> String {
     let mut text = searches
         .first()
         .map_or(String::new(), |search| title(search));
+    if seeds == 1 {
+        // Least and most are the same.
+        rows.iter_mut().for_each(|row| _ = row.remove(4));
+    }
     if markdown {
         text = format!("### {text}\n\n");
-        rows.insert(1, vec!["---".into(); header.len()]);
+        rows.insert(1, vec!["---".into(); rows[0].len()]);
         rows.iter()
             .for_each(|row| _ = writeln!(text, "| {} |", row.join(" | ")));
         text.push('\n');
@@ -419,7 +423,7 @@ fn strip(searches: &[&Search<'_>], decay: Decay) -> Strip {
         .map_or(String::new(), |search| title(search));
     Strip {
         title: format!("{title}, {} rate", decay.name()),
-        columns: lrs.iter().map(f64::to_string).collect(),
+        columns: lrs.iter().map(|lr| format!("{lr:e}")).collect(),
         x: "learning rate; white: not tried, crossed out: diverged".into(),
         rows: rows.collect(),
         range: (start * 1e-12, start),

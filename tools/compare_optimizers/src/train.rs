@@ -217,8 +217,11 @@ pub fn search(problem: &Problem, run: &Run<'_>, seeds: u64) -> Result<Vec<Tried>
             attempt(&mut tried, exponent + 2)?;
         } else {
             // Both sides are there, or the limit is reached.
-            attempt(&mut tried, exponent - 1)?;
-            attempt(&mut tried, exponent + 1)?;
+            for next in [exponent - 1, exponent + 1] {
+                if (LIMITS.0..=LIMITS.1).contains(&next) {
+                    attempt(&mut tried, next)?;
+                }
+            }
         }
         if tried.len() == count {
             return Ok(tried.into_iter().map(|(_, tried)| tried).collect());

@@ -80,7 +80,7 @@ impl Panel for Strip {
                 }
             }
         }
-        let few = self.columns.len().div_ceil(10).max(1);
+        let few = self.columns.len().div_ceil(14).max(1);
         for (column, label) in self.columns.iter().enumerate().step_by(few) {
             let (x, y) = frame.pixel(((column as f64 + 0.5) / columns, 0.0));
             text(area, label, At::Center, (x, y + 16), 14)?;

@@ -166,9 +166,8 @@ fn groups_have_the_rates_of_torch_with_a_factor_of_one_schedule() {
     // A function of the program is a schedule of one number in each step.
     let inverse = |t: u64| AnySchedule::from(1.0 / (1.0 + t as f64 / 4.0));
     let cycle = |_| AnySchedule::from(OneCycle::new(1.0, 10));
-    let cases: [(&dyn Fn(u64) -> AnySchedule, &[[f64; 2]]); 2] =
-        [(&cycle, &one_cycle), (&inverse, &lambda)];
-    for (schedule, expected) in cases {
+    let schedules: [&dyn Fn(u64) -> AnySchedule; 2] = [&cycle, &inverse];
+    for (schedule, expected) in schedules.into_iter().zip([&one_cycle[..], &lambda]) {
         let mut optimizer = Optimizer::<f64>::new(AdamW::new(0.5));
         for (t, expected) in expected.iter().enumerate() {
             // The second group comes late, and has its part of the schedule from then on.

@@ -77,6 +77,15 @@ fn run<A: Real>(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A sum of weights, or none as in earlier versions.
+fn weight(u: &mut Unstructured<'_>) -> Result<Option<f64>> {
+    Ok(if u.arbitrary()? {
+        Some(number(u)?)
+    } else {
+        None
+    })
+}
+
 /// Mostly small numbers, and some that make arithmetic overflow. Those in between would only
 /// request much memory.
 fn size(u: &mut Unstructured<'_>) -> Result<usize> {
@@ -222,6 +231,7 @@ fn open_field(u: &mut Unstructured<'_>, state: &mut StateDict) -> Result<()> {
             let round = Round {
                 every: size(u)? as u32,
                 calls: size(u)? as u32,
+                weight: weight(u)?,
                 loss: number(u)?,
                 means: Vec::new(),
             };
@@ -235,8 +245,10 @@ fn open_field(u: &mut Unstructured<'_>, state: &mut StateDict) -> Result<()> {
             if let Some(round) = &mut state.accumulation {
                 (round.every, round.calls, round.loss) =
                     (size(u)? as u32, size(u)? as u32, number(u)?);
+                round.weight = weight(u)?;
                 for mean in &mut round.means {
                     (mean.count, mean.data) = (size(u)? as u32, data(u)?);
+                    mean.weight = weight(u)?;
                 }
                 if u.ratio(1, 8)? {
                     round.means.extend(round.means.clone());

@@ -5,7 +5,7 @@
 //! cargo run --release --example damped_oscillation
 //! ```
 use ndarray::Array1;
-use ndarray_optim::{Lbfgs, LbfgsConfig, check_gradient, named_arrays};
+use ndarray_optim::{Lbfgs, LbfgsConfig, fit::check_gradient, named_arrays};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::time::Instant;
 

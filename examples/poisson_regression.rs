@@ -6,7 +6,7 @@
 //! ```
 use ndarray::{Array1, Array2, array};
 use ndarray_optim::objective::{Objective, Regression};
-use ndarray_optim::{Lbfgs, LbfgsConfig, check_gradient};
+use ndarray_optim::{Lbfgs, LbfgsConfig, fit::check_gradient};
 use ndarray_rand::{RandomExt, rand_distr::Poisson, rand_distr::StandardNormal};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::{error::Error, time::Instant};

@@ -59,11 +59,10 @@
 //! | [`state`] | [`StateDict`]: saving, loading, inspecting and editing the state |
 //! | `checkpoint` | Checkpoints of whole runs in files (feature `checkpoint`) |
 //! | [`objective`] | Losses of linear models with their gradients, over all rows or batches |
-//! | [`check_gradient`] | Whether a gradient is right, by differences of the loss |
 //! | [`reduce`] | Reproducible sums, dot products and norms of arrays |
 //! | [`hutchinson`] | An estimate of the diagonal of the Hessian, for [`Sophia`] |
 //! | [`algorithm`] | Traits for custom algorithms and wrappers; [`hyper_parameters!`] |
-//! | [`fit`] | Parts of a training loop: batches, stopping, history, learning-rate range test |
+//! | [`fit`] | Parts of a training loop: batches, stopping, history, learning-rate range test, gradient check |
 //! | [`guide`] | Guides, including one for users of PyTorch and optax |
 //!
 //! # Algorithms
@@ -189,7 +188,6 @@ pub use catalogue::{AnyAlgorithm, AnyWrap, ComposedConfig, LookaheadConfig};
 #[cfg(feature = "checkpoint")]
 pub use checkpoint::{Checkpoint, CheckpointError, Checkpoints};
 pub use error::Error;
-pub use fit::{GradientCheck, GradientEntry, GradientError, GradientReport, Value, check_gradient};
 pub use hutchinson::hutchinson;
 pub use kernel::{InstructionSet, Parallel, instruction_set, reduce};
 pub use lbfgs::{IntoLoss, Lbfgs, LbfgsConfig, LbfgsReport, LbfgsStop, LineSearch};

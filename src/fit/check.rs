@@ -54,7 +54,7 @@ values!(f32, f64);
 ///
 /// ```
 /// use ndarray::{Array1, array};
-/// use ndarray_optim::check_gradient;
+/// use ndarray_optim::fit::check_gradient;
 ///
 /// let loss = |x: &Array1<f64>| x.mapv(|x| x.powi(4)).sum();
 /// let mut x = array![1.0, -2.0];
@@ -62,7 +62,7 @@ values!(f32, f64);
 ///
 /// let wrong = check_gradient(&mut x, &array![4.0, 32.0], |x| loss(x)).unwrap_err();
 /// assert!(wrong.to_string().starts_with("1 of 2 entries of the gradient are wrong, the worst is [1]"));
-/// # Ok::<(), ndarray_optim::GradientError>(())
+/// # Ok::<(), ndarray_optim::fit::GradientError>(())
 /// ```
 ///
 /// # Errors
@@ -103,7 +103,7 @@ pub fn check_gradient<A: Element, V: Value, M: NamedArraysMut<A> + ?Sized>(
 ///
 /// ```
 /// use ndarray::{Array1, Array2};
-/// use ndarray_optim::GradientCheck;
+/// use ndarray_optim::fit::GradientCheck;
 ///
 /// let loss = |(w, b): &(Array2<f64>, Array1<f64>)| w.mapv(f64::sin).sum() + b.sum();
 /// let mut model = (Array2::from_elem((300, 200), 0.5), Array1::zeros(200));
@@ -112,7 +112,7 @@ pub fn check_gradient<A: Element, V: Value, M: NamedArraysMut<A> + ?Sized>(
 /// let check = GradientCheck { sample: Some(10), seed: 1, ..GradientCheck::default() };
 /// let report = check.run(&mut model, &grads, loss)?;
 /// assert_eq!((report.checked, report.wrong), (10, 0));
-/// # Ok::<(), ndarray_optim::GradientError>(())
+/// # Ok::<(), ndarray_optim::fit::GradientError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GradientCheck {

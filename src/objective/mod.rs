@@ -45,7 +45,7 @@ use std::ops::Range;
 /// ```
 /// use ndarray::{Array1, array};
 /// use ndarray_optim::{
-///     NamedArraysMut, check_gradient, named_arrays,
+///     NamedArraysMut, fit::check_gradient, named_arrays,
 ///     objective::{Objective, Rows},
 /// };
 ///

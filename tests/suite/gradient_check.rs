@@ -1,7 +1,9 @@
 //! Gradients next to differences of the loss.
 use ndarray::{Array1, Array2, array};
 use ndarray_optim::{
-    Error, GradientCheck, GradientError, GradientReport, check_gradient, named_arrays,
+    Error,
+    fit::{GradientCheck, GradientError, GradientReport, check_gradient},
+    named_arrays,
 };
 
 #[derive(Clone, Debug, PartialEq)]

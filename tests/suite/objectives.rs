@@ -2,9 +2,9 @@
 use crate::common::{numbers, spread};
 use ndarray::{Array1, Array2, ArrayD, Axis, Ix1, Ix2, ShapeBuilder, array, s};
 use ndarray_optim::{
-    GradientError, GradientReport, NamedArrays, NamedArraysMut,
+    NamedArrays, NamedArraysMut,
     algorithm::Element,
-    check_gradient,
+    fit::{GradientError, GradientReport, check_gradient},
     objective::{Linear, Objective, ObjectiveError, Outputs, Regression, Rows},
 };
 use std::collections::BTreeMap;

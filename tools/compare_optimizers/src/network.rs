@@ -105,7 +105,7 @@ impl Objective for Network<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray_optim::check_gradient;
+    use ndarray_optim::fit::check_gradient;
 
     #[test]
     fn the_gradient_is_that_of_the_value() {

@@ -196,7 +196,9 @@ pub use named_arrays::{NamedArrays, NamedArraysMut};
 pub use named_arrays::{visit_named, visit_named_mut};
 pub use ndarray;
 pub use optim::*;
-pub use optimizer::{Ascended, Evaluating, Group, GroupStats, Optimizer, Outcome, Sam};
+pub use optimizer::{
+    Ascended, Division, Evaluating, Exchange, Group, GroupStats, Optimizer, Outcome, Sam,
+};
 pub use params::{Grad, Params, UNNAMED};
 pub use policy::{Limits, NonFinite};
 pub use schedule::{AnySchedule, ReduceOnPlateau, ReduceOnPlateauConfig, Schedule};

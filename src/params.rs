@@ -4,6 +4,7 @@ use crate::{
     error::Error,
     kernel::param_views::{ParamError, ParamViews, Strided},
     named_arrays::{NamedArrays, NamedArraysMut},
+    optimizer::Exchange,
 };
 use ndarray::{ArrayBase, ArrayRef, ArrayView, ArrayViewD, ArrayViewMut, Data, Dimension};
 use std::{borrow::Cow, fmt};
@@ -64,6 +65,8 @@ pub(crate) struct StepInput<'s, 'a, A> {
     pub loss: Option<f64>,
     /// The weight in a round of accumulation.
     pub weight: f64,
+    /// Adds up sums over all processes, if the parameters are divided among several.
+    pub exchange: Option<&'s mut (dyn Exchange + 's)>,
 }
 
 /// One parameter and its gradient.
@@ -342,6 +345,7 @@ impl<'a, A: Element> Params<'a, A> {
             strided: &mut self.strided,
             loss: self.loss,
             weight: self.weight,
+            exchange: None,
         }
     }
 

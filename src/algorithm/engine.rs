@@ -222,6 +222,8 @@ pub(crate) trait Engine<A: Element>: fmt::Debug + Send + Sync {
     ///
     /// A description of the shapes that the algorithm supports.
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str>;
+    /// Returns the approximate time of a transform of an array of this shape in nanoseconds.
+    fn transform_cost(&self, shape: &[usize]) -> f64;
     /// Applies the whole-array transform of the wrapper of the `k`th stage.
     fn stage_whole(&self, k: usize, step: &StepInfo, array: WholeArray<'_, A>);
     /// Applies the gradient hook of the wrapper of the `k`th stage.
@@ -475,6 +477,9 @@ impl<C: Algorithm, A: Element> Engine<A> for Typed<C, A> {
     }
     fn update_scalars(&self, step: &StepInfo, sums: &Sums) -> Scalars {
         self.algorithm.update_scalars(&self.context(step), sums)
+    }
+    fn transform_cost(&self, shape: &[usize]) -> f64 {
+        self.algorithm.transform_cost(shape)
     }
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         let arrays = self.algorithm.extra_arrays(shape)?;

@@ -317,6 +317,12 @@ pub trait Algorithm: HyperParameters {
         step.scalars
     }
 
+    /// Returns the approximate time of [`transform`](Algorithm::transform) for an array of this
+    /// shape, in nanoseconds, to balance arrays among processes. By default 0.
+    fn transform_cost(&self, shape: &[usize]) -> f64 {
+        0.0
+    }
+
     /// Returns the point to evaluate a model at, element-wise: by default the parameter.
     /// Schedule-free algorithms return an average from the state.
     fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {

@@ -283,6 +283,9 @@ impl<A: Element> Engine<A> for Chain<A> {
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         self.inner.0.extra_arrays(shape)
     }
+    fn transform_cost(&self, shape: &[usize]) -> f64 {
+        self.inner.0.transform_cost(shape)
+    }
     fn stage_whole(&self, k: usize, step: &StepInfo, mut array: WholeArray<'_, A>) {
         self.staged(k).transform(&Self::context(step), &mut array);
     }

@@ -22,6 +22,7 @@ mod wrapper;
 pub(crate) use instruction_set::for_each_instruction_set;
 pub use instruction_set::{InstructionSet, instruction_set};
 pub use pool::Parallel;
+pub(crate) use rule::MAX_SUMS;
 pub(crate) use rule::{NullRule, numbers};
 pub use rule::{Rule, Sums};
 pub use run::{

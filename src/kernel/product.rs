@@ -9,6 +9,9 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis, linalg::general_mat_mul};
 /// Rows of the result in a task; fixed, so that the bits do not depend on the number of threads.
 const PANEL: usize = 64;
 
+/// Roughly, the floating-point operations of a product in a nanosecond on one thread.
+pub(crate) const FLOPS: f64 = 30.0;
+
 /// Some rows of a product.
 struct Panel<'a, A> {
     a: ArrayView2<'a, A>,

@@ -340,6 +340,76 @@ impl Sum {
         }
     }
 
+    /// Returns the sum as words, to send it to another process.
+    ///
+    /// ```
+    /// use ndarray_optim::reduce::Sum;
+    ///
+    /// let (mut here, mut there) = (Sum::default(), Sum::default());
+    /// here.add(&[1e16, 1.0]);
+    /// there.add(&[-1e16]);
+    /// here.merge(&Sum::from_words(&there.to_words()).unwrap());
+    /// assert_eq!(here.value(), 1.0);
+    /// ```
+    pub fn to_words(&self) -> Vec<u64> {
+        let mut words = Vec::new();
+        self.write_words(&mut words);
+        words
+    }
+
+    fn write_words(&self, words: &mut Vec<u64>) {
+        let filled = || self.bins.iter().enumerate().filter(|(_, bin)| **bin != 0);
+        let flags = [
+            self.is_tiny,
+            self.of_squares,
+            self.huge.is_some(),
+            self.tiny.is_some(),
+        ];
+        let flags = flags
+            .iter()
+            .fold(0, |bits, &flag| 2 * bits + u64::from(flag));
+        words.extend([self.top as u64, filled().count() as u64, flags]);
+        words.push(self.non_finite.to_bits());
+        for (i, &bin) in filled() {
+            words.extend([i as u64, bin as u64, (bin >> 64) as u64]);
+        }
+        for sum in self.huge.iter().chain(&self.tiny) {
+            sum.write_words(words);
+        }
+    }
+
+    /// Returns the sum of [`to_words`](Sum::to_words); `None` if the words are not those of a sum.
+    pub fn from_words(mut words: &[u64]) -> Option<Sum> {
+        let sum = Sum::read_words(&mut words, 1)?;
+        words.is_empty().then_some(sum)
+    }
+
+    fn read_words(words: &mut &[u64], nested: u32) -> Option<Sum> {
+        let (&[top, filled, flags, non_finite], rest) = words.split_first_chunk()?;
+        *words = rest;
+        let mut sum = Sum {
+            top: usize::try_from(top).ok().filter(|&top| top < BINS)?,
+            is_tiny: flags & 8 > 0,
+            of_squares: flags & 4 > 0,
+            non_finite: f64::from_bits(non_finite),
+            ..Sum::default()
+        };
+        for _ in 0..filled {
+            let (&[i, low, high], rest) = words.split_first_chunk()?;
+            *words = rest;
+            let bin = sum.bins.get_mut(usize::try_from(i).ok()?)?;
+            *bin = i128::from(high as i64) << 64 | i128::from(low);
+        }
+        for (flag, part) in [(2, &mut sum.huge), (1, &mut sum.tiny)] {
+            if flags & flag > 0 {
+                // Sums in other units have none themselves.
+                let nested = nested.checked_sub(1)?;
+                *part = Some(Box::new(Sum::read_words(words, nested)?));
+            }
+        }
+        Some(sum)
+    }
+
     /// The root if squares were added, else the sum.
     pub(crate) fn result(&self) -> f64 {
         if self.of_squares {
@@ -556,9 +626,9 @@ pub enum Norm {
 
 /// The running norm of several arrays together.
 pub(crate) struct NormSum {
-    norm: Norm,
-    sum: Sum,
-    max: f64,
+    pub norm: Norm,
+    pub sum: Sum,
+    pub max: f64,
 }
 
 impl NormSum {

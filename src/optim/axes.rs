@@ -7,7 +7,7 @@ use crate::{
     array::Element,
     kernel::{
         Parallel,
-        product::{product, symmetric_product},
+        product::{FLOPS, product, symmetric_product},
     },
 };
 use nalgebra::{DMatrix, SymmetricEigen, linalg::QR};
@@ -21,6 +21,19 @@ pub fn preconditioned_axes(shape: &[usize], max_dim: usize, precondition_1d: boo
         0..0
     };
     axes.filter(|&axis| shape[axis] <= max_dim).collect()
+}
+
+/// The approximate time in nanoseconds of a preconditioned step whose decompositions are computed
+/// every `frequency` steps.
+pub fn preconditioner_cost(shape: &[usize], axes: &[usize], frequency: u64) -> f64 {
+    let size: f64 = shape.iter().map(|&n| n as f64).product();
+    let of_axis = |&axis: &usize| {
+        let n = shape[axis] as f64;
+        let products = 5.0 * size * n / FLOPS;
+        // Decompositions take about as long as 100 products of the matrix with itself.
+        products + 200.0 * n * n * n / FLOPS / frequency as f64
+    };
+    axes.iter().map(of_axis).sum()
 }
 
 /// The length of an axis, between the numbers of elements of the axes before it and after it.

@@ -1,7 +1,7 @@
 use super::{sgd::Descent, *};
 use crate::kernel::{
     Parallel,
-    product::{product, symmetric_product},
+    product::{FLOPS, product, symmetric_product},
     reduce::norm_on,
 };
 use ndarray::{Array2, ArrayViewMut2};
@@ -152,6 +152,13 @@ impl Algorithm for Muon {
     fn extra_arrays(&self, shape: &[usize]) -> Result<Vec<ExtraArray>, &'static str> {
         self.matrix(shape)
             .map(|_| vec![ExtraArray::new("momentum_buffer", shape)])
+    }
+
+    fn transform_cost(&self, shape: &[usize]) -> f64 {
+        let (rows, columns) = self.matrix(shape).unwrap_or_default();
+        let (n, m) = (rows.min(columns) as f64, rows.max(columns) as f64);
+        // The products of each iteration, of which two are symmetric.
+        f64::from(self.ns_steps) * n * n * (3.0 * m + n) / FLOPS
     }
 
     /// Returns the scale of the step.

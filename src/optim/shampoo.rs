@@ -1,5 +1,7 @@
 use super::{
-    axes::{accumulate, along, gram, inverse_root, matrix, preconditioned_axes},
+    axes::{
+        accumulate, along, gram, inverse_root, matrix, preconditioned_axes, preconditioner_cost,
+    },
     power::{Other, Power, Root},
     sgd::Descent,
     *,
@@ -127,6 +129,11 @@ impl Algorithm for Shampoo {
             .zip(NAMES)
             .map(|(&axis, names)| names.map(|name| ExtraArray::new(name, [shape[axis]; 2])));
         Ok(pairs.flatten().collect())
+    }
+
+    fn transform_cost(&self, shape: &[usize]) -> f64 {
+        let axes = preconditioned_axes(shape, self.max_dim, self.precondition_1d);
+        preconditioner_cost(shape, &axes, self.precondition_frequency)
     }
 
     fn transform<A: Element>(

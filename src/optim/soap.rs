@@ -1,5 +1,8 @@
 use super::{
-    axes::{accumulate, along, eigenbasis, gram, matrix, power_iteration, preconditioned_axes},
+    axes::{
+        accumulate, along, eigenbasis, gram, matrix, power_iteration, preconditioned_axes,
+        preconditioner_cost,
+    },
     sgd::Descent,
     *,
 };
@@ -133,6 +136,11 @@ impl Algorithm for Soap {
             .map(|(&axis, names)| names.map(|name| ExtraArray::new(name, [shape[axis]; 2])));
         let moments = ["exp_avg", "exp_avg_sq"].map(|name| ExtraArray::new(name, shape));
         Ok(moments.into_iter().chain(pairs.flatten()).collect())
+    }
+
+    fn transform_cost(&self, shape: &[usize]) -> f64 {
+        let axes = preconditioned_axes(shape, self.max_dim, self.precondition_1d);
+        preconditioner_cost(shape, &axes, self.precondition_frequency)
     }
 
     fn transform<A: Element>(

@@ -477,6 +477,10 @@ impl<A: Element> Optimizer<A> {
             strided: &mut views,
             loss: input.loss,
             weight,
+            exchange: match &mut input.exchange {
+                Some(exchange) => Some(&mut **exchange),
+                None => None,
+            },
         };
         self.apply_step(step, work);
         self.accumulation.reset();

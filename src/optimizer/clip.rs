@@ -34,13 +34,16 @@ impl<A: Element> Optimizer<A> {
     #[cold]
     fn clip_by_norms(&mut self, input: &mut StepInput<'_, '_, A>) {
         let StepInput {
-            params, strided, ..
+            params,
+            strided,
+            exchange,
+            ..
         } = input;
         let (parallel, entries) = (self.parallel, &self.table.entries);
         let strided = &**strided;
         let mut global_factor = 1.0;
         if let Some(clipping) = self.clip.as_ref().and_then(Wrap::clipping) {
-            let norm = norm_of(params, strided, clipping.norm, &parallel);
+            let norm = sum_of(params, strided, clipping.norm, &parallel).across(exchange);
             self.grad_norm = Some(norm);
             global_factor = clipping.factor_of(norm, 1);
         }
@@ -54,7 +57,8 @@ impl<A: Element> Optimizer<A> {
                 members_of(group, params, entries)
             };
             for clipping in clippings.iter().filter(|clip| clip.global) {
-                let norm = factor * norm_of(members, strided, clipping.norm, &parallel);
+                let sum = sum_of(members, strided, clipping.norm, &parallel);
+                let norm = factor * sum.across(exchange);
                 self.grad_norm.get_or_insert(norm);
                 factor *= clipping.factor_of(norm, 1);
             }
@@ -63,7 +67,7 @@ impl<A: Element> Optimizer<A> {
             for clipping in clippings.iter().filter(|clip| !clip.global) {
                 for param in members.iter_mut().filter(|param| param.views.has_grad()) {
                     let own = slice::from_ref(&*param);
-                    let own_norm = norm_of(own, strided, clipping.norm, &parallel);
+                    let own_norm = sum_of(own, strided, clipping.norm, &parallel).value();
                     let norm = factor * param.clip_factor.f64() * own_norm;
                     let factor = clipping.factor_of(norm, param.views.size());
                     param.clip_factor = param.clip_factor * A::from_f64(factor);
@@ -91,31 +95,31 @@ pub(super) fn members_of<'p, 'a, A: Element>(
     &mut members[..size]
 }
 
-/// The global norm of the gradients of these parameters.
-pub(super) fn norm_of<A: Element>(
+/// The sum of the global norm of the gradients of these parameters.
+pub(super) fn sum_of<A: Element>(
     params: &[Param<'_, A>],
     strided: &[Option<Strided<'_, A>>],
     kind: Norm,
     parallel: &Parallel,
-) -> f64 {
+) -> NormSum {
     let slices = params.iter().filter_map(|param| param.views.grad_slice());
     let views = params
         .iter()
         .filter_map(|param| param.views.grad_view(strided));
-    norm(slices, views, kind, parallel)
+    sum(slices, views, kind, parallel)
 }
 
-/// The global norm of several arrays: those that are slices, and the others as views.
-pub(super) fn norm<'a, A: Element>(
+/// The sum of the global norm of several arrays: those that are slices, and the others as views.
+pub(super) fn sum<'a, A: Element>(
     slices: impl Iterator<Item = &'a [A]> + Clone + Send,
     views: impl Iterator<Item = ArrayView6<'a, A>>,
     norm: Norm,
     parallel: &Parallel,
-) -> f64 {
+) -> NormSum {
     let mut sum = NormSum::new(norm);
     sum.add_slices(slices, parallel);
     for view in views {
         sum.add_elements(view.iter().copied());
     }
-    sum.value()
+    sum
 }

@@ -5,6 +5,7 @@
 mod update;
 
 mod accumulate;
+mod across;
 mod averages;
 mod clip;
 mod curvature;
@@ -24,6 +25,7 @@ mod staged;
 mod stats;
 mod step;
 
+pub use across::{Division, Exchange};
 pub use evaluating::Evaluating;
 pub use group::Group;
 pub use sam::{Ascended, Sam};

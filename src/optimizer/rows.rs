@@ -186,6 +186,7 @@ impl<A: Element> Optimizer<A> {
                     strided: &mut [],
                     loss: None,
                     weight: 1.0,
+                    exchange: None,
                 };
                 self.apply_step(input, 0);
                 return Ok(Outcome::Applied);
@@ -244,6 +245,7 @@ impl<A: Element> Optimizer<A> {
             strided: &mut [],
             loss: None,
             weight: 1.0,
+            exchange: None,
         };
         if !self.accept_gradients(&input)? {
             return Ok(self.skip());

@@ -5,7 +5,8 @@
 //! once if a norm or sum runs over the whole group.
 use super::{
     Optimizer,
-    clip::{members_of, norm, sort_by_group},
+    across::Exchange,
+    clip::{members_of, sort_by_group, sum},
     group::{GroupSlot, Groups},
     param_table::ParamEntry,
     pass::{Pass, flushes},
@@ -160,6 +161,7 @@ impl<A: Element> Optimizer<A> {
             params,
             strided,
             loss,
+            exchange,
             ..
         } = input;
         let Optimizer {
@@ -196,7 +198,11 @@ impl<A: Element> Optimizer<A> {
                 loss: loss.unwrap_or(f64::NAN),
                 parallel: *parallel,
                 grad_norm: &mut *grad_norm,
+                exchange: &mut *exchange,
             };
+            let joint: Vec<usize> = (0..slots.len())
+                .filter(|&other| other == group || slots[other].shares_with(&slots[group]))
+                .collect();
             let together = slots[group].requirements.spans_arrays();
             let needed = if together { members.len() } else { 1 };
             copies.resize_with(copies.len().max(needed), Vec::new);
@@ -207,14 +213,14 @@ impl<A: Element> Optimizer<A> {
                     StagedArray::new(param, entry, slot, strided, copy, parallel)
                 });
                 let mut arrays: Vec<_> = arrays.collect();
-                step.run(slots, entries, &mut arrays);
+                step.run(slots, &joint, entries, &mut arrays);
             } else {
                 for param in &mut members {
                     let entry = &mut entries[param.entry];
                     let slot = &mut slots[group];
                     let array =
                         StagedArray::new(param, entry, slot, strided, &mut copies[0], parallel);
-                    step.run(slots, entries, &mut [array]);
+                    step.run(slots, &joint, entries, &mut [array]);
                 }
             }
             for param in members {
@@ -225,23 +231,29 @@ impl<A: Element> Optimizer<A> {
 }
 
 /// What a step uses for all arrays.
-struct StagedStep<'s> {
+struct StagedStep<'s, 'e> {
     watches: &'s Watches,
     loss: f64,
     parallel: Parallel,
     grad_norm: &'s mut Option<f64>,
+    exchange: &'s mut Option<&'e mut (dyn Exchange + 'e)>,
 }
 
-impl StagedStep<'_> {
-    /// Performs the step of these arrays, sorted by group: stages, sums, preconditioner, sweep.
+impl StagedStep<'_, '_> {
+    /// Performs the step of these arrays, sorted by group, which belong to `groups`: stages, sums,
+    /// preconditioner, sweep.
     fn run<A: Element>(
         &mut self,
         slots: &mut [GroupSlot<A>],
+        groups: &[usize],
         entries: &mut [ParamEntry<A>],
         arrays: &mut [StagedArray<'_, A>],
     ) {
-        for members in arrays.chunk_by_mut(|a, b| a.group == b.group) {
-            let slot = &mut slots[members[0].group];
+        // Other processes can have arrays of a group that has none here.
+        for &group in groups {
+            let start = arrays.partition_point(|array| array.group < group);
+            let end = arrays.partition_point(|array| array.group <= group);
+            let (slot, members) = (&mut slots[group], &mut arrays[start..end]);
             for k in 0..slot.requirements.stages.len() {
                 self.stage(k, slot, entries, members);
             }
@@ -251,9 +263,7 @@ impl StagedStep<'_> {
                 }
             }
         }
-        for array in arrays.iter() {
-            finish_sums(slots, array.group, self.loss);
-        }
+        finish_sums(slots, groups, self.exchange, self.loss);
         for array in arrays {
             self.sweep(&mut slots[array.group], &mut entries[array.entry], array);
         }
@@ -307,9 +317,14 @@ impl StagedStep<'_> {
     }
 
     /// Clips the copies by their global norm, and returns the norm.
-    fn clip<A: Element>(&self, clipping: &Clipping, arrays: &mut [StagedArray<'_, A>]) -> f64 {
+    fn clip<A: Element>(&mut self, clipping: &Clipping, arrays: &mut [StagedArray<'_, A>]) -> f64 {
         let copies = || arrays.iter().map(|array| &*array.copy);
-        let norm = norm(copies(), std::iter::empty(), clipping.norm, &self.parallel);
+        let sum = sum(copies(), std::iter::empty(), clipping.norm, &self.parallel);
+        let norm = if clipping.global {
+            sum.across(self.exchange)
+        } else {
+            sum.value()
+        };
         let size: usize = copies().map(<[A]>::len).sum();
         let factor = A::from_f64(clipping.factor_of(norm, size));
         if factor != A::one() {

@@ -1,7 +1,8 @@
 //! A step: all checks, then sums over whole arrays, then the sweep that updates them.
 use super::{
     Optimizer, Outcome,
-    clip::norm_of,
+    across::{Exchange, sums_across},
+    clip::sum_of,
     group::{GroupSlot, Groups},
     param_table::ParamEntry,
     pass::{Pass, flushes},
@@ -221,7 +222,7 @@ impl<A: Element> Optimizer<A> {
             let limit = self.largest_gradient(self.table.entries[param.entry].group);
             Some((&*param.name, limit, param.views.beyond(limit, strided)?))
         });
-        let norm = || norm_of(params, strided, Norm::L2, &parallel);
+        let norm = || sum_of(params, strided, Norm::L2, &parallel).value();
         self.judge_gradients(beyond, norm)
     }
 
@@ -294,7 +295,9 @@ impl<A: Element> Optimizer<A> {
             let sums = measure_array(views, entry, slot, &step, args, scale, parallel);
             slot.add_sums(entry, &step, sums);
         }
-        (0..slots.len()).for_each(|group| finish_sums(slots, group, loss));
+        let not_staged = (0..slots.len()).filter(|&group| !slots[group].requirements.is_staged());
+        let groups: Vec<usize> = not_staged.collect();
+        finish_sums(slots, &groups, &mut input.exchange, loss);
     }
 
     #[inline]
@@ -459,9 +462,21 @@ impl<A: Element> GroupSlot<A> {
     }
 }
 
-/// Updates the scalars of a group if the current step has added to its sums, and those of all
-/// groups that share them.
-pub(super) fn finish_sums<A: Element>(slots: &mut [GroupSlot<A>], group: usize, loss: f64) {
+/// Updates the scalars of those groups to whose sums the current step has added, and of all groups
+/// that share them.
+pub(super) fn finish_sums<A: Element>(
+    slots: &mut [GroupSlot<A>],
+    groups: &[usize],
+    exchange: &mut Option<&mut (dyn Exchange + '_)>,
+    loss: f64,
+) {
+    sums_across(slots, groups, exchange);
+    for &group in groups {
+        finish_group(slots, group, loss);
+    }
+}
+
+fn finish_group<A: Element>(slots: &mut [GroupSlot<A>], group: usize, loss: f64) {
     if !slots[group].sums_ready {
         return;
     }

@@ -204,10 +204,11 @@ impl<A: Element> Optimizer<A> {
             strided: &mut strided,
             loss,
             weight: 1.0,
+            exchange: None,
         })
     }
 
-    fn run_step(&mut self, input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
+    pub(super) fn run_step(&mut self, input: StepInput<'_, '_, A>) -> Result<Outcome, Error> {
         let optimizer = self;
         monomorphize!(
             A, <'o, 'l, 'a: 'l>,

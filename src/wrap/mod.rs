@@ -286,6 +286,9 @@ impl<C: Algorithm, W: Wrap> Algorithm for Wrapped<C, W> {
     fn transform<A: Element>(&self, step: &StepContext, array: WholeArray<'_, A>) -> Scalars {
         self.inner.transform(step, array)
     }
+    fn transform_cost(&self, shape: &[usize]) -> f64 {
+        self.inner.transform_cost(shape)
+    }
     fn evaluate<A: Element>(&self, p: A, state: &ElementState<'_, A>) -> A {
         self.wrap.evaluate(self.inner.evaluate(p, state), state)
     }

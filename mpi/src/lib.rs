@@ -1,0 +1,15 @@
+#![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations)]
+#![doc = include_str!("../README.md")]
+mod checkpoint;
+mod distributed;
+mod error;
+mod layout;
+mod number;
+mod ranks;
+
+pub use checkpoint::{Assembled, Saved};
+pub use distributed::{Batch, Config, Distributed, Mode, Reduction, Round};
+pub use error::Error;
+pub use number::Number;
+pub use ranks::Ranks;

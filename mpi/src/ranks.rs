@@ -1,0 +1,506 @@
+//! The processes of a program, and messages between them.
+//!
+//! Threads speak MPI: one receives into a mailbox, and one for each other rank sends. So messages
+//! move while the caller computes, a wait can have a time limit, a rank that has died holds up
+//! messages to itself only, and no request has to be cancelled, which MPI does not promise to do.
+use crate::Error;
+use mpi::{
+    Threading,
+    environment::{Universe, initialize_with_threading, is_finalized, threading_support},
+    topology::SimpleCommunicator,
+    traits::{Communicator, Destination, Source},
+};
+use std::{
+    collections::HashMap,
+    fmt, mem,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// The tag of all messages, so that a program can send others.
+const TAG: i32 = 28_011;
+/// The key of a message that says why a rank gives up.
+const GIVES_UP: u64 = u64::MAX;
+/// The key of the last message of a rank.
+const FAREWELL: u64 = u64::MAX - 1;
+/// The key of a message that says for which rank another one has waited too long.
+const LATE: u64 = u64::MAX - 2;
+/// The bits of a key below the number of the operation: the kind of the message, and its index.
+const INDEX_BITS: u32 = 28;
+const KIND_BITS: u32 = 24;
+/// The longest time to find out why a rank is late.
+const MAX_GRACE: Duration = Duration::from_secs(5);
+/// The longest time to send what is left to send, after ranks have failed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the receiving thread sleeps while nobody waits for a message.
+const NAP: Duration = Duration::from_micros(50);
+
+/// All processes of an MPI program, of which this is one.
+///
+/// Every operation of this package is collective: all ranks call the same functions in the same
+/// order. A rank that waits for another one longer than the time limit gets an error.
+///
+/// ```no_run
+/// use ndarray_optim_mpi::Ranks;
+/// use std::time::Duration;
+///
+/// let ranks = Ranks::start(Duration::from_secs(60))?;
+/// println!("rank {} of {}", ranks.rank(), ranks.size());
+/// # Ok::<(), ndarray_optim_mpi::Error>(())
+/// ```
+///
+/// The value initializes MPI and finalizes it when it is dropped, unless ranks have failed: then
+/// finalizing could wait forever, so end the process instead. A program that uses MPI for itself
+/// initializes it before, with `MPI_THREAD_MULTIPLE`, and finalizes it after; of the messages in
+/// `MPI_COMM_WORLD`, those with tag 28011 belong to this package.
+pub struct Ranks {
+    rank: usize,
+    size: usize,
+    limit: Duration,
+    /// Number of operations so far. They are the same on all ranks.
+    operations: AtomicU64,
+    /// By rank; that of this rank is never used.
+    outboxes: Vec<mpsc::Sender<Arc<Vec<u64>>>>,
+    mailbox: Arc<Mailbox>,
+    /// The one that receives, and those that send.
+    threads: Vec<JoinHandle<()>>,
+    broken: AtomicBool,
+}
+
+impl fmt::Debug for Ranks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {} of {}", self.rank, self.size)
+    }
+}
+
+/// One operation of all ranks, whose messages are numbered.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Operation {
+    number: u64,
+    kind: Kind,
+}
+
+/// What an operation is about, so that ranks that make different calls do not misread messages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Words,
+    Gradients,
+    Header,
+    Values,
+    Broadcast,
+}
+
+impl Operation {
+    fn key(self, index: usize) -> u64 {
+        self.number << INDEX_BITS | (self.kind as u64) << KIND_BITS | index as u64
+    }
+}
+
+/// Messages that have arrived. The first word of each is its key.
+#[derive(Default)]
+struct Mailbox {
+    letters: Mutex<Letters>,
+    arrived: Condvar,
+    /// Whether somebody waits for a message.
+    awaited: AtomicBool,
+    ends: AtomicBool,
+    /// Whether MPI is finalized at the end.
+    finalizes: AtomicBool,
+}
+
+#[derive(Default)]
+struct Letters {
+    by_key: HashMap<(usize, u64), Vec<u64>>,
+    /// Messages of earlier operations are thrown away.
+    oldest: u64,
+    /// The first rank that has given up, and why.
+    given_up: Option<(usize, String)>,
+    /// For whom other ranks have waited too long, and for what.
+    late: HashMap<usize, (usize, String)>,
+    /// The ranks that have left.
+    left: Vec<usize>,
+    /// Buffers to receive into.
+    buffers: Vec<Vec<u64>>,
+}
+
+impl Letters {
+    /// The rank that keeps all others waiting, and what it has not sent: `from`, unless that one
+    /// waits for another one too.
+    fn culprit(&self, from: usize, what: String) -> (usize, String) {
+        let (mut rank, mut last) = (from, &what);
+        for _ in 0..self.late.len() {
+            match self.late.get(&rank) {
+                Some((next, what)) => (rank, last) = (*next, what),
+                None => return (rank, last.clone()),
+            }
+        }
+        // They wait for each other, in different calls.
+        if self.late.contains_key(&rank) {
+            return (from, what);
+        }
+        (rank, last.clone())
+    }
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, from: usize, message: Vec<u64>) {
+        let mut letters = self.lock();
+        match message.first() {
+            Some(&GIVES_UP) => {
+                letters.given_up.get_or_insert((from, text(&message[1..])));
+            }
+            Some(&FAREWELL) => letters.left.push(from),
+            Some(&LATE) if message.len() > 1 => {
+                let late = (message[1] as usize, text(&message[2..]));
+                letters.late.insert(from, late);
+            }
+            Some(&key) if key >> INDEX_BITS >= letters.oldest => {
+                letters.by_key.insert((from, key), message);
+            }
+            _ => {}
+        }
+        drop(letters);
+        self.arrived.notify_all();
+    }
+
+    /// A buffer of this length with any contents.
+    fn buffer(&self, len: usize) -> Vec<u64> {
+        let mut letters = self.lock();
+        let fits = |buffer: &Vec<u64>| buffer.capacity() >= len && buffer.capacity() / 4 <= len;
+        let at = letters.buffers.iter().position(fits);
+        let mut buffer = at.map_or_else(Vec::new, |at| letters.buffers.swap_remove(at));
+        drop(letters);
+        buffer.resize(len, 0);
+        buffer
+    }
+
+    fn recycle(&self, buffer: Vec<u64>) {
+        // Small ones are quickly allocated.
+        if buffer.capacity() > 512 {
+            self.lock().buffers.push(buffer);
+        }
+    }
+}
+
+/// Text as words.
+pub(crate) fn words(text: &str) -> Vec<u64> {
+    let bytes = text.as_bytes().chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    std::iter::once(text.len() as u64).chain(bytes).collect()
+}
+
+/// Text from words.
+pub(crate) fn text(words: &[u64]) -> String {
+    let Some((&len, words)) = words.split_first() else {
+        return String::new();
+    };
+    let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+    let bytes: Vec<u8> = bytes.take(len as usize).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Ranks {
+    /// Joins the other processes that `mpirun` has started; without it there is one rank. `limit` is
+    /// the longest time that this rank waits for a message of another one: longer than the slowest
+    /// rank needs for a gradient.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Mpi`] if MPI was built without support for threads.
+    pub fn start(limit: Duration) -> Result<Self, Error> {
+        let mailbox = Arc::new(Mailbox::default());
+        let (report, started) = mpsc::channel();
+        let to = mailbox.clone();
+        let receiver = thread::Builder::new().name("mpi-receive".into());
+        let receiver = receiver.spawn(move || {
+            let universe = initialize_with_threading(Threading::Multiple).map(|(of, _)| of);
+            if threading_support() < Threading::Multiple {
+                let _ = report.send(Err("`MPI_THREAD_MULTIPLE` is needed"));
+                return;
+            }
+            let world = SimpleCommunicator::world();
+            let _ = report.send(Ok((world.rank() as usize, world.size() as usize)));
+            receive(&world, &to);
+            finalize(universe, &to);
+        });
+        let failed = |error: &dyn fmt::Display| Error::Mpi(error.to_string());
+        let receiver = receiver.map_err(|error| failed(&error))?;
+        let (rank, size) = started
+            .recv()
+            .map_err(|_| failed(&"it could not be initialized"))?
+            .map_err(|error| failed(&error))?;
+        let (mut outboxes, mut threads) = (Vec::new(), vec![receiver]);
+        for to in 0..size {
+            let (outbox, letters) = mpsc::channel();
+            outboxes.push(outbox);
+            if to != rank {
+                let mailbox = mailbox.clone();
+                let sender = thread::Builder::new().name(format!("mpi-send-{to}"));
+                let sender = sender.spawn(move || send(to, letters, &mailbox));
+                threads.push(sender.map_err(|error| failed(&error))?);
+            }
+        }
+        Ok(Ranks {
+            rank,
+            size,
+            limit,
+            operations: AtomicU64::new(1),
+            outboxes,
+            mailbox,
+            threads,
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns the number of this process, from 0.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// Returns the number of processes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Returns the longest time that this rank waits for a message.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The ranks but this one, beginning with the next one, so that not all send to the same first.
+    pub(crate) fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let (rank, size) = (self.rank, self.size);
+        (1..size).map(move |i| (rank + i) % size)
+    }
+
+    /// The next operation of all ranks.
+    pub(crate) fn operation(&self, kind: Kind) -> Operation {
+        let number = self.operations.fetch_add(1, Ordering::Relaxed);
+        Operation { number, kind }
+    }
+
+    /// Throws away messages of operations up to this one.
+    pub(crate) fn retire(&self, operation: Operation) {
+        let mut letters = self.mailbox.lock();
+        letters.oldest = letters.oldest.max(operation.number + 1);
+        let oldest = letters.oldest;
+        letters
+            .by_key
+            .retain(|(_, key), _| key >> INDEX_BITS >= oldest);
+    }
+
+    /// A message of this many words besides its key, to fill and send.
+    pub(crate) fn message(&self, operation: Operation, index: usize, len: usize) -> Vec<u64> {
+        let mut message = self.mailbox.buffer(len + 1);
+        message[0] = operation.key(index);
+        message
+    }
+
+    pub(crate) fn send(&self, to: usize, message: impl Into<Arc<Vec<u64>>>) {
+        // The thread ends after this value only.
+        let _ = self.outboxes[to].send(message.into());
+    }
+
+    /// Waits for a message, whose contents follow its key.
+    pub(crate) fn receive(
+        &self,
+        from: usize,
+        operation: Operation,
+        index: usize,
+        what: impl Fn() -> String,
+    ) -> Result<Vec<u64>, Error> {
+        let (start, key) = (Instant::now(), (from, operation.key(index)));
+        // Others may have waited for the same rank, or for one that waits for another one itself.
+        let (mut is_late, grace) = (false, (self.limit / 4).min(MAX_GRACE));
+        let mut letters = self.mailbox.lock();
+        loop {
+            if let Some(message) = letters.by_key.remove(&key) {
+                self.mailbox.awaited.store(false, Ordering::Relaxed);
+                return Ok(message);
+            }
+            let waited = start.elapsed();
+            let error = if let Some((rank, reason)) = &letters.given_up {
+                Some(Error::GivenUp {
+                    rank: *rank,
+                    reason: reason.clone(),
+                })
+            } else if letters.left.contains(&from) {
+                Some(Error::Left {
+                    rank: from,
+                    what: what(),
+                })
+            } else if waited >= self.limit + grace {
+                let (rank, what) = letters.culprit(from, what());
+                Some(Error::Silent {
+                    rank,
+                    what,
+                    limit: self.limit,
+                })
+            } else {
+                None
+            };
+            if let Some(error) = error {
+                drop(letters);
+                self.give_up(&error);
+                return Err(error);
+            }
+            if waited >= self.limit && !is_late {
+                is_late = true;
+                let notice = [LATE, from as u64].into_iter().chain(words(&what()));
+                self.send_to_all(notice.collect());
+            }
+            let rest = self.limit + if is_late { grace } else { Duration::ZERO } - waited;
+            self.mailbox.awaited.store(true, Ordering::Relaxed);
+            let wait = self.mailbox.arrived.wait_timeout(letters, rest);
+            letters = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn send_to_all(&self, message: Vec<u64>) {
+        let message = Arc::new(message);
+        self.others().for_each(|to| self.send(to, message.clone()));
+    }
+
+    /// Returns a buffer to those that messages are received into.
+    pub(crate) fn recycle(&self, message: Vec<u64>) {
+        self.mailbox.recycle(message);
+    }
+
+    /// Tells all ranks to give up for this reason.
+    pub(crate) fn give_up(&self, reason: &Error) {
+        if !self.broken.swap(true, Ordering::Relaxed) {
+            let reason = match reason {
+                Error::GivenUp { reason, .. } => reason.clone(),
+                other => other.to_string(),
+            };
+            self.send_to_all(std::iter::once(GIVES_UP).chain(words(&reason)).collect());
+        }
+    }
+
+    /// Sends words to all other ranks and returns those of all ranks, by rank.
+    pub(crate) fn all_gather(&self, own: Vec<u64>, what: &str) -> Result<Vec<Vec<u64>>, Error> {
+        let operation = self.operation(Kind::Words);
+        let message = [operation.key(0)].into_iter().chain(own.iter().copied());
+        self.send_to_all(message.collect());
+        let all = (0..self.size).map(|from| {
+            if from == self.rank {
+                return Ok(own.clone());
+            }
+            let mut message = self.receive(from, operation, 0, || what.into())?;
+            message.remove(0);
+            Ok(message)
+        });
+        let all = all.collect();
+        self.retire(operation);
+        all
+    }
+
+    /// Waits until all ranks are here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Silent`], [`Error::Left`] or [`Error::GivenUp`].
+    pub fn barrier(&self) -> Result<(), Error> {
+        self.all_gather(Vec::new(), "a barrier").map(|_| ())
+    }
+}
+
+impl Drop for Ranks {
+    /// Ends the part of this rank. If all ranks are alive, they wait for each other.
+    fn drop(&mut self) {
+        self.send_to_all(vec![FAREWELL]);
+        let broken = self.broken.load(Ordering::Relaxed) || thread::panicking();
+        let all_leave = !broken && self.all_leave();
+        self.outboxes.clear();
+        let mut threads = mem::take(&mut self.threads);
+        if all_leave {
+            // They cannot have panicked.
+            threads.drain(1..).for_each(|sender| drop(sender.join()));
+        } else {
+            // The reason for giving up should reach those that are alive.
+            let start = Instant::now();
+            while start.elapsed() < self.limit.min(LAST_WORDS)
+                && !threads[1..].iter().all(JoinHandle::is_finished)
+            {
+                thread::sleep(NAP);
+            }
+        }
+        self.mailbox.finalizes.store(all_leave, Ordering::Relaxed);
+        self.mailbox.ends.store(true, Ordering::Relaxed);
+        if all_leave {
+            threads.drain(..).for_each(|receiver| drop(receiver.join()));
+        }
+    }
+}
+
+impl Ranks {
+    /// Waits for the farewell of all others.
+    fn all_leave(&self) -> bool {
+        let start = Instant::now();
+        let mut letters = self.mailbox.lock();
+        loop {
+            let waited = start.elapsed();
+            if letters.left.len() + 1 >= self.size {
+                return true;
+            }
+            if letters.given_up.is_some() || waited >= self.limit {
+                return false;
+            }
+            self.mailbox.awaited.store(true, Ordering::Relaxed);
+            let wait = self
+                .mailbox
+                .arrived
+                .wait_timeout(letters, self.limit - waited);
+            letters = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// The work of the receiving thread.
+fn receive(world: &SimpleCommunicator, to: &Mailbox) {
+    let any = world.any_process();
+    while !to.ends.load(Ordering::Relaxed) {
+        if let Some((message, status)) = any.immediate_matched_probe_with_tag(TAG) {
+            use mpi::traits::Equivalence;
+            let len = status.count(u64::equivalent_datatype());
+            let mut buffer = to.buffer(usize::try_from(len).unwrap_or_default());
+            let status = message.matched_receive_into(&mut buffer[..]);
+            to.put(status.source_rank() as usize, buffer);
+        } else if to.awaited.load(Ordering::Relaxed) {
+            thread::yield_now();
+        } else {
+            thread::sleep(NAP);
+        }
+    }
+}
+
+/// Finalizes MPI, or leaves that to the end of the process.
+fn finalize(universe: Option<Universe>, to: &Mailbox) {
+    if is_finalized() || !to.finalizes.load(Ordering::Relaxed) {
+        mem::forget(universe);
+    }
+}
+
+/// The work of a sending thread.
+fn send(to: usize, letters: mpsc::Receiver<Arc<Vec<u64>>>, mailbox: &Mailbox) {
+    let world = SimpleCommunicator::world();
+    let process = world.process_at_rank(to as i32);
+    for message in letters {
+        process.send_with_tag(&message[..], TAG);
+        if let Ok(buffer) = Arc::try_unwrap(message) {
+            mailbox.recycle(buffer);
+        }
+    }
+}

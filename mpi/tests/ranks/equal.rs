@@ -1,0 +1,308 @@
+//! Steps of several ranks are those of one process, bit for bit.
+use crate::model::*;
+use ndarray::ArrayD;
+use ndarray_optim::{
+    AdamW, AnyAlgorithm, AnyWrap, Group, Lamb, Momentum, Optimizer, Outcome, Params, Prodigy,
+    ScheduleFreeAdamW, Select, StateDict, wrap::ClipByGlobalNorm,
+};
+use ndarray_optim_mpi::{Batch, Config, Distributed, Mode, Number, Ranks, Reduction, Saved};
+use std::{env, fs, process};
+
+pub const CASES: [&str; 5] = [
+    "equal algorithms",
+    "equal wrappers",
+    "equal groups",
+    "equal means",
+    "equal round",
+];
+
+const MODES: [Mode; 2] = [Mode::Replicated, Mode::Sharded];
+const STEPS: u64 = 8;
+
+/// Small buckets, so that arrays are spread over several.
+fn config(mode: Mode) -> Config {
+    Config {
+        bucket: 512,
+        ..Config::new(mode)
+    }
+}
+
+pub fn run(case: &str, ranks: &Ranks) -> String {
+    match case {
+        "equal algorithms" => {
+            for algorithm in AnyAlgorithm::all() {
+                both(ranks, algorithm.name(), |_| algorithm.clone());
+            }
+        }
+        "equal wrappers" => {
+            for wrap in AnyWrap::all() {
+                both(ranks, wrap.name(), |inner| {
+                    inner.in_wrappers([wrap.clone()])
+                });
+            }
+            // A global norm of gradients that an outer wrapper has changed.
+            let [noise, clip] = ["noise", "clip_by_global_norm"].map(|name| {
+                AnyWrap::all()
+                    .into_iter()
+                    .find(|wrap| wrap.name() == name)
+                    .unwrap()
+            });
+            both(ranks, "noise around a global norm", |inner| {
+                inner.in_wrappers([clip.clone(), noise.clone()])
+            });
+        }
+        "equal groups" => {
+            groups::<f32>(ranks);
+            groups::<f64>(ranks);
+        }
+        "equal means" => {
+            means::<f32>(ranks);
+            means::<f64>(ranks);
+        }
+        _ => rounds(ranks),
+    }
+    "good".into()
+}
+
+fn both(ranks: &Ranks, name: &str, algorithm: impl Fn(AnyAlgorithm) -> AnyAlgorithm) {
+    let algorithm = algorithm(AdamW::new(0.01).into());
+    for mode in MODES {
+        let make = |name: &str| {
+            let matrices = only_matrices::<f32>(&algorithm);
+            equal::<f32>(ranks, mode, name, matrices, || {
+                Optimizer::new(algorithm.clone())
+            });
+            equal::<f64>(ranks, mode, name, matrices, || {
+                Optimizer::new(algorithm.clone())
+            });
+        };
+        make(name);
+    }
+}
+
+fn reference<A: Number>(
+    optimizer: &mut Optimizer<A>,
+    model: &mut Model<A>,
+    grads: &Model<A>,
+    step: u64,
+) {
+    let mut params = Params::of(model, grads).unwrap();
+    params.loss(loss(step));
+    assert_eq!(optimizer.step(params).unwrap(), Outcome::Applied);
+}
+
+/// Compares steps with equal gradients on all ranks with those of one process: parameters, the
+/// state, and the points of evaluation.
+fn equal<A: Number>(
+    ranks: &Ranks,
+    mode: Mode,
+    name: &str,
+    matrices: bool,
+    make: impl Fn() -> Optimizer<A>,
+) {
+    let what = format!("{name}, {mode:?}, {} ranks", ranks.size());
+    let (mut one, mut model) = (make(), model::<A>(matrices));
+    let mut shared = model.clone();
+    let mut all = Distributed::new(ranks, config(mode), make(), &shared).unwrap();
+    for step in 0..STEPS {
+        let grads = gradient(&model, step, 0, false);
+        reference(&mut one, &mut model, &grads, step);
+        let batch = Batch {
+            weight: 3.0,
+            loss: Some(loss(step)),
+        };
+        all.step(&mut shared, &grads, batch).unwrap();
+        assert_eq!(difference(&model, &shared), None, "{what}, step {step}");
+    }
+    all.check_equal(&shared).unwrap();
+    let mut points = shared.clone();
+    all.evaluate(&mut points).unwrap();
+    for (name, point) in &points {
+        assert_eq!(
+            one.evaluate_param(name, &model[name]).unwrap(),
+            point,
+            "{what}"
+        );
+    }
+    same_state(&mut all, &one, &shared, &what);
+}
+
+/// The state of all ranks together is that of one process.
+fn same_state<A: Number>(
+    all: &mut Distributed<'_, A>,
+    one: &Optimizer<A>,
+    model: &Model<A>,
+    what: &str,
+) {
+    let parent = env::var("OMPI_MCA_ess_base_jobid").unwrap_or_default();
+    let dir = env::temp_dir().join(format!("ndarray-optim-mpi-state-{parent}"));
+    all.save(&dir, 7, 1, model).unwrap();
+    if all.ranks().rank() == 0 {
+        let saved = Saved::open(&dir).assemble::<A>().unwrap().unwrap();
+        let params: Model<A> = saved.params.into_iter().collect();
+        assert_eq!(difference(&params, model), None, "{what}");
+        assert_eq!(
+            comparable(saved.state),
+            comparable(one.state_dict()),
+            "{what}"
+        );
+        fs::remove_dir_all(&dir).unwrap();
+    }
+    all.ranks().barrier().unwrap();
+}
+
+/// Without what depends on the order of parameters and on memory layout.
+fn comparable(mut state: StateDict) -> StateDict {
+    state.params.sort_by(|a, b| a.name.cmp(&b.name));
+    for param in &mut state.params {
+        param.order = (0..param.shape.len() as u8).collect();
+        param.arrays.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    state
+}
+
+/// Groups with other algorithms, whose norms and sums run over all ranks.
+fn groups<A: Number>(ranks: &Ranks) {
+    for mode in MODES {
+        let make = || {
+            let mut optimizer = Optimizer::new(AdamW::new(0.01));
+            let groups = [
+                Group::new(
+                    "matrices",
+                    Select::rank(2),
+                    AnyAlgorithm::from(Lamb::new(0.01)),
+                ),
+                Group::new("bias", ["bias"], Prodigy::new(1.0).into()),
+                Group::new("scale", ["scale"], Prodigy::new(0.5).into()),
+                Group::new("none", ["none"], Momentum::new(0.1).into()),
+            ];
+            for group in groups {
+                optimizer.add_group(group).unwrap();
+            }
+            optimizer.clip = Some(ClipByGlobalNorm {
+                max_norm: 0.5,
+                ..Default::default()
+            });
+            optimizer
+        };
+        equal::<A>(ranks, mode, "groups", false, make);
+    }
+}
+
+/// Different gradients on each rank, with equal and with different weights.
+fn means<A: Number>(ranks: &Ranks) {
+    let (n, me) = (ranks.size() as u64, ranks.rank() as u64);
+    for mode in MODES {
+        for reduction in [Reduction::Mean, Reduction::Sum] {
+            for weighted in [false, true] {
+                let weight = |rank: u64| {
+                    if weighted {
+                        1.0 + rank as f64 * 2.5
+                    } else {
+                        7.0
+                    }
+                };
+                let config = Config {
+                    reduction,
+                    ..config(mode)
+                };
+                let (mut one, mut model) = (Optimizer::new(AdamW::new(0.01)), model::<A>(false));
+                let mut shared = model.clone();
+                let optimizer = Optimizer::new(AdamW::new(0.01));
+                let mut all = Distributed::new(ranks, config, optimizer, &shared).unwrap();
+                for step in 0..STEPS {
+                    let of_ranks: Vec<_> = (0..n)
+                        .map(|rank| gradient(&model, step, rank, true))
+                        .collect();
+                    let scale = |rank: u64| match (reduction, weighted) {
+                        (Reduction::Sum, _) | (_, false) => 1.0,
+                        _ => weight(rank),
+                    };
+                    let total = match reduction {
+                        Reduction::Sum => 1.0,
+                        Reduction::Mean => (0..n).map(scale).sum::<f64>(),
+                    };
+                    let grads: Model<A> = model
+                        .keys()
+                        .map(|name| {
+                            let mut sum = of_ranks[0][name].mapv(|_| 0.0);
+                            for (rank, grads) in of_ranks.iter().enumerate() {
+                                sum.zip_mut_with(&grads[name], |sum, g| {
+                                    *sum += scale(rank as u64) * g.f64();
+                                });
+                            }
+                            (name.clone(), sum.mapv(|sum| A::from_f64(sum / total)))
+                        })
+                        .collect();
+                    reference(&mut one, &mut model, &grads, step);
+                    let batch = Batch {
+                        weight: weight(me),
+                        loss: Some(1.0),
+                    };
+                    all.step(&mut shared, &of_ranks[me as usize], batch)
+                        .unwrap();
+                    let what = format!("{mode:?}, {reduction:?}, {weighted}, step {step}");
+                    if size_of::<A>() == 4 {
+                        // Both sums are in `f64`.
+                        assert_eq!(difference(&model, &shared), None, "{what}");
+                    }
+                    for (name, array) in &model {
+                        let error = |(a, b): (&A, &A)| (a.f64() - b.f64()).abs();
+                        let worst = array
+                            .iter()
+                            .zip(&shared[name])
+                            .map(error)
+                            .fold(0.0, f64::max);
+                        assert!(worst < 1e-13, "{what}: {name} differs by {worst:e}");
+                    }
+                }
+                all.check_equal(&shared).unwrap();
+                let mut mean = gradient(&model, 1, me, false);
+                let expected = mean.clone();
+                all.all_reduce(&mut mean, 2.0).unwrap();
+                if reduction == Reduction::Mean {
+                    assert_eq!(difference(&mean, &expected), None, "all_reduce");
+                }
+            }
+        }
+    }
+}
+
+/// Gradients one after another in different orders and at different times, a broadcast, and a
+/// restored average.
+fn rounds(ranks: &Ranks) {
+    for mode in MODES {
+        let mut expected = None;
+        for delays in [false, true] {
+            let mut model = model::<f32>(false);
+            if ranks.rank() > 0 {
+                model.values_mut().for_each(|array| array.fill(9.0));
+            }
+            let optimizer = Optimizer::new(ScheduleFreeAdamW::new(0.1));
+            let mut all = Distributed::new(ranks, config(mode), optimizer, &model).unwrap();
+            assert!(ranks.size() == 1 || all.check_equal(&model).is_err());
+            all.broadcast(&mut model).unwrap();
+            all.check_equal(&model).unwrap();
+            for step in 0..STEPS {
+                let grads = gradient(&model, step, ranks.rank() as u64, true);
+                let mut order = names(&model);
+                order.rotate_left(if delays { ranks.rank() } else { 0 });
+                let mut round = all.begin().unwrap();
+                for name in order {
+                    if delays {
+                        let time = (ranks.rank() as u64 * 7 + step) % 5;
+                        std::thread::sleep(std::time::Duration::from_micros(300 * time));
+                    }
+                    let grad: &ArrayD<f32> = &grads[&name];
+                    round.add(&name, grad);
+                }
+                round.finish(&mut model, Batch::default()).unwrap();
+            }
+            all.check_equal(&model).unwrap();
+            let expected = expected.get_or_insert_with(|| model.clone());
+            assert_eq!(difference(expected, &model), None, "{mode:?}");
+        }
+    }
+    // So that processes of one run have different numbers.
+    assert_ne!(process::id(), 0);
+}

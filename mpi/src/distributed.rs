@@ -283,7 +283,13 @@ impl<'r, A: Number> Distributed<'r, A> {
     /// Remembers an error that leaves ranks in different states.
     pub(crate) fn noted<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
         result.inspect_err(|error| {
-            if !matches!(error, Error::OnRank { .. } | Error::Differs { .. }) {
+            let harmless = match error {
+                Error::OnRank { .. } | Error::Differs { .. } => true,
+                // The same on all ranks, before anything has changed.
+                Error::Optimizer(_) => self.config.mode == Mode::Replicated,
+                _ => false,
+            };
+            if !harmless {
                 self.broken = Some(error.to_string());
             }
         })

@@ -218,8 +218,13 @@ impl Ranks {
     ///
     /// # Errors
     ///
-    /// [`Error::Mpi`] if MPI was built without support for threads.
+    /// [`Error::Mpi`] if MPI was built without support for threads, or on a second call in a process.
     pub fn start(limit: Duration) -> Result<Self, Error> {
+        static STARTED: AtomicBool = AtomicBool::new(false);
+        let failed = |error: &dyn fmt::Display| Error::Mpi(error.to_string());
+        if STARTED.swap(true, Ordering::Relaxed) || is_finalized() {
+            return Err(failed(&"it can be started once in a process"));
+        }
         let mailbox = Arc::new(Mailbox::default());
         let (report, started) = mpsc::channel();
         let to = mailbox.clone();
@@ -235,7 +240,6 @@ impl Ranks {
             receive(&world, &to);
             finalize(universe, &to);
         });
-        let failed = |error: &dyn fmt::Display| Error::Mpi(error.to_string());
         let receiver = receiver.map_err(|error| failed(&error))?;
         let (rank, size) = started
             .recv()
@@ -502,5 +506,45 @@ fn send(to: usize, letters: mpsc::Receiver<Arc<Vec<u64>>>, mailbox: &Mailbox) {
         if let Ok(buffer) = Arc::try_unwrap(message) {
             mailbox.recycle(buffer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_culprit_is_the_one_that_waits_for_nobody() {
+        let mut letters = Letters::default();
+        assert_eq!(letters.culprit(2, "a".into()), (2, "a".into()));
+        letters.late.insert(2, (1, "b".into()));
+        letters.late.insert(3, (2, "c".into()));
+        assert_eq!(letters.culprit(2, "a".into()), (1, "b".into()));
+        assert_eq!(letters.culprit(3, "a".into()), (1, "b".into()));
+        // Two that wait for each other.
+        letters.late.insert(1, (2, "d".into()));
+        assert_eq!(letters.culprit(3, "a".into()), (3, "a".into()));
+    }
+
+    #[test]
+    fn text_survives_as_words() {
+        for of in ["", "a", "12345678", "`β` is 3", "123456789"] {
+            assert_eq!(text(&words(of)), of);
+        }
+    }
+
+    #[test]
+    fn messages_of_earlier_operations_are_thrown_away() {
+        let operation = |number| Operation {
+            number,
+            kind: Kind::Header,
+        };
+        let mailbox = Mailbox::default();
+        mailbox.lock().oldest = 5;
+        mailbox.put(1, vec![operation(4).key(0), 7]);
+        mailbox.put(1, vec![operation(5).key(0), 8]);
+        let letters = mailbox.lock();
+        assert_eq!(letters.by_key.len(), 1);
+        assert!(letters.by_key.contains_key(&(1, operation(5).key(0))));
     }
 }

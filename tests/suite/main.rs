@@ -4,6 +4,7 @@
 mod common;
 
 mod accumulation;
+mod across;
 mod around;
 mod behaviour;
 mod broken_formulas;

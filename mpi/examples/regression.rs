@@ -6,7 +6,7 @@
 //! ```
 use ndarray::{Array1, Array2, Axis, s};
 use ndarray_optim::{
-    Adam, NamedArraysMut, Optimizer,
+    Adam, NamedArrays, NamedArraysMut, Optimizer,
     objective::{Objective, Regression},
 };
 use ndarray_optim_mpi::{Batch, Config, Distributed, Mode, Ranks};
@@ -36,7 +36,7 @@ fn main() -> Result<(), Failure> {
 fn fit<O>(ranks: &Ranks, name: &str, problem: &mut O, zeros: &O::Model) -> Result<(), Failure>
 where
     O: Objective<Error: Error + 'static>,
-    O::Model: NamedArraysMut<f64> + Clone,
+    O::Model: NamedArrays<f64> + NamedArraysMut<f64> + Clone,
 {
     let (mut one, mut expected, mut grads) = (adam(), zeros.clone(), zeros.clone());
     for _ in 0..STEPS {

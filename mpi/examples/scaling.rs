@@ -6,6 +6,10 @@
 //!
 //! starts itself under `mpirun` with 1 to 4 ranks, which share the cores of this machine, and writes
 //! the tables of `docs/ranks.md` to the standard output and `figures/ranks.png`.
+use mpi::{
+    collective::{CommunicatorCollectives, SystemOperation},
+    topology::SimpleCommunicator,
+};
 use ndarray::Array1;
 use ndarray_optim::{AdamW, Optimizer};
 use ndarray_optim_mpi::{Batch, Config, Distributed, Mode, Ranks};
@@ -28,7 +32,14 @@ type Failure = Box<dyn Error + Send + Sync>;
 const SIZES: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const RANKS: [usize; 4] = [1, 2, 3, 4];
 /// The names of the figures of a run.
-const WHAT: [&str; 5] = ["barrier", "reduce", "replicated", "sharded", "update"];
+const WHAT: [&str; 6] = [
+    "barrier",
+    "reduce",
+    "mpi",
+    "replicated",
+    "sharded",
+    "update",
+];
 
 fn main() -> Result<(), Failure> {
     if env::var("OMPI_COMM_WORLD_SIZE").is_ok() {
@@ -54,7 +65,7 @@ fn main() -> Result<(), Failure> {
         results.insert(ranks, run);
     }
     let models = tables(&results, cores);
-    predict(&models);
+    predict(&results, &models, cores);
     draw(&results, &out.join("figures"))
 }
 
@@ -130,6 +141,7 @@ fn measure() -> Result<(), Failure> {
         let (replicated, sharded) = (replicated.map_err(text)?, sharded.map_err(text)?);
         let mut one = adamw();
         let mut copy = grads.clone();
+        let world = SimpleCommunicator::world();
         let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         for round in 0..=rounds {
             for what in WHAT {
@@ -138,13 +150,21 @@ fn measure() -> Result<(), Failure> {
                 for _ in 0..steps {
                     match what {
                         "barrier" => ranks.barrier()?,
+                        // The sum of MPI itself, whose order it does not promise.
+                        "mpi" => world.all_reduce_into(
+                            grads.as_slice().unwrap_or_default(),
+                            copy.as_slice_mut().unwrap_or_default(),
+                            SystemOperation::sum(),
+                        ),
                         "reduce" => replicated.all_reduce(&mut copy, 1.0)?,
-                        "replicated" => {
-                            drop(replicated.step(&mut model, &grads, Batch::default())?)
-                        }
-                        "sharded" => drop(sharded.step(&mut model, &grads, Batch::default())?),
+                        "replicated" => replicated
+                            .step(&mut model, &grads, Batch::default())
+                            .map(|_| ())?,
+                        "sharded" => sharded
+                            .step(&mut model, &grads, Batch::default())
+                            .map(|_| ())?,
                         // The step without other ranks, all ranks at once.
-                        _ => drop(one.update(black_box(&mut model), &grads)?),
+                        _ => one.update(black_box(&mut model), &grads).map(|_| ())?,
                     }
                 }
                 ranks.barrier()?;
@@ -203,7 +223,9 @@ fn overlap(ranks: &Ranks, rounds: usize) -> Result<[(&'static str, f64); 4], Fai
             let start = Instant::now();
             match case {
                 0 => (0..LAYERS).for_each(|_| work()),
-                1 => drop(optimizer.step(&mut model, &grads, Batch::default())?),
+                1 => optimizer
+                    .step(&mut model, &grads, Batch::default())
+                    .map(|_| ())?,
                 2 => {
                     (0..LAYERS).for_each(|_| work());
                     optimizer.step(&mut model, &grads, Batch::default())?;
@@ -249,7 +271,7 @@ fn status(field: &str) -> Result<f64, Failure> {
 #[derive(Clone, Copy)]
 struct Model {
     alpha: f64,
-    /// Seconds a byte of an all-reduce, for its reduce-scatter and all-gather together.
+    /// Seconds a byte of an all-reduce.
     beta: f64,
     /// Seconds an element of the update on one core.
     update: f64,
@@ -259,9 +281,9 @@ fn tables(results: &Results, cores: usize) -> BTreeMap<usize, Model> {
     println!("## Measured\n");
     println!("Microseconds; `RAYON_NUM_THREADS` is {cores} divided by the number of ranks.\n");
     println!(
-        "| ranks | elements | barrier | all-reduce | replicated step | sharded step | update alone | moments a rank, replicated | sharded |"
+        "| ranks | elements | barrier | all-reduce | MPI_Allreduce | replicated step | sharded step | update alone | moments a rank, replicated | sharded |"
     );
-    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
+    println!("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     let mut models = BTreeMap::new();
     for (ranks, run) in results {
         for size in SIZES {
@@ -275,9 +297,10 @@ fn tables(results: &Results, cores: usize) -> BTreeMap<usize, Model> {
                 get(what).map_or(String::new(), |bytes| format!("{:.1} kB", bytes / 1e3))
             };
             println!(
-                "| {ranks} | {size} | {:.1} | {} | {} | {} | {} | {} | {} |",
+                "| {ranks} | {size} | {:.1} | {} | {} | {} | {} | {} | {} | {} |",
                 1e6 * barrier,
                 micro("reduce"),
+                micro("mpi"),
                 micro("replicated"),
                 micro("sharded"),
                 micro("update"),
@@ -344,9 +367,8 @@ fn fit(run: &Run, cores: usize, ranks: usize) -> Model {
     let beta = (most - least) / (4.0 * (large - small) as f64);
     let alpha = least - 4.0 * beta * small as f64;
     let (size, time) = times("update").last().copied().unwrap_or((1, 0.0));
-    // All ranks are at it at once: threads of one rank, or ranks, share the cores.
-    let threads = (cores / ranks).max(1) as f64;
-    let update = time / size as f64 * threads * (cores as f64 / (ranks.max(cores) as f64)).min(1.0);
+    // In units of one core, of which each rank has this many.
+    let update = time / size as f64 * (cores as f64 / ranks as f64).min(cores as f64);
     Model {
         alpha,
         beta,
@@ -355,37 +377,54 @@ fn fit(run: &Run, cores: usize, ranks: usize) -> Model {
 }
 
 impl Model {
-    /// Seconds of a step with `n` parameters of 4 bytes on some ranks with `cores` each.
+    /// Seconds of a step with `n` parameters of 4 bytes, from costs that were measured with 2 ranks
+    /// on a core each; `cores` is the number of cores of a rank.
     ///
-    /// An exchange sends and receives (ranks - 1) / ranks of all bytes twice; `of` is the number of
-    /// ranks that the costs were measured with.
-    fn step(&self, of: usize, ranks: usize, n: f64, cores: f64, mode: Mode) -> f64 {
-        let share = |ranks: usize| (ranks - 1) as f64 / ranks as f64;
-        let bytes = 4.0 * n * self.beta / share(of) * share(ranks);
-        // Each rank writes to each other one: a header, gradients, values.
-        let latency = self.alpha * (ranks - 1) as f64 / (of - 1) as f64;
+    /// An exchange sends (ranks - 1) / ranks of all bytes twice. The cores copy them, so that ranks
+    /// without a core of their own take longer.
+    fn step(&self, ranks: usize, n: f64, cores: f64, mode: Mode) -> f64 {
+        let share = (ranks - 1) as f64 / ranks as f64;
+        let bytes = 4.0 * n * self.beta * share / 0.5;
+        // Each rank writes to each other one.
+        let latency = self.alpha * (ranks - 1) as f64;
         let own = match mode {
             Mode::Replicated => n,
             Mode::Sharded => n / ranks as f64,
         };
-        latency + bytes + self.update * own / cores
+        (latency + bytes) / cores.min(1.0) + self.update * own / cores
     }
 }
 
-fn predict(models: &BTreeMap<usize, Model>) {
+fn predict(results: &Results, models: &BTreeMap<usize, Model>, cores: usize) {
     let Some(&two) = models.get(&2) else { return };
-    println!("\n## From 2 ranks to 1024\n");
+    println!("\n## Predicted from 2 ranks, next to 4 that were measured\n");
+    println!("| elements | replicated, us | measured | sharded, us | measured |");
+    println!("|--:|--:|--:|--:|--:|");
+    for size in SIZES {
+        let of = |mode, what: &str| {
+            let measured = results.get(&4)?.get(&(what.to_owned(), size))?;
+            let predicted = two.step(4, size as f64, cores as f64 / 4.0, mode);
+            Some(format!("{:.0} | {:.0}", 1e6 * predicted, 1e6 * measured))
+        };
+        let both = of(Mode::Replicated, "replicated").zip(of(Mode::Sharded, "sharded"));
+        if let Some((replicated, sharded)) = both {
+            println!("| {size} | {replicated} | {sharded} |");
+        }
+    }
+    println!("\n## Predicted for machines with {cores} cores, one rank on each\n");
     println!(
-        "| ranks | parameters | replicated, s | sharded, s | state a rank, replicated, GB | sharded, GB |"
+        "| parameters | ranks | replicated, s | sharded, s | bytes at 10 Gbit/s alone, s | moments a rank, replicated, GB | sharded, GB |"
     );
-    println!("|--:|--:|--:|--:|--:|--:|");
+    println!("|--:|--:|--:|--:|--:|--:|--:|");
     for n in [1e8, 1e9, 1e10, 1e11] {
         for ranks in [2, 8, 64, 256, 1024] {
-            let time = |mode| two.step(2, ranks, n, 2.0, mode);
+            let time = |mode| two.step(ranks, n, cores as f64, mode);
+            let bytes = 2.0 * 4.0 * n * (ranks - 1) as f64 / ranks as f64;
             println!(
-                "| {ranks} | {n:.0e} | {:.3} | {:.3} | {:.1} | {:.2} |",
+                "| {n:.0e} | {ranks} | {:.2} | {:.2} | {:.2} | {:.1} | {:.3} |",
                 time(Mode::Replicated),
                 time(Mode::Sharded),
+                bytes / 1.25e9,
                 8.0 * n / 1e9,
                 8.0 * n / 1e9 / ranks as f64,
             );

@@ -403,7 +403,7 @@ impl<A: Number> Distributed<'_, A> {
             Mode::Replicated => return Ok(()),
         };
         let mut values = vec![Vec::new(); layout.params.len()];
-        if let Some(problem) = copy_owned(layout, rank, model, &mut values) {
+        if let Some(problem) = copy_owned(layout, Some(rank), model, &mut values) {
             return Err(problem);
         }
         let share = serde_json::to_vec(&Share::new(layout, ranks, rank));

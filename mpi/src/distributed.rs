@@ -419,7 +419,11 @@ impl<'r, A: Number> Distributed<'r, A> {
 
     /// Copies the elements of a model that this rank owns. Returns what is wrong with the model.
     fn take_values(&mut self, model: &(impl NamedArrays<A> + ?Sized)) -> Option<String> {
-        copy_owned(&self.layout, self.ranks.rank(), model, &mut self.values)
+        let rank = match self.config.mode {
+            Mode::Replicated => None,
+            Mode::Sharded => Some(self.ranks.rank()),
+        };
+        copy_owned(&self.layout, rank, model, &mut self.values)
     }
 
     /// Forgets an earlier error, because a checkpoint has been loaded.
@@ -593,10 +597,11 @@ impl<'r, A: Number> Distributed<'r, A> {
     }
 }
 
-/// Copies the elements of a model that a rank owns. Returns what is wrong with the model.
+/// Copies the elements of a model that a rank owns, if there is one. Returns what is wrong with the
+/// model.
 pub(crate) fn copy_owned<A: Number>(
     layout: &Layout,
-    rank: usize,
+    rank: Option<usize>,
     model: &(impl NamedArrays<A> + ?Sized),
     values: &mut [Vec<A>],
 ) -> Option<String> {
@@ -605,6 +610,9 @@ pub(crate) fn copy_owned<A: Number>(
         &mut |name, array| match known(layout, named(&name), array.shape()) {
             Ok(i) => {
                 seen[i] = true;
+                let Some(rank) = rank else {
+                    return;
+                };
                 let range = layout.params[i].range(rank);
                 let to = &mut values[i];
                 to.clear();
@@ -909,8 +917,10 @@ impl<A: Number> Round<'_, '_, A> {
         let (layout, ranks) = (&self.of.layout, self.of.ranks);
         let bad = all.chunks(1024).find_map(|part| {
             // No early exit, so that the loop vectorizes.
-            let finite = part.iter().fold(true, |finite, x| finite & x.is_finite());
-            part.iter().copied().find(|x| !finite && !x.is_finite())
+            let within = |finite, x: &A| finite & (x.abs() <= A::max_value());
+            let finite = part.iter().fold(true, within);
+            let bad = || part.iter().copied().find(|x| !x.is_finite());
+            if finite { None } else { bad() }
         });
         for bucket in layout.params[i].buckets.clone() {
             let messages = &mut self.messages[bucket];

@@ -1,20 +1,22 @@
 //! The processes of a program, and messages between them.
 //!
-//! Threads speak MPI: one receives into a mailbox, and one for each other rank sends. So messages
-//! move while the caller computes, a wait can have a time limit, a rank that has died holds up
-//! messages to itself only, and no request has to be cancelled, which MPI does not promise to do.
+//! Threads speak MPI: one receives into a mailbox while the caller computes, and one for each other
+//! rank sends. So messages move while the caller computes, a wait can have a time limit, a rank that
+//! has died holds up messages to itself only, and no request has to be cancelled, which MPI does not
+//! promise to do. A caller that waits receives by itself.
 use crate::Error;
 use mpi::{
     Threading,
     environment::{Universe, initialize_with_threading, is_finalized, threading_support},
+    request,
     topology::SimpleCommunicator,
-    traits::{Communicator, Destination, Source},
+    traits::{Communicator, Destination, Equivalence, Source},
 };
 use std::{
     collections::HashMap,
     fmt, mem,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -37,8 +39,10 @@ const KIND_BITS: u32 = 24;
 const MAX_GRACE: Duration = Duration::from_secs(5);
 /// The longest time to send what is left to send, after ranks have failed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long the receiving thread sleeps while nobody waits for a message.
+/// How long a thread sleeps that has waited for MPI in vain.
 const NAP: Duration = Duration::from_micros(50);
+/// How often a thread yields before it sleeps.
+const SPINS: u32 = 2000;
 
 /// All processes of an MPI program, of which this is one.
 ///
@@ -105,8 +109,7 @@ impl Operation {
 #[derive(Default)]
 struct Mailbox {
     letters: Mutex<Letters>,
-    arrived: Condvar,
-    /// Whether somebody waits for a message.
+    /// Whether a caller waits for messages and receives them.
     awaited: AtomicBool,
     ends: AtomicBool,
     /// Whether MPI is finalized at the end.
@@ -168,8 +171,6 @@ impl Mailbox {
             }
             _ => {}
         }
-        drop(letters);
-        self.arrived.notify_all();
     }
 
     /// A buffer of this length with any contents.
@@ -325,50 +326,62 @@ impl Ranks {
         index: usize,
         what: impl Fn() -> String,
     ) -> Result<Vec<u64>, Error> {
-        let (start, key) = (Instant::now(), (from, operation.key(index)));
+        let key = (from, operation.key(index));
         // Others may have waited for the same rank, or for one that waits for another one itself.
         let (mut is_late, grace) = (false, (self.limit / 4).min(MAX_GRACE));
-        let mut letters = self.mailbox.lock();
-        loop {
+        let outcome = self.wait(|letters, waited| {
             if let Some(message) = letters.by_key.remove(&key) {
-                self.mailbox.awaited.store(false, Ordering::Relaxed);
-                return Ok(message);
+                return Some(Ok(message));
             }
-            let waited = start.elapsed();
-            let error = if let Some((rank, reason)) = &letters.given_up {
-                Some(Error::GivenUp {
+            if let Some((rank, reason)) = &letters.given_up {
+                return Some(Err(Error::GivenUp {
                     rank: *rank,
                     reason: reason.clone(),
-                })
-            } else if letters.left.contains(&from) {
-                Some(Error::Left {
+                }));
+            }
+            if letters.left.contains(&from) {
+                return Some(Err(Error::Left {
                     rank: from,
                     what: what(),
-                })
-            } else if waited >= self.limit + grace {
+                }));
+            }
+            if waited >= self.limit + grace {
                 let (rank, what) = letters.culprit(from, what());
-                Some(Error::Silent {
+                return Some(Err(Error::Silent {
                     rank,
                     what,
                     limit: self.limit,
-                })
-            } else {
-                None
-            };
-            if let Some(error) = error {
-                drop(letters);
-                self.give_up(&error);
-                return Err(error);
+                }));
             }
             if waited >= self.limit && !is_late {
                 is_late = true;
                 let notice = [LATE, from as u64].into_iter().chain(words(&what()));
                 self.send_to_all(notice.collect());
             }
-            let rest = self.limit + if is_late { grace } else { Duration::ZERO } - waited;
-            self.mailbox.awaited.store(true, Ordering::Relaxed);
-            let wait = self.mailbox.arrived.wait_timeout(letters, rest);
-            letters = wait.unwrap_or_else(PoisonError::into_inner).0;
+            None
+        });
+        outcome.inspect_err(|error| self.give_up(error))
+    }
+
+    /// Receives messages until `ready` returns something.
+    fn wait<T>(&self, mut ready: impl FnMut(&mut Letters, Duration) -> Option<T>) -> T {
+        let (start, mut pause) = (Instant::now(), Pause::new());
+        let ready = &mut |waited| ready(&mut self.mailbox.lock(), waited);
+        if let Some(done) = ready(Duration::ZERO) {
+            return done;
+        }
+        let world = SimpleCommunicator::world();
+        self.mailbox.awaited.store(true, Ordering::Relaxed);
+        loop {
+            if receive_one(&world, &self.mailbox) {
+                pause = Pause::new();
+            } else {
+                pause.wait();
+            }
+            if let Some(done) = ready(start.elapsed()) {
+                self.mailbox.awaited.store(false, Ordering::Relaxed);
+                return done;
+            }
         }
     }
 
@@ -452,42 +465,54 @@ impl Drop for Ranks {
 impl Ranks {
     /// Waits for the farewell of all others.
     fn all_leave(&self) -> bool {
-        let start = Instant::now();
-        let mut letters = self.mailbox.lock();
-        loop {
-            let waited = start.elapsed();
+        self.wait(|letters, waited| {
             if letters.left.len() + 1 >= self.size {
-                return true;
+                return Some(true);
             }
-            if letters.given_up.is_some() || waited >= self.limit {
-                return false;
-            }
-            self.mailbox.awaited.store(true, Ordering::Relaxed);
-            let wait = self
-                .mailbox
-                .arrived
-                .wait_timeout(letters, self.limit - waited);
-            letters = wait.unwrap_or_else(PoisonError::into_inner).0;
+            (letters.given_up.is_some() || waited >= self.limit).then_some(false)
+        })
+    }
+}
+
+/// Ever longer pauses of a thread that waits for MPI: other threads and ranks need the core.
+struct Pause(u32);
+
+impl Pause {
+    fn new() -> Self {
+        Pause(0)
+    }
+
+    fn wait(&mut self) {
+        self.0 += 1;
+        match self.0 {
+            ..SPINS => thread::yield_now(),
+            _ => thread::sleep(NAP),
         }
     }
 }
 
 /// The work of the receiving thread.
 fn receive(world: &SimpleCommunicator, to: &Mailbox) {
-    let any = world.any_process();
     while !to.ends.load(Ordering::Relaxed) {
-        if let Some((message, status)) = any.immediate_matched_probe_with_tag(TAG) {
-            use mpi::traits::Equivalence;
-            let len = status.count(u64::equivalent_datatype());
-            let mut buffer = to.buffer(usize::try_from(len).unwrap_or_default());
-            let status = message.matched_receive_into(&mut buffer[..]);
-            to.put(status.source_rank() as usize, buffer);
-        } else if to.awaited.load(Ordering::Relaxed) {
-            thread::yield_now();
-        } else {
+        if to.awaited.load(Ordering::Relaxed) {
+            thread::sleep(20 * NAP);
+        } else if !receive_one(world, to) {
             thread::sleep(NAP);
         }
     }
+}
+
+/// Receives a message if there is one.
+fn receive_one(world: &SimpleCommunicator, to: &Mailbox) -> bool {
+    let found = world.any_process().immediate_matched_probe_with_tag(TAG);
+    let Some((message, status)) = found else {
+        return false;
+    };
+    let len = status.count(u64::equivalent_datatype());
+    let mut buffer = to.buffer(usize::try_from(len).unwrap_or_default());
+    let status = message.matched_receive_into(&mut buffer[..]);
+    to.put(status.source_rank() as usize, buffer);
+    true
 }
 
 /// Finalizes MPI, or leaves that to the end of the process.
@@ -502,7 +527,15 @@ fn send(to: usize, letters: mpsc::Receiver<Arc<Vec<u64>>>, mailbox: &Mailbox) {
     let world = SimpleCommunicator::world();
     let process = world.process_at_rank(to as i32);
     for message in letters {
-        process.send_with_tag(&message[..], TAG);
+        // A blocking send would keep the core until the other rank receives.
+        request::scope(|scope| {
+            let mut sent = process.immediate_send_with_tag(scope, &message[..], TAG);
+            let mut pause = Pause::new();
+            while let Err(pending) = sent.test() {
+                sent = pending;
+                pause.wait();
+            }
+        });
         if let Ok(buffer) = Arc::try_unwrap(message) {
             mailbox.recycle(buffer);
         }

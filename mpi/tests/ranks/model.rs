@@ -72,17 +72,13 @@ pub fn only_matrices<A: Number>(algorithm: &AnyAlgorithm) -> bool {
 
 /// The first array in which two models differ.
 pub fn difference<A: Number>(one: &Model<A>, other: &Model<A>) -> Option<String> {
-    let same = |a: &A, b: &A| bytemuck_bits(*a) == bytemuck_bits(*b);
+    let same = |a: &A, b: &A| a.f64().to_bits() == b.f64().to_bits();
     let mut pairs = one.iter().zip(other);
     pairs
         .find(|((_, a), (_, b))| {
             a.shape() != b.shape() || !a.iter().zip(*b).all(|(a, b)| same(a, b))
         })
         .map(|((name, _), _)| name.clone())
-}
-
-fn bytemuck_bits<A: Number>(x: A) -> u64 {
-    x.f64().to_bits()
 }
 
 pub fn names<A>(model: &impl NamedArrays<A>) -> Vec<String> {

@@ -61,6 +61,7 @@
 //! | [`objective`] | Losses of linear models with their gradients, over all rows or batches |
 //! | [`reduce`] | Reproducible sums, dot products and norms of arrays |
 //! | [`hutchinson`] | An estimate of the diagonal of the Hessian, for [`Sophia`] |
+//! | [`Exchange`] | Parameters divided among processes; the package `ndarray-optim-mpi` is for MPI |
 //! | [`algorithm`] | Traits for custom algorithms and wrappers; [`hyper_parameters!`] |
 //! | [`fit`] | Parts of a training loop: batches, stopping, history, learning-rate range test, gradient check |
 //! | [`guide`] | Guides, including one for users of PyTorch and optax |

@@ -1,5 +1,4 @@
 //! Steps of parameters that are divided among processes, here threads, are those of one process.
-use crate::common::*;
 use ndarray::{Array1, Array2, ArrayD, IxDyn, array};
 use ndarray_optim::{
     AdamW, AnyAlgorithm, AnyWrap, Error, Exchange, Group, Lamb, Momentum, Optimizer, Params,
@@ -60,7 +59,7 @@ impl Exchange for Process<'_> {
 
 fn model() -> Model {
     let of = |seed: usize, shape: &[usize]| {
-        let size = shape.iter().product();
+        let size: usize = shape.iter().product();
         let values =
             Array1::from_shape_fn(size, |i| ((i * 37 + seed * 11) % 23) as f64 / 11.0 - 1.0);
         values.into_shape_with_order(IxDyn(shape)).unwrap()

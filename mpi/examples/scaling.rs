@@ -114,16 +114,14 @@ fn measure() -> Result<(), Failure> {
             println!("{what} {size} {value}");
         }
     };
-    match &*env::var("MODE")? {
-        "replicated" => {
-            return Ok(says(
-                "peak-replicated",
-                0,
-                memory(&ranks, Mode::Replicated)?,
-            ));
-        }
-        "sharded" => return Ok(says("peak-sharded", 0, memory(&ranks, Mode::Sharded)?)),
-        _ => {}
+    let only_memory = match &*env::var("MODE")? {
+        "replicated" => Some(("peak-replicated", Mode::Replicated)),
+        "sharded" => Some(("peak-sharded", Mode::Sharded)),
+        _ => None,
+    };
+    if let Some((what, mode)) = only_memory {
+        says(what, 0, memory(&ranks, mode)?);
+        return Ok(());
     }
     for size in SIZES {
         if quick && size > 100_000 {

@@ -1,8 +1,9 @@
 //! Checkpoints of several ranks, which any other number of ranks can load.
 use crate::{
     Distributed, Error, Mode, Number,
-    distributed::{agree, copy_owned, named, same},
+    agree::{agree, same},
     layout::Layout,
+    values::{copy_owned, named},
 };
 use ndarray::{ArrayD, IxDyn};
 use ndarray_optim::{

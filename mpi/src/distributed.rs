@@ -1,19 +1,18 @@
 //! An optimizer whose steps all ranks make together.
 use crate::{
-    Error, Number, Ranks,
+    Error, Number, Ranks, Round,
+    across::Across,
+    agree::{agree, same, with_source},
     layout::Layout,
-    number::{elements, elements_mut, words_for},
-    ranks::{Kind, Operation, text, words},
+    ranks::Kind,
+    values::{broadcast, copy_owned, gather, name_in_set, named},
 };
-use ndarray::{ArrayD, ArrayRef, ArrayView, ArrayViewD, Dimension, IxDyn};
-use ndarray_optim::{
-    Exchange, NamedArrays, NamedArraysMut, NonFinite, Optimizer, Outcome, Params, UNNAMED,
-    reduce::Sum,
-};
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, IxDyn};
+use ndarray_optim::{NamedArrays, NamedArraysMut, NonFinite, Optimizer, Outcome, Params};
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
+    borrow::Cow,
+    hash::{DefaultHasher, Hasher},
     mem,
-    sync::Arc,
 };
 
 /// What each rank keeps.
@@ -116,22 +115,17 @@ impl Config {
 /// [`NonFinite::Skip`] asks to skip the step: it would be a non-finite gradient of all.
 #[derive(Debug)]
 pub struct Distributed<'r, A: Number> {
-    ranks: &'r Ranks,
-    config: Config,
-    optimizer: Optimizer<A>,
-    layout: Layout,
+    pub(crate) ranks: &'r Ranks,
+    pub(crate) config: Config,
+    pub(crate) optimizer: Optimizer<A>,
+    pub(crate) layout: Layout,
     /// The elements that this rank owns, by parameter: mean gradients and new values.
-    grads: Vec<Vec<A>>,
+    pub(crate) grads: Vec<Vec<A>>,
     values: Vec<Vec<A>>,
     /// The mean gradients of all parameters, in a replicated step.
     full: Vec<ArrayD<A>>,
-    skipped: u64,
+    pub(crate) skipped: u64,
     broken: Option<String>,
-}
-
-/// The name of an array in a set of named arrays.
-pub(crate) fn named(name: &str) -> &str {
-    if name.is_empty() { UNNAMED } else { name }
 }
 
 /// The parameters of a model, sorted by name.
@@ -262,17 +256,7 @@ impl<'r, A: Number> Distributed<'r, A> {
     /// [`Error::Broken`].
     pub fn begin(&mut self) -> Result<Round<'_, 'r, A>, Error> {
         self.usable()?;
-        let missing = self.layout.buckets.iter().map(|bucket| bucket.params.len());
-        Ok(Round {
-            operation: self.ranks.operation(Kind::Gradients),
-            header: self.ranks.operation(Kind::Header),
-            missing: missing.collect(),
-            messages: vec![Vec::new(); self.layout.buckets.len()],
-            added: vec![false; self.layout.params.len()],
-            fault: None,
-            finished: false,
-            of: self,
-        })
+        Ok(Round::new(self))
     }
 
     pub(crate) fn usable(&self) -> Result<(), Error> {
@@ -355,16 +339,10 @@ impl<'r, A: Number> Distributed<'r, A> {
         let batch = Batch { weight, loss: None };
         let summed = round.sum(batch);
         let of = &mut *round.of;
-        match summed.and_then(|(_, skips)| match skips {
-            None => Ok(()),
+        let gathered = summed.and_then(|(_, skips)| match skips {
             Some(fault) => Err(fault),
-        }) {
-            Ok(()) => {}
-            other => return of.noted(other),
-        }
-        mem::swap(&mut of.values, &mut of.grads);
-        let gathered = of.gather(arrays);
-        mem::swap(&mut of.values, &mut of.grads);
+            None => gather(of.ranks, &of.layout, &of.grads, arrays),
+        });
         of.noted(gathered)
     }
 
@@ -401,7 +379,7 @@ impl<'r, A: Number> Distributed<'r, A> {
         }
         agree(self.ranks, problem, "an evaluation")?;
         let result = match rank {
-            Some(_) => self.gather(copy),
+            Some(_) => gather(self.ranks, &self.layout, &self.values, copy),
             None => {
                 let mut result = Ok(());
                 copy.visit_mut(&mut |name, mut array| {
@@ -418,7 +396,7 @@ impl<'r, A: Number> Distributed<'r, A> {
     }
 
     /// Copies the elements of a model that this rank owns. Returns what is wrong with the model.
-    fn take_values(&mut self, model: &(impl NamedArrays<A> + ?Sized)) -> Option<String> {
+    pub(crate) fn take_values(&mut self, model: &(impl NamedArrays<A> + ?Sized)) -> Option<String> {
         let rank = match self.config.mode {
             Mode::Replicated => None,
             Mode::Sharded => Some(self.ranks.rank()),
@@ -431,83 +409,8 @@ impl<'r, A: Number> Distributed<'r, A> {
         (self.broken, self.skipped) = (None, 0);
     }
 
-    /// Sends the values that this rank owns to all others, and writes those of all ranks to a model.
-    fn gather(&mut self, model: &mut (impl NamedArraysMut<A> + ?Sized)) -> Result<(), Error> {
-        let (ranks, layout) = (self.ranks, &self.layout);
-        let (me, operation) = (ranks.rank(), ranks.operation(Kind::Values));
-        for bucket in 0..layout.buckets.len() {
-            let len = layout.len(bucket, me);
-            if len == 0 || ranks.size() == 1 {
-                continue;
-            }
-            let mut message = ranks.message(operation, bucket, words_for::<A>(len));
-            let out = elements_mut(&mut message[1..], len);
-            let mut at = 0;
-            for param in layout.buckets[bucket].params.clone() {
-                let own = layout.range(bucket, param, me);
-                let start = own.start - layout.params[param].range(me).start;
-                let values = &self.values[param][start..start + own.len()];
-                out[at..at + own.len()].copy_from_slice(values);
-                at += own.len();
-            }
-            let message = Arc::new(message);
-            ranks
-                .others()
-                .for_each(|to| ranks.send(to, message.clone()));
-        }
-        // Everything has arrived before the first element changes.
-        let mut messages = Vec::new();
-        for bucket in 0..layout.buckets.len() {
-            let mut from_all = Vec::new();
-            for rank in 0..ranks.size() {
-                let message = if rank == me || layout.len(bucket, rank) == 0 {
-                    Vec::new()
-                } else {
-                    ranks.receive(rank, operation, bucket, || layout.describe(bucket))?
-                };
-                from_all.push(message);
-            }
-            messages.push(from_all);
-        }
-        ranks.retire(operation);
-        let values = &self.values;
-        model.visit_mut(&mut |name, mut array| {
-            let Some(i) = layout.find(named(&name)) else {
-                return;
-            };
-            let write = |to: &mut [A]| {
-                let param = &layout.params[i];
-                to[param.range(me)].copy_from_slice(&values[i]);
-                for bucket in param.buckets.clone() {
-                    for (rank, message) in messages[bucket].iter().enumerate() {
-                        if !message.is_empty() {
-                            let range = layout.range(bucket, i, rank);
-                            let all = elements(&message[1..], layout.len(bucket, rank));
-                            let at = layout.offset(bucket, i, rank);
-                            let len = range.len();
-                            to[range].copy_from_slice(&all[at..at + len]);
-                        }
-                    }
-                }
-            };
-            match array.as_slice_mut() {
-                Some(slice) => write(slice),
-                None => {
-                    let mut row_major = vec![A::ZERO; array.len()];
-                    write(&mut row_major);
-                    array.iter_mut().zip(row_major).for_each(|(to, x)| *to = x);
-                }
-            }
-        });
-        messages
-            .into_iter()
-            .flatten()
-            .for_each(|message| ranks.recycle(message));
-        Ok(())
-    }
-
     /// Makes the step, with the mean gradients of the elements of this rank.
-    fn apply(
+    pub(crate) fn apply(
         &mut self,
         model: &mut (impl NamedArraysMut<A> + ?Sized),
         loss: Option<f64>,
@@ -529,23 +432,16 @@ impl<'r, A: Number> Distributed<'r, A> {
                 .map(|shape| ArrayD::from_elem(shape, A::ZERO))
                 .collect();
         }
-        let mut full = mem::take(&mut self.full);
         let mut set = NamedSet {
-            layout: &self.layout.clone(),
-            arrays: &mut full,
+            layout: &self.layout,
+            arrays: &mut self.full,
         };
-        mem::swap(&mut self.values, &mut self.grads);
-        let gathered = self.gather(&mut set);
-        mem::swap(&mut self.values, &mut self.grads);
-        let made = gathered.and_then(|()| {
-            let mut params = Params::of(model, &set)?;
-            if let Some(loss) = loss {
-                params.loss(loss);
-            }
-            Ok(self.optimizer.step(params)?)
-        });
-        self.full = full;
-        made
+        gather(self.ranks, &self.layout, &self.grads, &mut set)?;
+        let mut params = Params::of(model, &set)?;
+        if let Some(loss) = loss {
+            params.loss(loss);
+        }
+        Ok(self.optimizer.step(params)?)
     }
 
     fn apply_sharded(
@@ -562,7 +458,7 @@ impl<'r, A: Number> Distributed<'r, A> {
                 continue;
             }
             let shape = IxDyn(&param.shape_on(rank));
-            let view = ndarray::ArrayViewMutD::from_shape(shape.clone(), values);
+            let view = ArrayViewMutD::from_shape(shape.clone(), values);
             let grad = ArrayViewD::from_shape(shape, grads);
             // Both have the shape by construction.
             if let (Ok(view), Ok(grad)) = (view, grad) {
@@ -591,41 +487,10 @@ impl<'r, A: Number> Distributed<'r, A> {
             self.ranks.give_up(&reason);
         })?;
         if outcome == Outcome::Applied {
-            self.gather(model)?;
+            gather(self.ranks, &self.layout, &self.values, model)?;
         }
         Ok(outcome)
     }
-}
-
-/// Copies the elements of a model that a rank owns, if there is one. Returns what is wrong with the
-/// model.
-pub(crate) fn copy_owned<A: Number>(
-    layout: &Layout,
-    rank: Option<usize>,
-    model: &(impl NamedArrays<A> + ?Sized),
-    values: &mut [Vec<A>],
-) -> Option<String> {
-    let (mut problem, mut seen) = (None, vec![false; layout.params.len()]);
-    model.visit(
-        &mut |name, array| match known(layout, named(&name), array.shape()) {
-            Ok(i) => {
-                seen[i] = true;
-                let Some(rank) = rank else {
-                    return;
-                };
-                let range = layout.params[i].range(rank);
-                let to = &mut values[i];
-                to.clear();
-                match array.as_slice() {
-                    Some(all) => to.extend_from_slice(&all[range]),
-                    None => to.extend(array.iter().skip(range.start).take(range.len())),
-                }
-            }
-            Err(error) => problem = problem.take().or(Some(error)),
-        },
-    );
-    let missing = seen.iter().position(|seen| !seen);
-    problem.or_else(|| missing.map(|i| format!("parameter `{}` is missing", layout.params[i].name)))
 }
 
 /// The mean gradients of all parameters, by the names of the layout.
@@ -635,7 +500,7 @@ struct NamedSet<'s, A> {
 }
 
 impl<A: Number> NamedArrays<A> for NamedSet<'_, A> {
-    fn visit<'a>(&'a self, visit: &mut dyn FnMut(std::borrow::Cow<'a, str>, ArrayViewD<'a, A>)) {
+    fn visit<'a>(&'a self, visit: &mut dyn FnMut(Cow<'a, str>, ArrayViewD<'a, A>)) {
         for (param, array) in self.layout.params.iter().zip(&*self.arrays) {
             visit(name_in_set(&param.name).into(), array.view());
         }
@@ -643,31 +508,10 @@ impl<A: Number> NamedArrays<A> for NamedSet<'_, A> {
 }
 
 impl<A: Number> NamedArraysMut<A> for NamedSet<'_, A> {
-    fn visit_mut<'a>(
-        &'a mut self,
-        visit: &mut dyn FnMut(std::borrow::Cow<'a, str>, ndarray::ArrayViewMutD<'a, A>),
-    ) {
+    fn visit_mut<'a>(&'a mut self, visit: &mut dyn FnMut(Cow<'a, str>, ArrayViewMutD<'a, A>)) {
         for (param, array) in self.layout.params.iter().zip(&mut *self.arrays) {
             visit(name_in_set(&param.name).into(), array.view_mut());
         }
-    }
-}
-
-/// The inverse of [`named`].
-fn name_in_set(name: &str) -> &str {
-    if name == UNNAMED { "" } else { name }
-}
-
-/// The index of a parameter, or what is wrong with it.
-fn known(layout: &Layout, name: &str, shape: &[usize]) -> Result<usize, String> {
-    let i = layout
-        .find(name)
-        .ok_or_else(|| format!("there is no parameter `{name}`"))?;
-    let known = &layout.params[i].shape;
-    if known == shape {
-        Ok(i)
-    } else {
-        Err(format!("`{name}` has shape {shape:?}, expected {known:?}"))
     }
 }
 
@@ -689,452 +533,9 @@ fn check<A: Number>(
     Ok(())
 }
 
-/// Returns an error on all ranks if there is a problem on one.
-pub(crate) fn agree(ranks: &Ranks, problem: Option<String>, what: &str) -> Result<(), Error> {
-    let own = problem.map_or_else(Vec::new, |problem| words(&problem));
-    let all = ranks.all_gather(own, what)?;
-    match all.iter().position(|of| !of.is_empty()) {
-        Some(rank) => Err(Error::OnRank {
-            rank,
-            problem: text(&all[rank]),
-        }),
-        None => Ok(()),
-    }
-}
-
-/// An error with its reason.
-fn with_source(error: &ndarray_optim::Error) -> String {
-    let source = std::error::Error::source(error);
-    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-}
-
-fn digest(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    hasher.finish()
-}
-
-/// Returns an error on all ranks unless all have the same text.
-pub(crate) fn same(ranks: &Ranks, own: &str) -> Result<(), Error> {
-    let all = ranks.all_gather(vec![digest(own)], "a comparison")?;
-    if all.iter().all(|of| *of == all[0]) {
-        return Ok(());
-    }
-    differs(ranks, own)
-}
-
-/// Finds out in which line ranks differ.
-fn differs(ranks: &Ranks, own: &str) -> Result<(), Error> {
-    let all = ranks.all_gather(words(own), "a comparison")?;
-    let all: Vec<String> = all.iter().map(|of| text(of)).collect();
-    let Some(rank) = all.iter().position(|of| *of != all[0]) else {
-        return Ok(());
-    };
-    let (mut theirs, mut first) = (all[rank].lines(), all[0].lines());
-    let mut context = String::new();
-    loop {
-        let (a, b) = (theirs.next(), first.next());
-        let shared = a.filter(|_| a == b);
-        if let Some(line) = shared {
-            // The name of the algorithm or the struct around a field.
-            if line.trim_end().ends_with('{') {
-                context = format!(" in `{}`", line.trim().trim_end_matches('{').trim());
-            }
-            continue;
-        }
-        let split = |line: Option<&str>| {
-            let line = line.unwrap_or("nothing").trim().trim_end_matches(',');
-            match line.split_once(": ") {
-                Some((name, value)) => (name.to_owned(), value.to_owned()),
-                None => (line.to_owned(), line.to_owned()),
-            }
-        };
-        let ((name, theirs), (name_of_first, first)) = (split(a), split(b));
-        let one_name = name == name_of_first;
-        let context = if name.starts_with('`') { "" } else { &context };
-        let what = match one_name {
-            true => format!("{name}{context}"),
-            // A parameter that one of them lacks.
-            false => format!(
-                "{}{context}",
-                if b.is_some() { &name_of_first } else { &name }
-            ),
-        };
-        let value = |name: String, value: String| if one_name { value } else { name };
-        return Err(Error::Differs {
-            rank,
-            what,
-            theirs: value(name, theirs),
-            first: value(name_of_first, first),
-        });
-    }
-}
-
-fn broadcast<A: Number>(
-    ranks: &Ranks,
-    operation: Operation,
-    index: usize,
-    array: &mut ArrayRef<A, IxDyn>,
-    name: &str,
-) -> Result<(), Error> {
-    let len = array.len();
-    if ranks.rank() == 0 {
-        let mut message = ranks.message(operation, index, words_for::<A>(len));
-        let to = elements_mut(&mut message[1..], len);
-        to.iter_mut().zip(&*array).for_each(|(to, &x)| *to = x);
-        let message = Arc::new(message);
-        ranks
-            .others()
-            .for_each(|to| ranks.send(to, message.clone()));
-    } else {
-        let message = ranks.receive(0, operation, index, || format!("`{name}`"))?;
-        if message.len() != 1 + words_for::<A>(len) {
-            return Err(Error::Differs {
-                rank: ranks.rank(),
-                what: format!("the shape of `{name}`"),
-                theirs: format!("{len} elements"),
-                first: format!("{} words", message.len() - 1),
-            });
-        }
-        let from = elements(&message[1..], len);
-        array.iter_mut().zip(from).for_each(|(to, &x)| *to = x);
-    }
-    Ok(())
-}
-
-/// Adds up sums over all ranks, in their order.
-struct Across<'r> {
-    ranks: &'r Ranks,
-    error: Option<Error>,
-}
-
-impl Across<'_> {
-    fn all_gather(&mut self, own: Vec<u64>) -> Vec<Vec<u64>> {
-        if self.error.is_some() {
-            return Vec::new();
-        }
-        let all = self.ranks.all_gather(own, "the norms and sums of a step");
-        all.unwrap_or_else(|error| {
-            self.error = Some(error);
-            Vec::new()
-        })
-    }
-}
-
-impl Exchange for Across<'_> {
-    fn sum(&mut self, sums: &mut [Sum]) {
-        let mut own = Vec::new();
-        for sum in &*sums {
-            let words = sum.to_words();
-            own.push(words.len() as u64);
-            own.extend(words);
-        }
-        let all = self.all_gather(own);
-        if all.is_empty() {
-            return;
-        }
-        let mut parts: Vec<&[u64]> = all.iter().map(|of| &of[..]).collect();
-        for sum in sums {
-            *sum = Sum::default();
-            for words in &mut parts {
-                let next = words.split_first().and_then(|(&len, rest)| {
-                    let (own, rest) = rest.split_at_checked(len as usize)?;
-                    *words = rest;
-                    Sum::from_words(own)
-                });
-                match next {
-                    Some(next) => sum.merge(&next),
-                    None => self.error = Some(Error::Mpi("a message is not a sum".into())),
-                }
-            }
-        }
-    }
-
-    fn max(&mut self, number: &mut f64) {
-        for of in self.all_gather(vec![number.to_bits()]) {
-            let other = of.first().map_or(f64::NAN, |&bits| f64::from_bits(bits));
-            if other > *number || other.is_nan() {
-                *number = other;
-            }
-        }
-    }
-}
-
-/// A step whose gradients are being added: see [`Distributed::begin`].
-#[must_use = "other ranks wait until `finish`"]
-pub struct Round<'d, 'r, A: Number> {
-    of: &'d mut Distributed<'r, A>,
-    operation: Operation,
-    header: Operation,
-    /// Parameters of each bucket that have not been added.
-    missing: Vec<usize>,
-    /// The messages of each bucket, by owner; empty before the first gradient.
-    messages: Vec<Vec<Vec<u64>>>,
-    added: Vec<bool>,
-    fault: Option<Fault>,
-    finished: bool,
-}
-
-impl<A: Number> std::fmt::Debug for Round<'_, '_, A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let added = self.added.iter().filter(|added| **added).count();
-        write!(f, "{added} of {} gradients", self.added.len())
-    }
-}
-
-/// What is wrong with the input of a rank.
-#[derive(Debug)]
-struct Fault {
-    problem: String,
-    /// Whether it is a non-finite gradient.
-    non_finite: bool,
-}
-
-impl<A: Number> Round<'_, '_, A> {
-    /// Adds the gradient of a parameter. What is wrong with it is reported by `finish`, on all
-    /// ranks.
-    pub fn add<D: Dimension>(&mut self, name: &str, grad: &ArrayRef<A, D>) {
-        match known(&self.of.layout, name, grad.shape()) {
-            Ok(i) if self.added[i] => self.is_wrong(format!("`{name}` is added twice"), false),
-            Ok(i) => self.pack(i, grad.view()),
-            Err(problem) => self.is_wrong(problem, false),
-        }
-    }
-
-    /// Only the first problem is reported.
-    fn is_wrong(&mut self, problem: String, non_finite: bool) {
-        self.fault.get_or_insert(Fault {
-            problem,
-            non_finite,
-        });
-    }
-
-    /// Copies a gradient to the messages of its buckets, and sends those that are full.
-    fn pack<D: Dimension>(&mut self, i: usize, grad: ArrayView<'_, A, D>) {
-        self.added[i] = true;
-        let grad = grad.as_standard_layout();
-        let all = grad.as_slice().unwrap_or_default();
-        let (layout, ranks) = (&self.of.layout, self.of.ranks);
-        let bad = all.chunks(1024).find_map(|part| {
-            // No early exit, so that the loop vectorizes.
-            let within = |finite, x: &A| finite & (x.abs() <= A::max_value());
-            let finite = part.iter().fold(true, within);
-            let bad = || part.iter().copied().find(|x| !x.is_finite());
-            if finite { None } else { bad() }
-        });
-        for bucket in layout.params[i].buckets.clone() {
-            let messages = &mut self.messages[bucket];
-            if messages.is_empty() {
-                *messages = (0..ranks.size())
-                    .map(|owner| {
-                        let len = words_for::<A>(layout.len(bucket, owner));
-                        ranks.message(self.operation, bucket, len)
-                    })
-                    .collect();
-            }
-            for (owner, message) in messages.iter_mut().enumerate() {
-                let range = layout.range(bucket, i, owner);
-                let to = elements_mut(&mut message[1..], layout.len(bucket, owner));
-                let at = layout.offset(bucket, i, owner);
-                to[at..at + range.len()].copy_from_slice(&all[range]);
-            }
-            self.missing[bucket] -= 1;
-            if self.missing[bucket] == 0 {
-                for to in ranks.others().filter(|&to| layout.len(bucket, to) > 0) {
-                    ranks.send(to, mem::take(&mut messages[to]));
-                }
-            }
-        }
-        if let Some(x) = bad {
-            let name = &layout.params[i].name;
-            let problem = format!("the gradient of parameter `{name}` contains {x}");
-            self.is_wrong(problem, true);
-        }
-    }
-
-    /// Adds up the gradients of all ranks and makes the step.
-    ///
-    /// # Errors
-    ///
-    /// See [`Distributed`].
-    pub fn finish(
-        mut self,
-        model: &mut (impl NamedArraysMut<A> + ?Sized),
-        batch: Batch,
-    ) -> Result<Outcome, Error> {
-        if let Some(problem) = self.of.take_values(model) {
-            self.is_wrong(problem, false);
-        }
-        let summed = self.sum(batch);
-        let of = &mut *self.of;
-        let made = summed.and_then(|(loss, skips)| match skips {
-            Some(fault) => of.skip(fault),
-            None => {
-                of.skipped = 0;
-                of.apply(model, loss)
-            }
-        });
-        of.noted(made)
-    }
-
-    /// Adds up the gradients of all ranks. Returns the loss, and the reason for skipping the step
-    /// if there is one.
-    fn sum(&mut self, batch: Batch) -> Result<(Option<f64>, Option<Error>), Error> {
-        self.finished = true;
-        if let Some(i) = self.added.iter().position(|added| !added) {
-            let name = &self.of.layout.params[i].name;
-            self.is_wrong(format!("parameter `{name}` has no gradient"), false);
-        }
-        if !(batch.weight > 0.0 && batch.weight.is_finite()) {
-            let problem = format!(
-                "the weight is {}, expected a finite number > 0",
-                batch.weight
-            );
-            self.is_wrong(problem, false);
-        }
-        if let Some(first) = self.of.layout.params.first()
-            && let Err(error) = self.of.optimizer.division(&first.name, &first.shape)
-        {
-            self.is_wrong(with_source(&error), false);
-        }
-        let settings = self.of.optimizer.settings();
-        let headers = self.exchange_headers(&settings, batch)?;
-        let faults = headers.iter().enumerate();
-        let fault = faults.filter_map(|(rank, header)| Some((rank, header.fault.as_ref()?)));
-        // An error comes before a reason for skipping.
-        let fault = fault.min_by_key(|(rank, fault)| (fault.non_finite, *rank));
-        if let Some((rank, fault)) = fault {
-            self.of.ranks.retire(self.header);
-            let error = Error::OnRank {
-                rank,
-                problem: fault.problem.clone(),
-            };
-            let skips = fault.non_finite && self.of.optimizer.non_finite == NonFinite::Skip;
-            return if skips {
-                Ok((None, Some(error)))
-            } else {
-                Err(error)
-            };
-        }
-        if headers.iter().any(|of| of.settings != headers[0].settings) {
-            self.of.ranks.retire(self.header);
-            differs(self.of.ranks, &settings)?;
-        }
-        let (weights, total) = self.weights(&headers);
-        let losses: Option<Vec<[f64; 1]>> = headers.iter().map(|of| Some([of.loss?])).collect();
-        let loss = losses.map(|losses| {
-            let (parts, mut mean) = (losses.iter().map(|loss| &loss[..]), [0.0]);
-            f64::mean(&parts.collect::<Vec<_>>(), &weights, total, &mut mean);
-            mean[0]
-        });
-        self.sum_buckets(&weights, total)?;
-        self.of.ranks.retire(self.header);
-        Ok((loss, None))
-    }
-
-    /// The weights of the ranks and what to divide by.
-    fn weights(&self, headers: &[Header]) -> (Vec<f64>, f64) {
-        let weights: Vec<f64> = headers.iter().map(|header| header.weight).collect();
-        let ones = vec![1.0; weights.len()];
-        match self.of.config.reduction {
-            Reduction::Sum => (ones, 1.0),
-            // Without rounding, whatever the weight is.
-            Reduction::Mean if weights.iter().all(|&of| of == weights[0]) => {
-                (ones, weights.len() as f64)
-            }
-            Reduction::Mean => {
-                let total = weights.iter().sum();
-                (weights, total)
-            }
-        }
-    }
-
-    fn exchange_headers(&mut self, settings: &str, batch: Batch) -> Result<Vec<Header>, Error> {
-        let ranks = self.of.ranks;
-        let own = Header {
-            settings: digest(settings),
-            weight: batch.weight,
-            loss: batch.loss,
-            fault: self.fault.take(),
-        };
-        let message = Arc::new(own.to_words(ranks.message(self.header, 0, 4)));
-        ranks
-            .others()
-            .for_each(|to| ranks.send(to, message.clone()));
-        let mut own = Some(own);
-        let names = &self.of.layout;
-        let all = (0..ranks.size()).map(|from| {
-            if from == ranks.rank()
-                && let Some(own) = own.take()
-            {
-                return Ok(own);
-            }
-            // What comes from it first.
-            let awaited = || match names.buckets.len() {
-                0 => "its header".into(),
-                _ => format!("the gradients of {}", names.describe(0)),
-            };
-            ranks
-                .receive(from, self.header, 0, awaited)
-                .map(|of| Header::from_words(&of))
-        });
-        all.collect()
-    }
-
-    /// Adds up the elements that this rank owns.
-    fn sum_buckets(&mut self, weights: &[f64], total: f64) -> Result<(), Error> {
-        let Distributed {
-            ranks,
-            layout,
-            grads,
-            ..
-        } = &mut *self.of;
-        let me = ranks.rank();
-        for (param, grads) in layout.params.iter().zip(&mut *grads) {
-            grads.resize(param.range(me).len(), A::ZERO);
-        }
-        for bucket in 0..layout.buckets.len() {
-            let len = layout.len(bucket, me);
-            let mut own = Some(mem::take(&mut self.messages[bucket][me]));
-            if len == 0 {
-                continue;
-            }
-            let mut messages = Vec::with_capacity(ranks.size());
-            for from in 0..ranks.size() {
-                let message = match own.take() {
-                    Some(message) if from == me => message,
-                    mine => {
-                        own = mine;
-                        ranks.receive(from, self.operation, bucket, || {
-                            format!("the gradient of {}", layout.describe(bucket))
-                        })?
-                    }
-                };
-                messages.push(message);
-            }
-            let mut at = 0;
-            for param in layout.buckets[bucket].params.clone() {
-                let range = layout.range(bucket, param, me);
-                let parts: Vec<&[A]> = messages
-                    .iter()
-                    .map(|message| &elements(&message[1..], len)[at..at + range.len()])
-                    .collect();
-                let start = range.start - layout.params[param].range(me).start;
-                let out = &mut grads[param][start..start + range.len()];
-                A::mean(&parts, weights, total, out);
-                at += range.len();
-            }
-            messages
-                .into_iter()
-                .for_each(|message| ranks.recycle(message));
-        }
-        Ok(())
-    }
-}
-
 impl<A: Number> Distributed<'_, A> {
     /// Counts a step that is skipped.
-    fn skip(&mut self, reason: Error) -> Result<Outcome, Error> {
+    pub(crate) fn skip(&mut self, reason: Error) -> Result<Outcome, Error> {
         self.skipped += 1;
         match self.optimizer.limits.skipped {
             Some(limit) if self.skipped > limit => {
@@ -1147,54 +548,6 @@ impl<A: Number> Distributed<'_, A> {
                 Err(Error::OnRank { rank, problem })
             }
             _ => Ok(Outcome::Skipped),
-        }
-    }
-}
-
-impl<A: Number> Drop for Round<'_, '_, A> {
-    /// Tells the other ranks that there is no step.
-    fn drop(&mut self) {
-        if !self.finished {
-            self.is_wrong("the step was abandoned".into(), false);
-            let settings = self.of.optimizer.settings();
-            // It is reported by the ranks that go on.
-            let _ = self.exchange_headers(&settings, Batch::default());
-            self.of.ranks.retire(self.header);
-        }
-    }
-}
-
-/// What ranks tell each other in each step.
-struct Header {
-    settings: u64,
-    weight: f64,
-    loss: Option<f64>,
-    fault: Option<Fault>,
-}
-
-impl Header {
-    fn to_words(&self, mut message: Vec<u64>) -> Vec<u64> {
-        let loss = self.loss.map_or(0, f64::to_bits);
-        let fault = self.fault.as_ref();
-        let kind = fault.map_or(0, |fault| 1 + u64::from(fault.non_finite));
-        let flags = kind << 1 | u64::from(self.loss.is_some());
-        message.truncate(1);
-        message.extend([self.settings, self.weight.to_bits(), loss, flags]);
-        message.extend(fault.map_or_else(Vec::new, |fault| words(&fault.problem)));
-        message
-    }
-
-    fn from_words(message: &[u64]) -> Self {
-        let word = |i: usize| message.get(i).copied().unwrap_or_default();
-        let fault = (word(4) >> 1 > 0).then(|| Fault {
-            problem: text(message.get(5..).unwrap_or_default()),
-            non_finite: word(4) >> 1 == 2,
-        });
-        Header {
-            settings: word(1),
-            weight: f64::from_bits(word(2)),
-            loss: (word(4) & 1 == 1).then_some(f64::from_bits(word(3))),
-            fault,
         }
     }
 }

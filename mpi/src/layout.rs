@@ -20,6 +20,8 @@ pub(crate) struct Owned {
     cuts: Vec<usize>,
     /// Its buckets.
     pub buckets: Range<usize>,
+    /// Where its elements begin among those of a rank, in a bucket that it shares with others.
+    offsets: Vec<usize>,
 }
 
 /// Elements that each rank sends to an owner in one message.
@@ -30,6 +32,8 @@ pub(crate) struct Bucket {
     /// Where this bucket begins and ends in the elements of each owner, if it is a part of one
     /// parameter.
     part: Range<usize>,
+    /// The number of elements of each rank.
+    lens: Vec<usize>,
 }
 
 impl Owned {
@@ -109,6 +113,7 @@ impl Layout {
                 shape,
                 cuts,
                 buckets: 0..0,
+                offsets: Vec::new(),
             }
         });
         let mut layout = Layout {
@@ -126,6 +131,7 @@ impl Layout {
             name,
             shape,
             buckets: 0..0,
+            offsets: Vec::new(),
         });
         Layout {
             params: list.collect(),
@@ -149,29 +155,38 @@ impl Layout {
                 continue;
             }
             for start in (0..largest).step_by(size) {
-                self.buckets.push(Bucket {
-                    params: i..i + 1,
-                    part: start..start + size,
-                });
+                self.push(i..i + 1, start..start + size);
             }
         }
         self.close(open);
-        for (b, bucket) in self.buckets.iter().enumerate() {
-            for param in &mut self.params[bucket.params.clone()] {
-                if param.buckets.is_empty() {
-                    param.buckets = b..b;
-                }
-                param.buckets.end = b + 1;
-            }
-        }
     }
 
     fn close(&mut self, open: Option<(Range<usize>, usize)>) {
         if let Some((params, _)) = open {
-            self.buckets.push(Bucket {
-                params,
-                part: 0..usize::MAX,
-            });
+            self.push(params, 0..usize::MAX);
+        }
+    }
+
+    fn push(&mut self, params: Range<usize>, part: Range<usize>) {
+        let bucket = self.buckets.len();
+        let ranks = self.params[params.start].cuts.len() - 1;
+        self.buckets.push(Bucket {
+            params: params.clone(),
+            part,
+            lens: vec![0; ranks],
+        });
+        for i in params {
+            let lens = self.buckets[bucket].lens.clone();
+            for rank in 0..ranks {
+                let len = self.range(bucket, i, rank).len();
+                self.buckets[bucket].lens[rank] += len;
+            }
+            let param = &mut self.params[i];
+            param.offsets = lens;
+            if param.buckets.is_empty() {
+                param.buckets = bucket..bucket;
+            }
+            param.buckets.end = bucket + 1;
         }
     }
 
@@ -184,19 +199,13 @@ impl Layout {
 
     /// The number of elements of a bucket that a rank owns.
     pub fn len(&self, bucket: usize, rank: usize) -> usize {
-        let params = self.buckets[bucket].params.clone();
-        params
-            .map(|param| self.range(bucket, param, rank).len())
-            .sum()
+        self.buckets[bucket].lens[rank]
     }
 
     /// Where the elements of a parameter begin in a message with the elements of a bucket that a
     /// rank owns.
-    pub fn offset(&self, bucket: usize, param: usize, rank: usize) -> usize {
-        let before = self.buckets[bucket].params.start..param;
-        before
-            .map(|param| self.range(bucket, param, rank).len())
-            .sum()
+    pub fn offset(&self, param: usize, rank: usize) -> usize {
+        self.params[param].offsets[rank]
     }
 
     /// What a bucket is called in errors.

@@ -1,8 +1,8 @@
 //! Steps of parameters that are divided among processes, here threads, are those of one process.
 use ndarray::{Array1, ArrayD, IxDyn, array};
 use ndarray_optim::{
-    AdamW, AnyAlgorithm, AnyWrap, Error, Exchange, Group, Lamb, Momentum, Muon, Optimizer, Params,
-    Prodigy, Select, Sgd,
+    AdamW, AnyAlgorithm, AnyWrap, Dog, Error, Exchange, Group, Lamb, Momentum, Muon, Optimizer,
+    Params, Prodigy, Select, Sgd,
     reduce::{Norm, Sum},
     wrap::ClipByGlobalNorm,
 };
@@ -68,6 +68,7 @@ fn model() -> Model {
         ("a", of(1, &[5, 4])),
         ("b", of(2, &[9])),
         ("c", of(3, &[7, 3])),
+        ("d", of(4, &[1])),
     ]
     .into()
 }
@@ -140,7 +141,8 @@ fn equal(what: &str, make: impl Fn() -> Optimizer<f64> + Sync) {
     };
     thread::scope(|scope| {
         for rank in 0..RANKS {
-            let (table, expected, make, norm) = (&table, &expected, &make, one.grad_norm());
+            let (table, expected, make) = (&table, &expected, &make);
+            let (norm, groups) = (one.grad_norm(), one.state_view().groups);
             scope.spawn(move || {
                 let mut optimizer = make();
                 let mut own = share(&mut optimizer, &expected[0], rank, RANKS);
@@ -158,6 +160,8 @@ fn equal(what: &str, make: impl Fn() -> Optimizer<f64> + Sync) {
                     assert_eq!(own, all, "{what}, rank {rank}, step {step}");
                 }
                 assert_eq!(optimizer.grad_norm(), norm, "{what}");
+                // Also those of groups that have no parameter here.
+                assert_eq!(optimizer.state_view().groups, groups, "{what}");
             });
         }
     });
@@ -203,6 +207,9 @@ fn norms_and_sums_run_over_groups_of_all_processes() {
             optimizer.add_group(whole).unwrap();
             optimizer
                 .add_group(Group::new("other", ["b"], Prodigy::new(0.5)))
+                .unwrap();
+            optimizer
+                .add_group(Group::new("one", ["d"], Dog::new(1.0)))
                 .unwrap();
             let clipped = AnyAlgorithm::from(Momentum::new(0.1)).in_wrappers([ClipByGlobalNorm {
                 max_norm: 0.5,

@@ -2,7 +2,7 @@
 use crate::model::*;
 use ndarray::ArrayD;
 use ndarray_optim::{
-    AdamW, AnyAlgorithm, AnyWrap, Group, Lamb, Momentum, Optimizer, Outcome, Params, Prodigy,
+    AdamW, AnyAlgorithm, AnyWrap, Dog, Group, Lamb, Momentum, Optimizer, Outcome, Params, Prodigy,
     ScheduleFreeAdamW, Select, StateDict, wrap::ClipByGlobalNorm,
 };
 use ndarray_optim_mpi::{Batch, Config, Distributed, Mode, Number, Ranks, Reduction, Saved};
@@ -174,7 +174,9 @@ fn groups<A: Number>(ranks: &Ranks) {
                     AnyAlgorithm::from(Lamb::new(0.01)),
                 ),
                 Group::new("bias", ["bias"], Prodigy::new(1.0).into()),
-                Group::new("scale", ["scale"], Prodigy::new(0.5).into()),
+                Group::new("cube", ["cube"], Prodigy::new(0.5).into()),
+                // Some ranks have nothing of it.
+                Group::new("scale", ["scale"], Dog::new(1.0).into()),
                 Group::new("none", ["none"], Momentum::new(0.1).into()),
             ];
             for group in groups {

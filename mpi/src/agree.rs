@@ -31,8 +31,8 @@ pub(crate) fn digest(text: &str) -> u64 {
 }
 
 /// Returns an error on all ranks unless all have the same text.
-pub(crate) fn same(ranks: &Ranks, own: &str) -> Result<(), Error> {
-    let all = ranks.all_gather(vec![digest(own)], "a comparison")?;
+pub(crate) fn same(ranks: &Ranks, own: &str, what: &str) -> Result<(), Error> {
+    let all = ranks.all_gather(vec![digest(own)], what)?;
     if all.iter().all(|of| *of == all[0]) {
         return Ok(());
     }
@@ -41,7 +41,7 @@ pub(crate) fn same(ranks: &Ranks, own: &str) -> Result<(), Error> {
 
 /// Finds out in which line ranks differ.
 pub(crate) fn differs(ranks: &Ranks, own: &str) -> Result<(), Error> {
-    let all = ranks.all_gather(words(own), "a comparison")?;
+    let all = ranks.all_gather(words(own), "finding a difference")?;
     let all: Vec<String> = all.iter().map(|of| text(of)).collect();
     let Some(rank) = all.iter().position(|of| *of != all[0]) else {
         return Ok(());

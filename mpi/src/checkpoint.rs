@@ -15,11 +15,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// What a file contains: the share of one rank.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct Share {
+    /// The same in all files of a checkpoint, and in no others.
+    id: u64,
     ranks: usize,
     rank: usize,
     params: Vec<Piece>,
@@ -35,7 +38,7 @@ struct Piece {
 }
 
 impl Share {
-    fn new(layout: &Layout, ranks: usize, rank: usize) -> Self {
+    fn new(id: u64, layout: &Layout, ranks: usize, rank: usize) -> Self {
         let pieces = layout.params.iter().map(|param| Piece {
             name: param.name.clone(),
             shape: param.shape.clone(),
@@ -43,6 +46,7 @@ impl Share {
             end: param.range(rank).end,
         });
         Share {
+            id,
             ranks,
             rank,
             params: pieces.collect(),
@@ -86,6 +90,10 @@ impl Saved {
     /// The steps of the files of rank 0, the latest first.
     fn steps(&self) -> Result<Vec<u64>, Error> {
         let folder = self.folder(0);
+        if self.dir.exists() && !self.dir.is_dir() {
+            let path = self.dir.display();
+            return Err(Error::Foreign(format!("{path} is not a directory")));
+        }
         if !folder.exists() {
             return Ok(Vec::new());
         }
@@ -155,12 +163,15 @@ impl Saved {
             .map(|param| vec![A::ZERO; param.len()])
             .collect();
         let mut shards = Shards::default();
-        let (mut base, mut ranks) = (None::<StateDict>, 1);
+        let (mut base, mut ranks, mut id) = (None::<StateDict>, 1, 0);
         let mut from = 0;
         while from < ranks {
             let (share, mut checkpoint) = self.load(step, from)?;
             if from == 0 {
-                ranks = share.ranks;
+                (ranks, id) = (share.ranks, share.id);
+            } else if share.id != id {
+                let problem = format!("the files of step {step} are of several checkpoints");
+                return Err(Error::Foreign(problem));
             } else if share.ranks != ranks {
                 let problem = format!("step {step} is of {ranks} ranks, and of {}", share.ranks);
                 return Err(Error::Foreign(problem));
@@ -271,7 +282,7 @@ impl Shards {
             .flat_map(|round| round.means.drain(..))
         {
             let (from, to) = place(&mean.name)?;
-            if overlap(&from, &to).is_empty() {
+            if overlap(&from, &to).is_empty() && !to.is_empty() {
                 continue;
             }
             let (name, data) = (mean.name.clone(), mean.data.clone());
@@ -353,6 +364,10 @@ fn copy<A: Number>(
     Ok(())
 }
 
+/// What saving and loading are called in errors.
+const SAVING: &str = "saving a checkpoint";
+const LOADING: &str = "loading a checkpoint";
+
 impl<A: Number> Distributed<'_, A> {
     /// Saves the parameters and the state of all ranks to a directory that all of them see: each
     /// rank writes its share, and one more than `keep` checkpoints at most are kept. In
@@ -385,14 +400,30 @@ impl<A: Number> Distributed<'_, A> {
         model: &(impl NamedArrays<A> + ?Sized),
     ) -> Result<(), Error> {
         self.usable()?;
-        let problem = self.save_share(dir.as_ref(), step, keep, model).err();
-        let agreed = agree(self.ranks(), problem, "a checkpoint");
-        self.noted(agreed)
+        let saved = self.save_all(dir.as_ref(), step, keep, model);
+        self.noted(saved)
+    }
+
+    fn save_all(
+        &self,
+        dir: &Path,
+        step: u64,
+        keep: usize,
+        model: &(impl NamedArrays<A> + ?Sized),
+    ) -> Result<(), Error> {
+        let ranks = self.ranks();
+        same(ranks, &format!("step: {step}\nkeep: {keep}"), SAVING)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let own = vec![now.map_or(0, |time| time.as_nanos() as u64)];
+        let id = ranks.all_gather(own, SAVING)?[0].first().copied();
+        let saved = self.save_share(dir, id.unwrap_or_default(), step, keep, model);
+        agree(ranks, saved.err(), SAVING)
     }
 
     fn save_share(
         &self,
         dir: &Path,
+        id: u64,
         step: u64,
         keep: usize,
         model: &(impl NamedArrays<A> + ?Sized),
@@ -407,7 +438,7 @@ impl<A: Number> Distributed<'_, A> {
         if let Some(problem) = copy_owned(layout, Some(rank), model, &mut values) {
             return Err(problem);
         }
-        let share = serde_json::to_vec(&Share::new(layout, ranks, rank));
+        let share = serde_json::to_vec(&Share::new(id, layout, ranks, rank));
         let share = share.map_err(|error| error.to_string())?;
         let mut checkpoint = Checkpoint::new(step).section("share", share);
         for (param, values) in layout.params.iter().zip(values) {
@@ -438,6 +469,7 @@ impl<A: Number> Distributed<'_, A> {
         dir: impl AsRef<Path>,
         model: &mut (impl NamedArraysMut<A> + ?Sized),
     ) -> Result<Option<u64>, Error> {
+        self.usable()?;
         let (saved, whole) = (Saved::open(dir.as_ref()), self.undivided());
         let (layout, rank) = match self.config().mode {
             Mode::Sharded => (self.layout(), self.ranks().rank()),
@@ -465,11 +497,12 @@ impl<A: Number> Distributed<'_, A> {
             let first = differences.first().map(|difference| difference.to_string());
             problem = problem.or(first);
         }
-        agree(self.ranks(), problem, "loading a checkpoint")?;
+        agree(self.ranks(), problem, LOADING)?;
         let step = restored.as_ref().map(|restored| restored.step);
         same(
             self.ranks(),
             &format!("the latest whole checkpoint: {step:?}"),
+            LOADING,
         )?;
         let Some(restored) = restored else {
             return Ok(None);
@@ -481,7 +514,6 @@ impl<A: Number> Distributed<'_, A> {
                 array.assign(loaded);
             }
         });
-        self.mend();
         Ok(step)
     }
 

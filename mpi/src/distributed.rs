@@ -125,7 +125,19 @@ pub struct Distributed<'r, A: Number> {
     /// The mean gradients of all parameters, in a replicated step.
     full: Vec<ArrayD<A>>,
     pub(crate) skipped: u64,
+    /// The settings that the layout has been compared with.
+    settings: u64,
     broken: Option<String>,
+}
+
+/// A line of text for each array of a model.
+fn lines<A>(
+    model: &(impl NamedArrays<A> + ?Sized),
+    line: impl Fn(&str, &ArrayViewD<'_, A>) -> String,
+) -> String {
+    let mut lines = Vec::new();
+    model.visit(&mut |name, array| lines.push(line(named(&name), &array)));
+    lines.join("\n")
 }
 
 /// The parameters of a model, sorted by name.
@@ -135,6 +147,9 @@ fn shapes<A>(model: &(impl NamedArrays<A> + ?Sized)) -> Vec<(String, Vec<usize>)
     shapes.sort();
     shapes
 }
+
+/// What the construction is called in errors.
+const NEW: &str = "the construction of an optimizer";
 
 impl<'r, A: Number> Distributed<'r, A> {
     /// Creates the optimizer of all ranks. `optimizer` has the same groups and hyper-parameters on
@@ -151,13 +166,13 @@ impl<'r, A: Number> Distributed<'r, A> {
         model: &(impl NamedArrays<A> + ?Sized),
     ) -> Result<Self, Error> {
         let shapes = shapes(model);
-        let problem = check(&optimizer, &config, &shapes).err();
+        let problem = check(&optimizer, &shapes).err();
         let problem = problem.or_else(|| {
             let divide = |(name, shape): &(String, Vec<usize>)| optimizer.division(name, shape);
             let mut divisions = shapes.iter().map(divide);
             divisions.find_map(|division| division.err().map(|error| with_source(&error)))
         });
-        agree(ranks, problem, "the construction of an optimizer")?;
+        agree(ranks, problem, NEW)?;
         let divide = |(name, shape): (String, Vec<usize>)| {
             let mut division = optimizer.division(&name, &shape)?;
             // The mean of a gradient is computed by parts in any case.
@@ -169,8 +184,8 @@ impl<'r, A: Number> Distributed<'r, A> {
         let layout = Layout::new(divided, ranks.size(), config.bucket / size_of::<A>());
         let mut lines = vec![format!("{config:?}")];
         lines.extend(layout.lines::<A>());
-        same(ranks, &lines.join("\n"))?;
-        same(ranks, &optimizer.settings())?;
+        same(ranks, &lines.join("\n"), NEW)?;
+        same(ranks, &optimizer.settings(), NEW)?;
         let buffers = || vec![Vec::new(); layout.params.len()];
         Ok(Distributed {
             ranks,
@@ -181,6 +196,7 @@ impl<'r, A: Number> Distributed<'r, A> {
             full: Vec::new(),
             layout,
             skipped: 0,
+            settings: 0,
             broken: None,
         })
     }
@@ -259,6 +275,31 @@ impl<'r, A: Number> Distributed<'r, A> {
         Ok(Round::new(self))
     }
 
+    /// Runs the checks of a step that need no gradients.
+    pub(crate) fn check_step(&mut self, settings: u64, loss: Option<f64>) -> Result<(), String> {
+        let (layout, optimizer) = (&self.layout, &mut self.optimizer);
+        let params = layout.params.iter();
+        let shapes = params.clone().map(|param| (&*param.name, &*param.shape));
+        let checked = optimizer.validate(shapes, loss);
+        checked.map_err(|error| with_source(&error))?;
+        if self.config.mode == Mode::Replicated || self.settings == settings {
+            return Ok(());
+        }
+        for param in params {
+            let division = optimizer.division(&param.name, &param.shape);
+            let whole = division.map_err(|error| with_source(&error))?.whole;
+            if whole && param.is_cut() {
+                let name = &param.name;
+                return Err(format!(
+                    "the algorithm of `{name}` needs the whole array, which is divided among ranks: \
+                     add groups before `Distributed::new`"
+                ));
+            }
+        }
+        self.settings = settings;
+        Ok(())
+    }
+
     pub(crate) fn usable(&self) -> Result<(), Error> {
         let broken = |reason: &String| Err(Error::Broken(reason.clone()));
         self.broken.as_ref().map_or(Ok(()), broken)
@@ -286,19 +327,19 @@ impl<'r, A: Number> Distributed<'r, A> {
     ///
     /// [`Error::Differs`], or those of the connection.
     pub fn check_equal(&self, model: &(impl NamedArrays<A> + ?Sized)) -> Result<(), Error> {
-        let mut lines = Vec::new();
-        model.visit(&mut |name, array| {
+        let line = |name: &str, array: &ArrayViewD<'_, A>| {
             let mut hasher = DefaultHasher::new();
             for x in array {
                 hasher.write(bytemuck::bytes_of(x));
             }
-            lines.push(format!(
-                "`{}`: checksum {:016x}",
-                named(&name),
-                hasher.finish()
-            ));
-        });
-        same(self.ranks, &lines.join("\n"))
+            let (shape, sum) = (array.shape(), hasher.finish());
+            format!("`{name}`: {shape:?} with checksum {sum:016x}")
+        };
+        same(
+            self.ranks,
+            &lines(model, line),
+            "a comparison of parameters",
+        )
     }
 
     /// Replaces the parameters by those of rank 0.
@@ -311,6 +352,8 @@ impl<'r, A: Number> Distributed<'r, A> {
         model: &mut (impl NamedArraysMut<A> + ?Sized),
     ) -> Result<(), Error> {
         self.usable()?;
+        let line = |name: &str, array: &ArrayViewD<'_, A>| format!("`{name}`: {:?}", array.shape());
+        same(self.ranks, &lines(model, line), "a broadcast")?;
         let (ranks, operation) = (self.ranks, self.ranks.operation(Kind::Broadcast));
         let (mut index, mut result) = (0, Ok(()));
         model.visit_mut(&mut |name, mut array| {
@@ -339,7 +382,7 @@ impl<'r, A: Number> Distributed<'r, A> {
         let batch = Batch { weight, loss: None };
         let summed = round.sum(batch);
         let of = &mut *round.of;
-        let gathered = summed.and_then(|(_, skips)| match skips {
+        let gathered = summed.and_then(|summed| match summed.skips {
             Some(fault) => Err(fault),
             None => gather(of.ranks, &of.layout, &of.grads, arrays),
         });
@@ -404,20 +447,16 @@ impl<'r, A: Number> Distributed<'r, A> {
         copy_owned(&self.layout, rank, model, &mut self.values)
     }
 
-    /// Forgets an earlier error, because a checkpoint has been loaded.
-    pub(crate) fn mend(&mut self) {
-        (self.broken, self.skipped) = (None, 0);
-    }
-
     /// Makes the step, with the mean gradients of the elements of this rank.
     pub(crate) fn apply(
         &mut self,
         model: &mut (impl NamedArraysMut<A> + ?Sized),
         loss: Option<f64>,
+        weight: f64,
     ) -> Result<Outcome, Error> {
         match self.config.mode {
-            Mode::Replicated => self.apply_replicated(model, loss),
-            Mode::Sharded => self.apply_sharded(model, loss),
+            Mode::Replicated => self.apply_replicated(model, loss, weight),
+            Mode::Sharded => self.apply_sharded(model, loss, weight),
         }
     }
 
@@ -425,6 +464,7 @@ impl<'r, A: Number> Distributed<'r, A> {
         &mut self,
         model: &mut (impl NamedArraysMut<A> + ?Sized),
         loss: Option<f64>,
+        weight: f64,
     ) -> Result<Outcome, Error> {
         if self.full.is_empty() {
             let shapes = self.layout.params.iter().map(|param| IxDyn(&param.shape));
@@ -437,7 +477,16 @@ impl<'r, A: Number> Distributed<'r, A> {
             arrays: &mut self.full,
         };
         gather(self.ranks, &self.layout, &self.grads, &mut set)?;
-        let mut params = Params::of(model, &set)?;
+        let (layout, full) = (&self.layout, &self.full);
+        let (mut params, mut added) = (Params::new(), Ok(()));
+        model.visit_mut(&mut |name, array| {
+            if let (Some(i), Ok(())) = (layout.find(named(&name)), &added) {
+                let name = &*layout.params[i].name;
+                added = params.add_view(name, array, full[i].view()).map(|_| ());
+            }
+        });
+        added?;
+        params.weight(weight);
         if let Some(loss) = loss {
             params.loss(loss);
         }
@@ -448,6 +497,7 @@ impl<'r, A: Number> Distributed<'r, A> {
         &mut self,
         model: &mut (impl NamedArraysMut<A> + ?Sized),
         loss: Option<f64>,
+        weight: f64,
     ) -> Result<Outcome, Error> {
         let rank = self.ranks.rank();
         let mut params = Params::new();
@@ -465,6 +515,7 @@ impl<'r, A: Number> Distributed<'r, A> {
                 params.add_view(&*param.name, view, grad)?;
             }
         }
+        params.weight(weight);
         if let Some(loss) = loss {
             params.loss(loss);
         }
@@ -518,7 +569,6 @@ impl<A: Number> NamedArraysMut<A> for NamedSet<'_, A> {
 /// Settings that a distributed optimizer cannot have.
 fn check<A: Number>(
     optimizer: &Optimizer<A>,
-    config: &Config,
     shapes: &[(String, Vec<usize>)],
 ) -> Result<(), String> {
     if let Some(twice) = shapes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -526,9 +576,6 @@ fn check<A: Number>(
     }
     if !optimizer.state_view().params.is_empty() {
         return Err("the optimizer has a state already: load it from a checkpoint".into());
-    }
-    if optimizer.limits.norm.is_some() && config.mode == Mode::Sharded {
-        return Err("`limits.norm` is not supported by sharded optimizers".into());
     }
     Ok(())
 }
@@ -539,12 +586,11 @@ impl<A: Number> Distributed<'_, A> {
         self.skipped += 1;
         match self.optimizer.limits.skipped {
             Some(limit) if self.skipped > limit => {
-                let (rank, skipped) = (self.ranks.rank(), self.skipped);
-                let rank = match &reason {
-                    Error::OnRank { rank, .. } => *rank,
-                    _ => rank,
+                let Error::OnRank { rank, problem } = reason else {
+                    return Err(reason);
                 };
-                let problem = format!("{reason}; {skipped} steps in a row have been skipped");
+                let skipped = self.skipped;
+                let problem = format!("{problem}; {skipped} steps in a row have been skipped");
                 Err(Error::OnRank { rank, problem })
             }
             _ => Ok(Outcome::Skipped),

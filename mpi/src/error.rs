@@ -37,6 +37,16 @@ pub enum Error {
         /// Its error.
         reason: String,
     },
+    /// Ranks make different calls.
+    #[error("rank {rank} is in {theirs}, this rank in {here}")]
+    OtherCall {
+        /// The other rank.
+        rank: usize,
+        /// What it does.
+        theirs: String,
+        /// What this rank does.
+        here: String,
+    },
     /// Two ranks differ in what must be the same.
     #[error("rank {rank} differs from rank 0 in {what}: {theirs}, rank 0 has {first}")]
     Differs {
@@ -57,8 +67,9 @@ pub enum Error {
         /// What is wrong, with the name of the parameter.
         problem: String,
     },
-    /// An earlier error has left the ranks in different states: resume from a checkpoint.
-    #[error("an earlier step has failed on the way ({0}): resume from a checkpoint")]
+    /// An earlier error has left the ranks in different states: start the program again and resume
+    /// from a checkpoint.
+    #[error("an earlier call has failed on the way ({0}): start again from a checkpoint")]
     Broken(String),
     /// The optimizer of this rank, as that of every other one, refuses.
     #[error(transparent)]

@@ -51,6 +51,11 @@ impl Owned {
         !self.range(rank).is_empty() || rank == 0 && self.len() == 0
     }
 
+    /// Whether several ranks have a part of it.
+    pub fn is_cut(&self) -> bool {
+        self.largest() < self.len()
+    }
+
     /// The largest number of elements of a rank.
     fn largest(&self) -> usize {
         self.cuts

@@ -13,11 +13,11 @@ use mpi::{
     traits::{Communicator, Destination, Equivalence, Source},
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt, mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread::{self, JoinHandle},
@@ -66,8 +66,6 @@ pub struct Ranks {
     rank: usize,
     size: usize,
     limit: Duration,
-    /// Number of operations so far. They are the same on all ranks.
-    operations: AtomicU64,
     /// By rank; that of this rank is never used.
     outboxes: Vec<mpsc::Sender<Arc<Vec<u64>>>>,
     mailbox: Arc<Mailbox>,
@@ -119,8 +117,10 @@ struct Mailbox {
 #[derive(Default)]
 struct Letters {
     by_key: HashMap<(usize, u64), Vec<u64>>,
-    /// Messages of earlier operations are thrown away.
-    oldest: u64,
+    /// Operations that have begun and not ended. Messages of earlier ones are thrown away.
+    open: BTreeSet<u64>,
+    /// The number of operations that have begun.
+    begun: u64,
     /// The first rank that has given up, and why.
     given_up: Option<(usize, String)>,
     /// For whom other ranks have waited too long, and for what.
@@ -132,12 +132,19 @@ struct Letters {
 }
 
 impl Letters {
+    /// Whether messages of an operation can still be received.
+    fn is_awaited(&self, operation: u64) -> bool {
+        operation > self.begun || self.open.contains(&operation)
+    }
+
     /// The rank that keeps all others waiting, and what it has not sent: `from`, unless that one
     /// waits for another one too.
-    fn culprit(&self, from: usize, what: String) -> (usize, String) {
+    fn culprit(&self, own: usize, from: usize, what: String) -> (usize, String) {
         let (mut rank, mut last) = (from, &what);
         for _ in 0..self.late.len() {
             match self.late.get(&rank) {
+                // An old notice: that rank has what it waited for.
+                Some((next, _)) if *next == own => return (from, what),
                 Some((next, what)) => (rank, last) = (*next, what),
                 None => return (rank, last.clone()),
             }
@@ -166,7 +173,8 @@ impl Mailbox {
                 let late = (message[1] as usize, text(&message[2..]));
                 letters.late.insert(from, late);
             }
-            Some(&key) if key >> INDEX_BITS >= letters.oldest => {
+            Some(&key) if letters.is_awaited(key >> INDEX_BITS) => {
+                letters.late.remove(&from);
                 letters.by_key.insert((from, key), message);
             }
             _ => {}
@@ -261,7 +269,6 @@ impl Ranks {
             rank,
             size,
             limit,
-            operations: AtomicU64::new(1),
             outboxes,
             mailbox,
             threads,
@@ -290,20 +297,22 @@ impl Ranks {
         (1..size).map(move |i| (rank + i) % size)
     }
 
-    /// The next operation of all ranks.
+    /// The next operation of all ranks. It ends with [`retire`](Ranks::retire).
     pub(crate) fn operation(&self, kind: Kind) -> Operation {
-        let number = self.operations.fetch_add(1, Ordering::Relaxed);
+        let mut letters = self.mailbox.lock();
+        letters.begun += 1;
+        let number = letters.begun;
+        letters.open.insert(number);
         Operation { number, kind }
     }
 
-    /// Throws away messages of operations up to this one.
+    /// Ends an operation: its messages are thrown away.
     pub(crate) fn retire(&self, operation: Operation) {
         let mut letters = self.mailbox.lock();
-        letters.oldest = letters.oldest.max(operation.number + 1);
-        let oldest = letters.oldest;
+        letters.open.remove(&operation.number);
         letters
             .by_key
-            .retain(|(_, key), _| key >> INDEX_BITS >= oldest);
+            .retain(|(_, key), _| key >> INDEX_BITS != operation.number);
     }
 
     /// A message of this many words besides its key, to fill and send.
@@ -345,8 +354,8 @@ impl Ranks {
                     what: what(),
                 }));
             }
-            if waited >= self.limit + grace {
-                let (rank, what) = letters.culprit(from, what());
+            if waited >= self.limit.saturating_add(grace) {
+                let (rank, what) = letters.culprit(self.rank, from, what());
                 return Some(Err(Error::Silent {
                     rank,
                     what,
@@ -406,22 +415,54 @@ impl Ranks {
         }
     }
 
-    /// Sends words to all other ranks and returns those of all ranks, by rank.
+    /// Sends words to all other ranks and returns those of all ranks, by rank. `what` is the call
+    /// that needs them.
     pub(crate) fn all_gather(&self, own: Vec<u64>, what: &str) -> Result<Vec<Vec<u64>>, Error> {
         let operation = self.operation(Kind::Words);
-        let message = [operation.key(0)].into_iter().chain(own.iter().copied());
-        self.send_to_all(message.collect());
+        let head = [operation.key(0)].into_iter().chain(words(what));
+        let head: Vec<u64> = head.collect();
+        self.send_to_all(head.iter().chain(&own).copied().collect());
         let all = (0..self.size).map(|from| {
             if from == self.rank {
                 return Ok(own.clone());
             }
-            let mut message = self.receive(from, operation, 0, || what.into())?;
-            message.remove(0);
-            Ok(message)
+            let message = self.receive(from, operation, 0, || what.into())?;
+            match message.strip_prefix(&head[..]) {
+                Some(words) => Ok(words.to_vec()),
+                None => {
+                    let error = Error::OtherCall {
+                        rank: from,
+                        theirs: text(&message[1..]),
+                        here: what.into(),
+                    };
+                    self.give_up(&error);
+                    Err(error)
+                }
+            }
         });
         let all = all.collect();
         self.retire(operation);
         all
+    }
+
+    /// Adds up numbers of all ranks, in their order, such as losses and numbers of rows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Differs`] if ranks have more or less numbers, or those of the connection.
+    pub fn sum(&self, numbers: &[f64]) -> Result<Vec<f64>, Error> {
+        let own = numbers.iter().map(|number| number.to_bits()).collect();
+        let all = self.all_gather(own, "a sum of numbers")?;
+        if let Some(rank) = all.iter().position(|of| of.len() != all[0].len()) {
+            return Err(Error::Differs {
+                rank,
+                what: "the length of a sum".into(),
+                theirs: all[rank].len().to_string(),
+                first: all[0].len().to_string(),
+            });
+        }
+        let sums = (0..numbers.len()).map(|i| all.iter().map(|of| f64::from_bits(of[i])).sum());
+        Ok(sums.collect())
     }
 
     /// Waits until all ranks are here.
@@ -549,14 +590,14 @@ mod tests {
     #[test]
     fn the_culprit_is_the_one_that_waits_for_nobody() {
         let mut letters = Letters::default();
-        assert_eq!(letters.culprit(2, "a".into()), (2, "a".into()));
+        assert_eq!(letters.culprit(0, 2, "a".into()), (2, "a".into()));
         letters.late.insert(2, (1, "b".into()));
         letters.late.insert(3, (2, "c".into()));
-        assert_eq!(letters.culprit(2, "a".into()), (1, "b".into()));
-        assert_eq!(letters.culprit(3, "a".into()), (1, "b".into()));
+        assert_eq!(letters.culprit(0, 2, "a".into()), (1, "b".into()));
+        assert_eq!(letters.culprit(0, 3, "a".into()), (1, "b".into()));
         // Two that wait for each other.
         letters.late.insert(1, (2, "d".into()));
-        assert_eq!(letters.culprit(3, "a".into()), (3, "a".into()));
+        assert_eq!(letters.culprit(0, 3, "a".into()), (3, "a".into()));
     }
 
     #[test]
@@ -573,11 +614,14 @@ mod tests {
             kind: Kind::Header,
         };
         let mailbox = Mailbox::default();
-        mailbox.lock().oldest = 5;
-        mailbox.put(1, vec![operation(4).key(0), 7]);
-        mailbox.put(1, vec![operation(5).key(0), 8]);
+        mailbox.lock().begun = 5;
+        mailbox.lock().open.extend([3, 5]);
+        for number in 2..=6 {
+            mailbox.put(1, vec![operation(number).key(0), 7]);
+        }
         let letters = mailbox.lock();
-        assert_eq!(letters.by_key.len(), 1);
-        assert!(letters.by_key.contains_key(&(1, operation(5).key(0))));
+        let kept = |number| letters.by_key.contains_key(&(1, operation(number).key(0)));
+        // One that is to come, too.
+        assert_eq!([2, 3, 4, 5, 6].map(kept), [false, true, false, true, true]);
     }
 }

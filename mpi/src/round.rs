@@ -1,13 +1,13 @@
 //! The gradients of a step, from all ranks.
 use crate::{
-    Batch, Distributed, Error, Number, Reduction,
-    agree::{differs, digest, with_source},
+    Batch, Distributed, Error, Mode, Number, Reduction,
+    agree::{differs, digest},
     number::{elements, elements_mut, words_for},
     ranks::{Kind, Operation, text, words},
     values::known,
 };
 use ndarray::{ArrayRef, ArrayView, Dimension};
-use ndarray_optim::{NamedArraysMut, NonFinite, Outcome};
+use ndarray_optim::{NamedArraysMut, NonFinite, Outcome, reduce::Sum};
 use std::{fmt, mem, sync::Arc};
 
 /// A step whose gradients are being added: see [`Distributed::begin`].
@@ -30,6 +30,15 @@ impl<A: Number> fmt::Debug for Round<'_, '_, A> {
         let added = self.added.iter().filter(|added| **added).count();
         write!(f, "{added} of {} gradients", self.added.len())
     }
+}
+
+/// What has become of the gradients of all ranks.
+pub(crate) struct Summed {
+    pub loss: Option<f64>,
+    /// The weight in a round of accumulation.
+    pub weight: f64,
+    /// Why the step is skipped, if it is.
+    pub skips: Option<Error>,
 }
 
 /// What is wrong with the input of a rank.
@@ -131,61 +140,59 @@ impl<'d, 'r, A: Number> Round<'d, 'r, A> {
         }
         let summed = self.sum(batch);
         let of = &mut *self.of;
-        let made = summed.and_then(|(loss, skips)| match skips {
+        let made = summed.and_then(|summed| match summed.skips {
             Some(fault) => of.skip(fault),
             None => {
                 of.skipped = 0;
-                of.apply(model, loss)
+                of.apply(model, summed.loss, summed.weight)
             }
         });
         of.noted(made)
     }
 
-    /// Adds up the gradients of all ranks. Returns the loss, and the reason for skipping the step
-    /// if there is one.
-    pub(crate) fn sum(&mut self, batch: Batch) -> Result<(Option<f64>, Option<Error>), Error> {
+    /// Adds up the gradients of all ranks.
+    pub(crate) fn sum(&mut self, batch: Batch) -> Result<Summed, Error> {
         self.finished = true;
         if let Some(i) = self.added.iter().position(|added| !added) {
             let name = &self.of.layout.params[i].name;
             self.is_wrong(format!("parameter `{name}` has no gradient"), false);
         }
-        if !(batch.weight > 0.0 && batch.weight.is_finite()) {
+        if !(batch.weight >= 0.0 && batch.weight.is_finite()) {
             let problem = format!(
-                "the weight is {}, expected a finite number > 0",
+                "the weight is {}, expected a finite number >= 0",
                 batch.weight
             );
             self.is_wrong(problem, false);
         }
-        if let Some(first) = self.of.layout.params.first()
-            && let Err(error) = self.of.optimizer.division(&first.name, &first.shape)
-        {
-            self.is_wrong(with_source(&error), false);
-        }
         let settings = self.of.optimizer.settings();
-        let headers = self.exchange_headers(&settings, batch)?;
+        // The loss of a rank without rows counts as well as its gradient: not at all.
+        let loss = batch
+            .loss
+            .map(|loss| if batch.weight == 0.0 { 0.0 } else { loss });
+        if let Err(problem) = self.of.check_step(digest(&settings), loss) {
+            self.is_wrong(problem, false);
+        }
+        let headers = self.exchange_headers(&settings, Batch { loss, ..batch });
+        let summed = headers.and_then(|headers| self.sum_all(&settings, &headers));
+        self.retire();
+        summed
+    }
+
+    fn sum_all(&mut self, settings: &str, headers: &[Header]) -> Result<Summed, Error> {
         let faults = headers.iter().enumerate();
         let fault = faults.filter_map(|(rank, header)| Some((rank, header.fault.as_ref()?)));
         // An error comes before a reason for skipping.
         let fault = fault.min_by_key(|(rank, fault)| (fault.non_finite, *rank));
         let differ = headers.iter().any(|of| of.settings != headers[0].settings);
         if let Some((rank, fault)) = fault.filter(|(_, fault)| !(differ && fault.non_finite)) {
-            self.of.ranks.retire(self.header);
-            let error = Error::OnRank {
-                rank,
-                problem: fault.problem.clone(),
-            };
-            let skips = fault.non_finite && self.of.optimizer.non_finite == NonFinite::Skip;
-            return if skips {
-                Ok((None, Some(error)))
-            } else {
-                Err(error)
-            };
+            return self.refuse(rank, fault.problem.clone(), fault.non_finite);
         }
         if differ {
-            self.of.ranks.retire(self.header);
-            differs(self.of.ranks, &settings)?;
+            differs(self.of.ranks, settings)?;
         }
-        let (weights, total) = self.weights(&headers);
+        let Some((weights, total)) = self.weights(headers) else {
+            return self.refuse(0, "all weights are 0".into(), false);
+        };
         let losses: Option<Vec<[f64; 1]>> = headers.iter().map(|of| Some([of.loss?])).collect();
         let loss = losses.map(|losses| {
             let (parts, mut mean) = (losses.iter().map(|loss| &loss[..]), [0.0]);
@@ -193,23 +200,99 @@ impl<'d, 'r, A: Number> Round<'d, 'r, A> {
             mean[0]
         });
         self.sum_buckets(&weights, total)?;
-        self.of.ranks.retire(self.header);
-        Ok((loss, None))
+        if let Some((rank, problem)) = self.check_sums()? {
+            return self.refuse(rank, problem, true);
+        }
+        let of_all: f64 = headers.iter().map(|header| header.weight).sum();
+        let weight = match self.of.config.reduction {
+            Reduction::Mean => of_all,
+            Reduction::Sum => 1.0,
+        };
+        Ok(Summed {
+            loss,
+            weight,
+            skips: None,
+        })
     }
 
-    /// The weights of the ranks and what to divide by.
-    fn weights(&self, headers: &[Header]) -> (Vec<f64>, f64) {
-        let weights: Vec<f64> = headers.iter().map(|header| header.weight).collect();
+    /// The error for the input of a rank, or the reason for skipping the step.
+    fn refuse(&self, rank: usize, problem: String, can_skip: bool) -> Result<Summed, Error> {
+        let error = Error::OnRank { rank, problem };
+        if can_skip && self.of.optimizer.non_finite == NonFinite::Skip {
+            let skips = Some(error);
+            return Ok(Summed {
+                loss: None,
+                weight: 1.0,
+                skips,
+            });
+        }
+        Err(error)
+    }
+
+    /// Looks for what the policy for non-finite gradients is about in those that have been added up:
+    /// the first rank with something wrong, and what. In a replicated step the optimizer does that.
+    fn check_sums(&mut self) -> Result<Option<(usize, String)>, Error> {
+        let Distributed {
+            ranks,
+            layout,
+            grads,
+            optimizer,
+            config,
+            ..
+        } = &mut *self.of;
+        if config.mode == Mode::Replicated || optimizer.non_finite == NonFinite::Propagate {
+            return Ok(None);
+        }
+        let mut squares = Sum::default();
+        let mut pairs = layout.params.iter().zip(&*grads);
+        let problem = pairs.find_map(|(param, grad)| {
+            squares.add_squares(grad);
+            let checked = optimizer.check_gradient(&param.name, &param.shape, grad);
+            checked.err().map(|error| error.to_string())
+        });
+        let problem = words(&problem.unwrap_or_default());
+        let own = problem.into_iter().chain(squares.to_words()).collect();
+        let all = ranks.all_gather(own, "the check of the mean gradients")?;
+        let mut total = Sum::default();
+        for (rank, of) in all.iter().enumerate() {
+            let problem = text(of);
+            if !problem.is_empty() {
+                return Ok(Some((rank, problem)));
+            }
+            // An empty text is one word.
+            total.merge(&Sum::from_words(&of[1..]).unwrap_or_default());
+        }
+        let norm = total.root();
+        let limit = optimizer.limits.norm.filter(|&limit| norm > limit);
+        Ok(limit.map(|limit| {
+            let error = ndarray_optim::Error::ExplodingGradient { norm, limit };
+            (0, error.to_string())
+        }))
+    }
+
+    fn retire(&self) {
+        self.of.ranks.retire(self.operation);
+        self.of.ranks.retire(self.header);
+    }
+
+    /// The weights of the ranks and what to divide by; `None` if all weights are 0.
+    fn weights(&self, headers: &[Header]) -> Option<(Vec<f64>, f64)> {
+        let mut weights: Vec<f64> = headers.iter().map(|header| header.weight).collect();
         let ones = vec![1.0; weights.len()];
+        let largest = weights.iter().copied().fold(0.0, f64::max);
         match self.of.config.reduction {
-            Reduction::Sum => (ones, 1.0),
+            Reduction::Sum => Some((ones, 1.0)),
+            Reduction::Mean if largest == 0.0 => None,
             // Without rounding, whatever the weight is.
             Reduction::Mean if weights.iter().all(|&of| of == weights[0]) => {
-                (ones, weights.len() as f64)
+                Some((ones, weights.len() as f64))
             }
             Reduction::Mean => {
+                if !(1e-100..1e100).contains(&largest) {
+                    weights.iter_mut().for_each(|weight| *weight /= largest);
+                }
                 let total = weights.iter().sum();
-                (weights, total)
+                Some((weights, total))
             }
         }
     }
@@ -296,11 +379,14 @@ impl<A: Number> Drop for Round<'_, '_, A> {
     /// Tells the other ranks that there is no step.
     fn drop(&mut self) {
         if !self.finished {
-            self.is_wrong("the step was abandoned".into(), false);
+            self.fault = Some(Fault {
+                problem: "the step was abandoned".into(),
+                non_finite: false,
+            });
             let settings = self.of.optimizer.settings();
             // It is reported by the ranks that go on.
             let _ = self.exchange_headers(&settings, Batch::default());
-            self.of.ranks.retire(self.header);
+            self.retire();
         }
     }
 }

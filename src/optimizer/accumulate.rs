@@ -504,7 +504,8 @@ impl<A: Element> Optimizer<A> {
         let takes_part = |param: &Param<'_, A>| {
             !param.views.is_frozen() && (param.views.has_grad() || means.contains_key(&*param.name))
         };
-        self.check_shared(params, takes_part)?;
+        let used = params.iter().filter(|param| takes_part(param));
+        self.check_shared(used.map(|param| self.table.entries[param.entry].group))?;
         for param in params.iter().filter(|param| takes_part(param)) {
             let entry = &self.table.entries[param.entry];
             entry.check_extra(&self.groups.list[entry.group])?;

@@ -2,14 +2,15 @@
 use super::{Optimizer, Outcome, group::GroupSlot};
 use crate::{
     algorithm::{Requirements, StageKind},
-    array::Element,
+    array::{Element, layout::AXES},
     error::Error,
     kernel::{
         MAX_SUMS, pool,
-        reduce::{Norm, NormSum, Sum},
+        reduce::{self, Norm, NormSum, Sum},
     },
     params::Params,
 };
+use ndarray::ArrayView1;
 use std::{borrow::BorrowMut, iter::zip, mem::take, slice};
 
 /// Adds up sums over the processes among which the parameters of a model are divided, for
@@ -66,17 +67,83 @@ impl<A: Element> Optimizer<A> {
         self.run_step(input)
     }
 
+    fn group_index(&self, name: &str, shape: &[usize]) -> Result<usize, Error> {
+        if shape.len() > AXES {
+            return Err(Error::TooManyAxes {
+                name: name.into(),
+                ndim: shape.len(),
+            });
+        }
+        match self.table.get(name) {
+            Some(entry) => Ok(entry.group),
+            None => self.groups.group_for(name, shape.len()),
+        }
+    }
+
+    /// Runs the checks of a step with these parameters, by name and shape, and this loss that need
+    /// none of the arrays: hyper-parameters, and whether the loss is there if a group needs it.
+    /// Processes that agree on the outcome before [`step_across`](Optimizer::step_across) do not
+    /// wait for one whose step is refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Optimizer::step).
+    pub fn validate<'n>(
+        &mut self,
+        params: impl IntoIterator<Item = (&'n str, &'n [usize])>,
+        loss: Option<f64>,
+    ) -> Result<(), Error> {
+        self.check_settings()?;
+        let mut used = vec![false; self.groups.list.len()];
+        for (name, shape) in params {
+            let group = self.group_index(name, shape)?;
+            used[group] = !self.groups.list[group].frozen;
+        }
+        let used = || (0..used.len()).filter(|&group| used[group]);
+        self.check_shared(used())?;
+        let needs_loss = |group: usize| self.groups.list[group].requirements.loss;
+        if used().any(needs_loss) && !loss.is_some_and(f64::is_finite) {
+            return Err(Error::Loss { given: loss });
+        }
+        Ok(())
+    }
+
+    /// Looks for what [`non_finite`](Optimizer::non_finite) is about in the gradient of a parameter,
+    /// or in a part of it, whatever the policy is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NonFiniteGradient`], or [`Error::ExplodingGradient`] for an element that is too large
+    /// for the algorithm; and as [`validate`](Optimizer::validate).
+    pub fn check_gradient(&mut self, name: &str, shape: &[usize], grad: &[A]) -> Result<(), Error> {
+        self.check_settings()?;
+        let limit = self.largest_gradient(self.group_index(name, shape)?);
+        match reduce::beyond(grad, limit) {
+            None => Ok(()),
+            Some(value) if value.is_finite() => Err(Error::ExplodingGradient {
+                norm: reduce::norm(&ArrayView1::from(grad)),
+                limit: limit.f64(),
+            }),
+            Some(value) => Err(Error::NonFiniteGradient {
+                name: name.into(),
+                value: value.f64(),
+            }),
+        }
+    }
+
     /// Returns all settings that a step depends on, one on each line, to compare those of several
     /// processes: the algorithm of each group with its hyper-parameters, which groups are frozen,
     /// clipping, limits and accumulation.
     pub fn settings(&self) -> String {
         let groups = self.groups.list.iter();
         let groups = groups.map(|slot| (&slot.name, &slot.select, &slot.engine, slot.frozen));
-        let of_optimizer = (&self.clip, self.non_finite, self.limits);
-        let every = self.accumulation.every;
         format!(
-            "{:#?}\n{of_optimizer:#?}\naccumulation: {every}",
-            groups.collect::<Vec<_>>()
+            "{:#?}\nclip: {:?}\nnon_finite: {:?}\nlimits: {:?}\naccumulation: {}",
+            groups.collect::<Vec<_>>(),
+            self.clip,
+            self.non_finite,
+            self.limits,
+            self.accumulation.every,
         )
     }
 
@@ -97,10 +164,7 @@ impl<A: Element> Optimizer<A> {
     /// As [`step`](Optimizer::step), for invalid hyper-parameters, groups and shapes.
     pub fn division(&mut self, name: &str, shape: &[usize]) -> Result<Division, Error> {
         self.check_settings()?;
-        let group = match self.table.get(name) {
-            Some(entry) => entry.group,
-            None => self.groups.group_for(name, shape.len())?,
-        };
+        let group = self.group_index(name, shape)?;
         let slot = &self.groups.list[group];
         let wrong = |expected| Error::Shape {
             name: name.into(),

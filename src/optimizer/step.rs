@@ -120,7 +120,8 @@ impl<A: Element> Optimizer<A> {
         let known = self.table.entries.len();
         let looked_up = self.look_up(input);
         let work = looked_up.and_then(|work| {
-            self.check_shared(input.params, |param| param.views.has_grad())?;
+            let with_grad = input.params.iter().filter(|param| param.views.has_grad());
+            self.check_shared(with_grad.map(|param| self.table.entries[param.entry].group))?;
             self.check_loss(input)?;
             Ok(self.accept_gradients(input)?.then_some(work))
         });
@@ -153,19 +154,16 @@ impl<A: Element> Optimizer<A> {
         }
     }
 
-    /// Checks that groups that share their sums agree in the hyper-parameters of these.
+    /// Checks that groups that share their sums agree in the hyper-parameters of these; `groups` are
+    /// those of the parameters in a step.
     #[inline]
-    pub(super) fn check_shared(
-        &self,
-        params: &[Param<'_, A>],
-        takes_part: impl Fn(&Param<'_, A>) -> bool,
-    ) -> Result<(), Error> {
+    pub(super) fn check_shared(&self, groups: impl Iterator<Item = usize>) -> Result<(), Error> {
         if self.groups.is_single() {
             return Ok(());
         }
         let mut firsts: Vec<&GroupSlot<A>> = Vec::new();
-        for param in params.iter().filter(|param| takes_part(param)) {
-            let slot = &self.groups.list[self.table.entries[param.entry].group];
+        for group in groups {
+            let slot = &self.groups.list[group];
             if slot.requirements.shared.is_none() {
                 continue;
             }

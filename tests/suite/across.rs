@@ -2,7 +2,7 @@
 use ndarray::{Array1, ArrayD, IxDyn, array};
 use ndarray_optim::{
     AdamW, AnyAlgorithm, AnyWrap, Dog, Error, Exchange, Group, Lamb, Momentum, Muon, Optimizer,
-    Params, Prodigy, Select, Sgd,
+    Params, PolyakSgd, Prodigy, Select, Sgd,
     reduce::{Norm, Sum},
     wrap::ClipByGlobalNorm,
 };
@@ -343,4 +343,64 @@ fn sums_survive_as_words() {
             }
         }
     }
+}
+
+#[test]
+fn a_step_can_be_checked_without_its_arrays() {
+    let shapes: [(&str, &[usize]); 2] = [("a", &[5, 4]), ("b", &[9])];
+    let mut polyak = Optimizer::<f64>::new(PolyakSgd::default());
+    assert_eq!(polyak.validate(shapes, Some(1.0)), Ok(()));
+    for loss in [None, Some(f64::NAN)] {
+        let refused = polyak.validate(shapes, loss);
+        assert!(matches!(refused, Err(Error::Loss { .. })), "{refused:?}");
+    }
+    assert_eq!(polyak.validate([], None), Ok(()));
+
+    let mut prodigy = Optimizer::<f64>::new(Prodigy::new(1.0));
+    let other = Prodigy {
+        d0: 1e-3,
+        ..Prodigy::new(1.0)
+    };
+    prodigy.add_group(Group::new("b", ["b"], other)).unwrap();
+    assert!(matches!(
+        prodigy.validate(shapes, None),
+        Err(Error::InGroup { .. })
+    ));
+    assert_eq!(prodigy.validate(shapes[..1].iter().copied(), None), Ok(()));
+    prodigy.freeze("b", true).unwrap();
+    assert_eq!(prodigy.validate(shapes, None), Ok(()));
+
+    let axes: (&str, &[usize]) = ("c", &[1; 7]);
+    assert!(matches!(
+        polyak.validate([axes], Some(1.0)),
+        Err(Error::TooManyAxes { .. })
+    ));
+    polyak.set_lr(-1.0);
+    assert!(matches!(
+        polyak.validate([], None),
+        Err(Error::HyperParameter { .. })
+    ));
+}
+
+#[test]
+fn a_part_of_a_gradient_is_checked_like_a_whole_one() {
+    let mut adamw = Optimizer::new(AdamW::new(0.1));
+    let mut check = |grad: &[f32]| adamw.check_gradient("a", &[2, 3], grad);
+    assert_eq!(check(&[1.0, -2.0]), Ok(()));
+    assert_eq!(check(&[]), Ok(()));
+    let name = || "a".to_owned();
+    let infinite = Error::NonFiniteGradient {
+        name: name(),
+        value: f64::NEG_INFINITY,
+    };
+    assert_eq!(check(&[1.0, f32::NEG_INFINITY]), Err(infinite));
+    assert!(matches!(
+        check(&[f32::NAN]),
+        Err(Error::NonFiniteGradient { .. })
+    ));
+    // Its square is too large for the average.
+    assert!(matches!(
+        check(&[1e30]),
+        Err(Error::ExplodingGradient { .. })
+    ));
 }

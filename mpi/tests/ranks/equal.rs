@@ -2,18 +2,20 @@
 use crate::model::*;
 use ndarray::ArrayD;
 use ndarray_optim::{
-    AdamW, AnyAlgorithm, AnyWrap, Dog, Group, Lamb, Momentum, Optimizer, Outcome, Params, Prodigy,
-    ScheduleFreeAdamW, Select, StateDict, wrap::ClipByGlobalNorm,
+    AdamW, AnyAlgorithm, AnyWrap, Dog, Group, Lamb, Momentum, NonFinite, Optimizer, Outcome,
+    Params, Prodigy, ScheduleFreeAdamW, Select, StateDict, wrap::ClipByGlobalNorm,
 };
 use ndarray_optim_mpi::{Batch, Config, Distributed, Mode, Number, Ranks, Reduction, Saved};
 use std::{env, fs};
 
-pub const CASES: [&str; 5] = [
+pub const CASES: [&str; 7] = [
     "equal algorithms",
     "equal wrappers",
     "equal groups",
     "equal means",
     "equal round",
+    "equal policies",
+    "equal accumulation",
 ];
 
 const MODES: [Mode; 2] = [Mode::Replicated, Mode::Sharded];
@@ -59,6 +61,8 @@ pub fn run(case: &str, ranks: &Ranks) -> String {
             means::<f32>(ranks);
             means::<f64>(ranks);
         }
+        "equal policies" => policies(ranks),
+        "equal accumulation" => accumulation(ranks),
         _ => rounds(ranks),
     }
     "good".into()
@@ -197,14 +201,14 @@ fn means<A: Number>(ranks: &Ranks) {
     let (n, me) = (ranks.size() as u64, ranks.rank() as u64);
     for mode in MODES {
         for reduction in [Reduction::Mean, Reduction::Sum] {
-            for weighted in [false, true] {
-                let weight = |rank: u64| {
-                    if weighted {
-                        1.0 + rank as f64 * 2.5
-                    } else {
-                        7.0
-                    }
+            for weighted in [0, 1, 2] {
+                // The first rank has no rows, in the last case.
+                let weight = |rank: u64| match weighted {
+                    0 => 7.0,
+                    2 if n > 1 => rank as f64 * 1e-3,
+                    _ => 1.0 + rank as f64 * 2.5,
                 };
+                let weighted = weighted > 0;
                 let config = Config {
                     reduction,
                     ..config(mode)
@@ -234,7 +238,11 @@ fn means<A: Number>(ranks: &Ranks) {
                                     *sum += scale(rank as u64) * g.f64();
                                 });
                             }
-                            (name.clone(), sum.mapv(|sum| A::from_f64(sum / total)))
+                            // As the package does it in `f32`.
+                            (
+                                name.clone(),
+                                sum.mapv(|sum| A::from_f64(sum * (1.0 / total))),
+                            )
                         })
                         .collect();
                     reference(&mut one, &mut model, &grads, step);
@@ -286,12 +294,24 @@ fn rounds(ranks: &Ranks) {
             assert!(ranks.size() == 1 || all.check_equal(&model).is_err());
             all.broadcast(&mut model).unwrap();
             all.check_equal(&model).unwrap();
+            let mut bystander = model.clone();
+            let momentum = Optimizer::new(Momentum::new(0.1));
+            let mut other = Distributed::new(ranks, config(mode), momentum, &model).unwrap();
             for step in 0..STEPS {
                 let grads = gradient(&model, step, ranks.rank() as u64, true);
                 let mut order = names(&model);
                 order.rotate_left(if delays { ranks.rank() } else { 0 });
                 let mut round = all.begin().unwrap();
-                for name in order {
+                for (i, name) in order.into_iter().enumerate() {
+                    if delays && i == 2 {
+                        // Other operations may come in between.
+                        ranks.barrier().unwrap();
+                        let sum = ranks.sum(&[1.0, ranks.rank() as f64]).unwrap();
+                        assert_eq!(sum[0], ranks.size() as f64);
+                        other
+                            .step(&mut bystander, &grads, Batch::default())
+                            .unwrap();
+                    }
                     if delays {
                         let time = (ranks.rank() as u64 * 7 + step) % 5;
                         std::thread::sleep(std::time::Duration::from_micros(300 * time));
@@ -305,5 +325,90 @@ fn rounds(ranks: &Ranks) {
             let expected = expected.get_or_insert_with(|| model.clone());
             assert_eq!(difference(expected, &model), None, "{mode:?}");
         }
+    }
+}
+
+/// What is done about sums that are too large, whichever rank owns them.
+fn policies(ranks: &Ranks) {
+    let n = ranks.size();
+    for mode in MODES {
+        for (policy, limit) in [
+            (NonFinite::Error, None),
+            (NonFinite::Skip, None),
+            (NonFinite::Skip, Some(1.0)),
+        ] {
+            let config = Config {
+                reduction: Reduction::Sum,
+                ..config(mode)
+            };
+            let mut model = model::<f32>(false);
+            let optimizer = Optimizer::new(Momentum::new(0.1));
+            let mut all = Distributed::new(ranks, config, optimizer, &model).unwrap();
+            all.optimizer_mut().non_finite = policy;
+            all.optimizer_mut().limits.norm = limit;
+            all.optimizer_mut().limits.skipped = Some(1);
+            let (before, mut grads) = (model.clone(), gradient(&model, 0, 0, false));
+            if limit.is_none() {
+                // Finite on each rank, and infinite in the sum of several.
+                *grads.get_mut("large").unwrap().iter_mut().last().unwrap() = 3e38;
+            }
+            let made = all.step(&mut model, &grads, Batch::default());
+            if limit.is_none() && n == 1 {
+                assert_eq!(made.unwrap(), Outcome::Applied);
+                continue;
+            }
+            match policy {
+                NonFinite::Error => {
+                    let error = made.unwrap_err().to_string();
+                    assert!(error.contains("`large` contains inf"), "{error}");
+                }
+                _ => {
+                    assert_eq!(made.unwrap(), Outcome::Skipped);
+                    let error = all.step(&mut model, &grads, Batch::default()).unwrap_err();
+                    assert!(error.to_string().contains("skipped"), "{error}");
+                }
+            }
+            assert_eq!(difference(&before, &model), None, "{mode:?}");
+            all.optimizer_mut().limits.norm = None;
+            let grads = gradient(&model, 0, 0, false);
+            assert_eq!(
+                all.step(&mut model, &grads, Batch::default()).unwrap(),
+                Outcome::Applied
+            );
+        }
+    }
+}
+
+/// Rounds of three calls with different weights; a group that comes too late is refused.
+fn accumulation(ranks: &Ranks) {
+    for mode in MODES {
+        let make = || {
+            let mut optimizer = Optimizer::new(AdamW::new(0.01));
+            optimizer.set_accumulation(3);
+            optimizer
+        };
+        let (mut one, mut model) = (make(), model::<f64>(false));
+        let mut shared = model.clone();
+        let mut all = Distributed::new(ranks, config(mode), make(), &shared).unwrap();
+        for step in 0..7 {
+            let grads = gradient(&model, step, 0, false);
+            let weight = 1.0 + (step % 3) as f64;
+            let mut params = Params::of(&mut model, &grads).unwrap();
+            params.loss(loss(step)).weight(weight * ranks.size() as f64);
+            let expected = one.step(params).unwrap();
+            let batch = Batch {
+                weight,
+                loss: Some(loss(step)),
+            };
+            assert_eq!(all.step(&mut shared, &grads, batch).unwrap(), expected);
+            assert_eq!(difference(&model, &shared), None, "{mode:?}, step {step}");
+        }
+        same_state(&mut all, &one, &shared, "accumulation");
+        let late = Group::new("late", ["large"], AnyAlgorithm::from(Lamb::new(0.1)));
+        all.optimizer_mut().add_group(late).unwrap();
+        let grads = gradient(&model, 7, 0, false);
+        let made = all.step(&mut shared, &grads, Batch::default());
+        let refused = mode == Mode::Sharded && ranks.size() > 1;
+        assert_eq!(made.is_err(), refused, "{made:?}");
     }
 }

@@ -1,12 +1,12 @@
 //! Ranks that die or disagree: an error on every rank, which names the rank and the parameter.
 use crate::{Run, model::*};
 use ndarray::ArrayD;
-use ndarray_optim::{AdamW, Momentum, NonFinite, Optimizer, Outcome};
+use ndarray_optim::{AdamW, Momentum, NonFinite, Optimizer, Outcome, PolyakSgd};
 use ndarray_optim_mpi::{Batch, Config, Distributed, Error, Mode, Ranks};
-use std::{process, thread, time::Duration};
+use std::{env, process, thread, time::Duration};
 
 /// Cases, and what all ranks must say. Rank 1 is at fault.
-const CASES: [(&str, &str); 14] = [
+const CASES: [(&str, &str); 17] = [
     ("dies", "rank 1 has sent nothing of"),
     ("dies between gradients", "rank 1 has sent nothing of"),
     ("hangs", "rank 1 has sent nothing of"),
@@ -38,6 +38,15 @@ const CASES: [(&str, &str); 14] = [
         "has no gradient",
         "on rank 1: parameter `cube` has no gradient",
     ),
+    (
+        "has no loss",
+        "on rank 1: the algorithm needs a finite loss, got none",
+    ),
+    ("has other weights", "on rank 1: the weight is NaN"),
+    (
+        "makes another call",
+        "rank 1 is in a barrier, this rank in saving a checkpoint",
+    ),
     ("skips", "skipped, then applied"),
 ];
 
@@ -46,8 +55,9 @@ pub fn runs() -> Vec<Run> {
     for ranks in 2..=4 {
         for (case, says) in CASES {
             let survives = |rank: usize| {
-                let gone =
-                    rank == 1 && (case.starts_with("dies") || ["hangs", "leaves"].contains(&case));
+                let gone = rank == 1
+                    && (case.starts_with("dies")
+                        || ["hangs", "leaves", "makes another call"].contains(&case));
                 (!gone).then(|| says.to_owned())
             };
             runs.push(Run {
@@ -71,7 +81,10 @@ pub fn run(case: &str, ranks: &Ranks) -> String {
             Ok(text) => text,
             Err(error) => error.to_string(),
         };
-        let dead = text.contains("sent nothing") || text.contains("has left");
+        let dead = ["sent nothing", "has left", "in a barrier"]
+            .iter()
+            .any(|of| text.contains(of))
+            || ranks.rank() == 1 && text.contains("this rank in a barrier");
         said.push(text);
         if said[0] == "left" {
             return said.remove(0);
@@ -98,6 +111,9 @@ fn fail(case: &str, ranks: &Ranks, mode: Mode) -> Result<String, Error> {
     if at_fault && case == "has another algorithm" {
         optimizer = Optimizer::new(Momentum::new(0.01));
     }
+    if case == "has no loss" {
+        optimizer = Optimizer::new(PolyakSgd::default());
+    }
     if case == "skips" {
         optimizer.non_finite = NonFinite::Skip;
     }
@@ -107,7 +123,11 @@ fn fail(case: &str, ranks: &Ranks, mode: Mode) -> Result<String, Error> {
     };
     let mut all = Distributed::new(ranks, config, optimizer, &model)?;
     let mut grads = gradient(&model, 0, 0, true);
-    all.step(&mut model, &grads, Batch::default())?;
+    let good = Batch {
+        weight: 1.0,
+        loss: Some(2.0),
+    };
+    all.step(&mut model, &grads, good)?;
     let before = model.clone();
     let bad = |value: f32, name: &str, grads: &mut Model<f32>| {
         if let Some(x) = grads.get_mut(name).unwrap().iter_mut().last() {
@@ -131,6 +151,20 @@ fn fail(case: &str, ranks: &Ranks, mode: Mode) -> Result<String, Error> {
             _ => {}
         }
     }
+    if case == "makes another call" {
+        return match at_fault {
+            true => ranks.barrier().map(|()| String::new()),
+            false => all
+                .save(env::temp_dir(), 1, 1, &model)
+                .map(|()| String::new()),
+        };
+    }
+    let mut batch = good;
+    match case {
+        "has no loss" if at_fault => batch.loss = None,
+        "has other weights" if at_fault => batch.weight = f64::NAN,
+        _ => {}
+    }
     let mut round = all.begin()?;
     for (i, (name, grad)) in grads.iter().enumerate() {
         if at_fault && case == "dies between gradients" && i == 3 {
@@ -138,7 +172,7 @@ fn fail(case: &str, ranks: &Ranks, mode: Mode) -> Result<String, Error> {
         }
         round.add(name, grad);
     }
-    let failed = round.finish(&mut model, Batch::default());
+    let failed = round.finish(&mut model, batch);
     // Nothing has changed, and another step can follow if all ranks are alive.
     assert_eq!(difference(&before, &model), None);
     if case == "skips" {
@@ -154,15 +188,17 @@ fn fail(case: &str, ranks: &Ranks, mode: Mode) -> Result<String, Error> {
             assert!(matches!(again, Err(Error::Broken(_))), "{again:?}");
             return Err(error);
         }
-        all.optimizer_mut().set_lr(0.01);
+        if case != "has no loss" {
+            all.optimizer_mut().set_lr(0.01);
+        }
         let grads = gradient(&model, 1, 0, true);
-        all.step(&mut model, &grads, Batch::default())?;
+        all.step(&mut model, &grads, good)?;
         all.check_equal(&model)?;
         assert!(difference(&before, &model).is_some());
         return Err(error);
     }
     let grads = gradient(&model, 1, 0, true);
-    all.step(&mut model, &grads, Batch::default())?;
+    all.step(&mut model, &grads, good)?;
     all.check_equal(&model)?;
     Ok("skipped, then applied".into())
 }

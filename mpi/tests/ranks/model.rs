@@ -16,7 +16,7 @@ pub fn number(seed: u64) -> f64 {
 /// Arrays of up to three axes, of which one is column-major and one has more elements than a bucket,
 /// or only the matrices.
 pub fn model<A: Element>(only_matrices: bool) -> Model<A> {
-    let shapes: [(&str, &[usize]); 7] = [
+    let shapes: [(&str, &[usize]); 8] = [
         ("wide", &[7, 5]),
         ("columns", &[6, 4]),
         ("bias", &[11]),
@@ -24,6 +24,8 @@ pub fn model<A: Element>(only_matrices: bool) -> Model<A> {
         ("large", &[40, 30]),
         ("cube", &[3, 2, 5]),
         ("empty", &[0, 3]),
+        // The name of an array without a name.
+        ("variable", &[3]),
     ];
     let shapes = shapes
         .into_iter()

@@ -43,7 +43,7 @@ pub struct Parallel {
     /// parameters of the number of elements times the cost of the rule on one element. Default
     /// 1 000 000, which is 200 000 `f32` elements of Adam.
     pub min_work: u64,
-    /// Number of elements in a task. Default 8 192.
+    /// Number of elements in a task. Default 16 384.
     pub chunk: usize,
 }
 
@@ -51,7 +51,7 @@ impl Parallel {
     /// Runs every step on the calling thread, whatever its work. No pool is started or used.
     pub const SERIAL: Parallel = Parallel {
         min_work: u64::MAX,
-        chunk: 1 << 13,
+        chunk: 1 << 14,
     };
 
     /// Whether `work` can be enough for threads.
@@ -85,7 +85,7 @@ impl Default for Parallel {
     fn default() -> Self {
         Parallel {
             min_work: 1_000_000,
-            chunk: 1 << 13,
+            chunk: 1 << 14,
         }
     }
 }

@@ -38,8 +38,8 @@ pub enum Reduction {
 /// What a rank knows of its batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Batch {
-    /// The weight of its gradient and loss in the mean: the number of rows, where ranks have
-    /// batches of different size. Default: 1.
+    /// The weight of its gradient and loss in the mean, and in a round of accumulation: the number of
+    /// rows, where ranks have batches of different size, and 0 for a rank without any. Default: 1.
     pub weight: f64,
     /// The loss, for algorithms that use it.
     pub loss: Option<f64>,
@@ -320,8 +320,8 @@ impl<'r, A: Number> Distributed<'r, A> {
         })
     }
 
-    /// The largest difference that can be between ranks: an error names the first parameter that
-    /// does not have the same bits on all ranks.
+    /// Compares checksums of the parameters of all ranks. The error names the first one whose bits
+    /// differ.
     ///
     /// # Errors
     ///

@@ -125,7 +125,9 @@ impl Layout {
             params: params.collect(),
             buckets: Vec::new(),
         };
-        layout.fill_buckets(bucket.max(1));
+        // A key has 24 bits for the number of a bucket.
+        let all: usize = layout.params.iter().map(Owned::len).sum();
+        layout.fill_buckets(bucket.max(1).max(all >> 22));
         layout
     }
 

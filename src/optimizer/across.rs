@@ -212,14 +212,17 @@ impl NormSum {
 /// Adds up the sums of these groups over all processes.
 pub(super) fn sums_across<A: Element>(
     slots: &mut [GroupSlot<A>],
-    groups: &[usize],
+    is_done: impl Fn(usize, &GroupSlot<A>) -> bool,
     exchange: &mut Option<&mut (dyn Exchange + '_)>,
 ) {
     let Some(exchange) = exchange else {
         return;
     };
-    let is_global = |&&group: &&usize| slots[group].requirements.global_sums;
-    let groups: Vec<usize> = groups.iter().filter(is_global).copied().collect();
+    let groups = (0..slots.len()).filter(|&group| {
+        let slot = &slots[group];
+        slot.requirements.global_sums && is_done(group, slot)
+    });
+    let groups: Vec<usize> = groups.collect();
     let mut all = Vec::with_capacity(groups.len() * (MAX_SUMS + 1));
     for slot in groups.iter().map(|&group| &slots[group]) {
         all.extend(slot.sums.iter().cloned());

@@ -263,7 +263,8 @@ impl StagedStep<'_, '_> {
                 }
             }
         }
-        finish_sums(slots, groups, self.exchange, self.loss);
+        let is_done = |group, _: &GroupSlot<A>| groups.contains(&group);
+        finish_sums(slots, is_done, self.exchange, self.loss);
         for array in arrays {
             self.sweep(&mut slots[array.group], &mut entries[array.entry], array);
         }

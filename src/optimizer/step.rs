@@ -293,9 +293,8 @@ impl<A: Element> Optimizer<A> {
             let sums = measure_array(views, entry, slot, &step, args, scale, parallel);
             slot.add_sums(entry, &step, sums);
         }
-        let not_staged = (0..slots.len()).filter(|&group| !slots[group].requirements.is_staged());
-        let groups: Vec<usize> = not_staged.collect();
-        finish_sums(slots, &groups, &mut input.exchange, loss);
+        let not_staged = |_, slot: &GroupSlot<A>| !slot.requirements.is_staged();
+        finish_sums(slots, not_staged, &mut input.exchange, loss);
     }
 
     #[inline]
@@ -461,16 +460,18 @@ impl<A: Element> GroupSlot<A> {
 }
 
 /// Updates the scalars of those groups to whose sums the current step has added, and of all groups
-/// that share them.
+/// that share them. `is_done` says which groups have their sums.
 pub(super) fn finish_sums<A: Element>(
     slots: &mut [GroupSlot<A>],
-    groups: &[usize],
+    is_done: impl Fn(usize, &GroupSlot<A>) -> bool,
     exchange: &mut Option<&mut (dyn Exchange + '_)>,
     loss: f64,
 ) {
-    sums_across(slots, groups, exchange);
-    for &group in groups {
-        finish_group(slots, group, loss);
+    sums_across(slots, &is_done, exchange);
+    for group in 0..slots.len() {
+        if is_done(group, &slots[group]) {
+            finish_group(slots, group, loss);
+        }
     }
 }
 

@@ -212,17 +212,9 @@ impl NormSum {
 /// Adds up the sums of these groups over all processes.
 pub(super) fn sums_across<A: Element>(
     slots: &mut [GroupSlot<A>],
-    is_done: impl Fn(usize, &GroupSlot<A>) -> bool,
-    exchange: &mut Option<&mut (dyn Exchange + '_)>,
+    groups: &[usize],
+    exchange: &mut (dyn Exchange + '_),
 ) {
-    let Some(exchange) = exchange else {
-        return;
-    };
-    let groups = (0..slots.len()).filter(|&group| {
-        let slot = &slots[group];
-        slot.requirements.global_sums && is_done(group, slot)
-    });
-    let groups: Vec<usize> = groups.collect();
     let mut all = Vec::with_capacity(groups.len() * (MAX_SUMS + 1));
     for slot in groups.iter().map(|&group| &slots[group]) {
         all.extend(slot.sums.iter().cloned());
@@ -236,7 +228,7 @@ pub(super) fn sums_across<A: Element>(
     }
     exchange.sum(&mut all);
     let mut all = all.into_iter();
-    for group in groups {
+    for &group in groups {
         let slot = &mut slots[group];
         zip(slot.sums.iter_mut(), &mut all).for_each(|(sum, of_all)| *sum = of_all);
         slot.sums_ready = all.next().is_some_and(|ready| ready.value() > 0.0);

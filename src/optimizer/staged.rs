@@ -200,9 +200,13 @@ impl<A: Element> Optimizer<A> {
                 grad_norm: &mut *grad_norm,
                 exchange: &mut *exchange,
             };
-            let joint: Vec<usize> = (0..slots.len())
-                .filter(|&other| other == group || slots[other].shares_with(&slots[group]))
-                .collect();
+            // All others would take quadratic time.
+            let joint = match slots[group].requirements.shared {
+                Some(_) => (0..slots.len())
+                    .filter(|&other| slots[other].shares_with(&slots[group]))
+                    .collect(),
+                None => vec![group],
+            };
             let together = slots[group].requirements.spans_arrays();
             let needed = if together { members.len() } else { 1 };
             copies.resize_with(copies.len().max(needed), Vec::new);
@@ -263,8 +267,8 @@ impl StagedStep<'_, '_> {
                 }
             }
         }
-        let is_done = |group, _: &GroupSlot<A>| groups.contains(&group);
-        finish_sums(slots, is_done, self.exchange, self.loss);
+        let groups = groups.iter().copied();
+        finish_sums(slots, groups, true, self.exchange, self.loss);
         for array in arrays {
             self.sweep(&mut slots[array.group], &mut entries[array.entry], array);
         }

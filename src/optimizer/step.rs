@@ -293,8 +293,8 @@ impl<A: Element> Optimizer<A> {
             let sums = measure_array(views, entry, slot, &step, args, scale, parallel);
             slot.add_sums(entry, &step, sums);
         }
-        let not_staged = |_, slot: &GroupSlot<A>| !slot.requirements.is_staged();
-        finish_sums(slots, not_staged, &mut input.exchange, loss);
+        let all = 0..slots.len();
+        finish_sums(slots, all, false, &mut input.exchange, loss);
     }
 
     #[inline]
@@ -460,18 +460,24 @@ impl<A: Element> GroupSlot<A> {
 }
 
 /// Updates the scalars of those groups to whose sums the current step has added, and of all groups
-/// that share them. `is_done` says which groups have their sums.
+/// that share them. Without `staged`, staged groups among them already have theirs.
 pub(super) fn finish_sums<A: Element>(
     slots: &mut [GroupSlot<A>],
-    is_done: impl Fn(usize, &GroupSlot<A>) -> bool,
+    groups: impl Iterator<Item = usize> + Clone,
+    staged: bool,
     exchange: &mut Option<&mut (dyn Exchange + '_)>,
     loss: f64,
 ) {
-    sums_across(slots, &is_done, exchange);
-    for group in 0..slots.len() {
-        if is_done(group, &slots[group]) {
-            finish_group(slots, group, loss);
-        }
+    if let Some(exchange) = exchange {
+        let is_open = |&group: &usize| {
+            let requirements = &slots[group].requirements;
+            requirements.global_sums && (staged || !requirements.is_staged())
+        };
+        let open: Vec<usize> = groups.clone().filter(is_open).collect();
+        sums_across(slots, &open, &mut **exchange);
+    }
+    for group in groups {
+        finish_group(slots, group, loss);
     }
 }
 

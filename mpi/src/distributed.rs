@@ -254,9 +254,9 @@ impl<'r, A: Number> Distributed<'r, A> {
     /// while the next ones are computed.
     ///
     /// ```no_run
-    /// # use ndarray::{Array1, Array2};
+    /// # use ndarray::Array2;
     /// # use ndarray_optim_mpi::{Batch, Distributed, Error};
-    /// # fn backward(layer: usize) -> Array2<f32> { unimplemented!() }
+    /// # fn backward(layer: usize) -> Array2<f32> { Array2::from_elem((2, 2), layer as f32) }
     /// # fn f(mut optimizer: Distributed<'_, f32>, mut model: Vec<Array2<f32>>) -> Result<(), Error> {
     /// let mut round = optimizer.begin()?;
     /// for layer in (0..model.len()).rev() {

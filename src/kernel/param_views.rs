@@ -1,7 +1,7 @@
 //! Parameters and gradients as a step receives them, and the tasks they are split into.
 use super::{
     Arrays,
-    strided::{Piece, for_each_slice, split_slowest_axis},
+    strided::{Piece, for_each_slice, is_large, split_slowest_axis},
 };
 use crate::array::{
     Element,
@@ -355,6 +355,14 @@ impl<'t, A: Element> Task<'t, A> {
         }
     }
 
+    /// Whether the task is split further to get pieces of about `chunk` elements.
+    fn is_large(&self, chunk: usize) -> bool {
+        match self {
+            Task::Flat(p, ..) => p.len() > chunk,
+            Task::Strided(piece) => is_large(&piece.0, chunk),
+        }
+    }
+
     #[inline]
     pub fn run(self, work: &mut impl FnMut(&mut [A], &[A], Arrays<'_, A>)) {
         match self {
@@ -383,7 +391,7 @@ impl<'t, A: Element> Task<'t, A> {
     }
 }
 
-/// Splits tasks into pieces of at most `chunk` elements; each piece keeps the value that comes with
+/// Splits tasks into pieces of at most `chunk` elements, or some rows; each piece keeps the value that comes with
 /// its task.
 pub(crate) fn pieces<'t, A: Element, X: Copy>(
     tasks: impl Iterator<Item = (Task<'t, A>, X)>,
@@ -392,7 +400,7 @@ pub(crate) fn pieces<'t, A: Element, X: Copy>(
     let (mut tasks, mut rest) = (tasks, Vec::new());
     std::iter::from_fn(move || {
         let (mut task, with) = rest.pop().or_else(|| tasks.next())?;
-        while task.len() > chunk {
+        while task.is_large(chunk) {
             let (piece, other) = task.split(chunk);
             rest.push((other, with));
             task = piece;

@@ -6,14 +6,25 @@
 //! faster than a scalar loop over strides and gives the same bits.
 use super::Arrays;
 use crate::array::{Element, layout::AXES};
-use ndarray::{ArrayView6, ArrayViewMut, ArrayViewMut6, Axis};
+use ndarray::{
+    ArrayBase, ArrayView, ArrayView1, ArrayView6, ArrayViewMut, ArrayViewMut1, ArrayViewMut6, Axis,
+    Dimension, Ix2, Ix6, RawData, ShapeBuilder, StrideShape,
+};
 use std::array::from_fn;
 
-/// Number of elements in a tile.
-const TILE: usize = 4096;
-/// Maximum number of rows of a tile where two arrays differ in their fastest axis: a cache line of
-/// `f32`. With 32 or more a gradient in another order takes up to twice as long.
-const ROWS: usize = 16;
+/// Number of elements in a piece that is copied as a whole.
+const PIECE: usize = 4096;
+/// Number of elements in the tiles of larger arrays whose fastest axes differ: they hold rows of a
+/// page, which the processor fetches ahead.
+const WIDE: usize = ROWS * (1024 + GAP);
+/// Minimum number of rows in such a tile, of which a lane takes whole cache lines: with half of it,
+/// a gradient in another order takes up to twice as long.
+const ROWS: usize = 32;
+/// Elements between the rows of a tile: rows at a distance of a power of two would evict each other
+/// from the cache.
+const GAP: usize = 16;
+/// Number of elements of a lane with gaps that are copied together.
+const LANE: usize = 1024;
 /// Shorter rows are gathered in a tile.
 const LONG_ROW: usize = 32;
 /// The fastest axis of the state.
@@ -28,27 +39,36 @@ pub(crate) fn for_each_slice<A: Element>(
     state: Arrays<'_, A>,
 ) {
     merge(&mut p, &mut g);
-    // Variables of their own: as fields they would be on the stack twice in a debug build.
-    let mut tile_p = [A::ZERO; TILE];
-    let mut tile_g = [A::ZERO; TILE];
-    let mut tile = Tile {
-        work,
-        p: &mut tile_p,
-        g: &mut tile_g,
-    };
     let fastest = [
         fastest_axis(p.shape(), p.strides()),
         fastest_axis(g.shape(), g.strides()),
     ];
-    match fastest.into_iter().find(|&axis| axis != LAST) {
-        _ if p.is_empty() => {}
-        Some(axis) if p.len() > TILE => tile.across(axis, p, g, state),
-        Some(_) => tile.pieces(p, g, state),
-        None if p.len_of(LAST) >= LONG_ROW && p.stride_of(LAST) == 1 && g.stride_of(LAST) == 1 => {
-            tile.rows(p, g, state)
-        }
-        None => tile.pieces(p, g, state),
+    let axis = fastest.into_iter().find(|&axis| axis != LAST);
+    let are_slices = p.stride_of(LAST) == 1 && g.stride_of(LAST) == 1;
+    let long = if are_slices { LONG_ROW } else { LANE / 2 };
+    if p.is_empty() {
+        return;
     }
+    if let Some(axis) = axis.filter(|_| p.len() > WIDE / 2) {
+        // As many bytes for both types.
+        if size_of::<A>() == size_of::<f32>() {
+            with_tile::<A, _, WIDE>(work, |mut tile| tile.across(axis, p, g, state));
+        } else {
+            with_tile::<A, _, { WIDE / 2 }>(work, |mut tile| tile.across(axis, p, g, state));
+        }
+    } else if axis.is_none() && p.len_of(LAST) >= long {
+        with_tile::<A, _, { 2 * LANE }>(work, |mut tile| tile.lanes(p, g, state));
+    } else {
+        with_tile::<A, _, { 2 * PIECE }>(work, |mut tile| tile.pieces(p, g, state));
+    }
+}
+
+/// Calls `run` with a tile of `N` elements. A function of its own, so that only this tile is on the
+/// stack.
+#[inline(never)]
+fn with_tile<A: Element, W, const N: usize>(work: &mut W, run: impl FnOnce(Tile<'_, A, W>)) {
+    let memory = &mut [A::ZERO; N];
+    run(Tile { work, memory });
 }
 
 /// The axis with the smallest stride.
@@ -79,53 +99,75 @@ fn merge<A>(p: &mut ArrayViewMut6<'_, A>, g: &mut ArrayView6<'_, A>) {
 
 struct Tile<'w, A, W> {
     work: &'w mut W,
-    p: &'w mut [A; TILE],
-    g: &'w mut [A; TILE],
+    memory: &'w mut [A],
 }
 
 impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
-    /// Processes rows that are slices in both arrays.
-    fn rows(
+    /// Processes lanes along the last axis of all arrays.
+    fn lanes(
         &mut self,
         mut p: ArrayViewMut6<'_, A>,
         g: ArrayView6<'_, A>,
         mut state: Arrays<'_, A>,
     ) {
-        let n = p.len_of(LAST);
-        for (p, g) in p.lanes_mut(LAST).into_iter().zip(g.lanes(LAST)) {
-            let (row, rest) = state.split_at(n);
+        for (mut p, g) in p.lanes_mut(LAST).into_iter().zip(g.lanes(LAST)) {
+            let (mut lane, rest) = state.split_at(p.len());
             state = rest;
-            if let (Some(p), Some(g)) = (p.into_slice(), g.to_slice()) {
-                (self.work)(p, g, row);
+            if let (Some(p), Some(g)) = (p.as_slice_mut(), g.to_slice()) {
+                (self.work)(p, g, lane);
+                continue;
             }
+            let parts = p.axis_chunks_iter_mut(Axis(0), LANE);
+            for (p, g) in parts.zip(g.axis_chunks_iter(Axis(0), LANE)) {
+                let (part, rest) = lane.split_at(p.len());
+                lane = rest;
+                self.piece(p, g, part);
+            }
+        }
+    }
+
+    /// Processes a piece whose state is contiguous and of which two fit in the memory.
+    fn piece<D: Dimension>(
+        &mut self,
+        mut p: ArrayViewMut<'_, A, D>,
+        g: ArrayView<'_, A, D>,
+        state: Arrays<'_, A>,
+    ) {
+        let (shape, n) = (p.raw_dim(), p.len());
+        let (tile_p, tile_g) = self.memory.split_at_mut(self.memory.len() / 2);
+        let (tile_p, tile_g) = (&mut tile_p[..n], &mut tile_g[..n]);
+        let g = match g.to_slice() {
+            Some(g) => g,
+            None => {
+                if let Ok(mut tile) = ArrayViewMut::from_shape(shape.clone(), &mut *tile_g) {
+                    tile.assign(&g);
+                }
+                tile_g
+            }
+        };
+        if let Some(p) = p.as_slice_mut() {
+            (self.work)(p, g, state);
+        } else if let Ok(mut tile) = ArrayViewMut::from_shape(shape, &mut *tile_p) {
+            tile.assign(&p);
+            if let Some(tile) = tile.as_slice_mut() {
+                (self.work)(tile, g, state);
+            }
+            p.assign(&tile);
         }
     }
 
     /// Processes pieces that fit in the tile, each contiguous in the state.
-    fn pieces(&mut self, mut p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, state: Arrays<'_, A>) {
-        let n = p.len();
-        if n > TILE {
+    fn pieces(&mut self, p: ArrayViewMut6<'_, A>, g: ArrayView6<'_, A>, state: Arrays<'_, A>) {
+        if p.len() > PIECE {
             let (a, b) = split_slowest_axis(p, g, state);
             self.pieces(a.0, a.1, a.2);
             return self.pieces(b.0, b.1, b.2);
         }
-        let g = match g.to_slice() {
-            Some(g) => g,
-            None => gather(&g, LAST, self.g),
-        };
-        match p.as_slice_mut() {
-            Some(p) => (self.work)(p, g, state),
-            None => {
-                gather(&p.view(), LAST, self.p);
-                (self.work)(&mut self.p[..n], g, state);
-                scatter(self.p, LAST, &mut p);
-            }
-        }
+        self.piece(p, g, state);
     }
 
-    /// Processes tiles of a few rows along `axis`, the fastest of one array, by a few elements
-    /// along the last axis, the fastest of the state, so that a cache line is used up before it is
-    /// evicted.
+    /// Processes tiles of some rows along `axis`, the fastest of one array, by a part of the last
+    /// axis, the fastest of the state.
     fn across(
         &mut self,
         axis: Axis,
@@ -134,19 +176,24 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
         mut state: Arrays<'_, A>,
     ) {
         let slowest = (0..AXES).find(|&k| p.shape()[k] > 1).unwrap_or(AXES - 1);
-        if slowest != axis.index() || p.len_of(axis) > ROWS {
-            if p.len() <= TILE {
-                return self.pieces(p, g, state);
-            }
+        let (rows, width) = (p.len_of(axis), p.len() / p.len_of(axis));
+        if slowest == axis.index() && rows <= ROWS.max(2 * PIECE / (width + GAP)) {
+            self.columns(axis, p, g, &mut state, width, 0);
+        } else if p.len() <= PIECE {
+            self.pieces(p, g, state);
+        } else {
             let (a, b) = split_slowest_axis(p, g, state);
             self.across(axis, a.0, a.1, a.2);
-            return self.across(axis, b.0, b.1, b.2);
+            self.across(axis, b.0, b.1, b.2);
         }
-        let row = p.len() / p.len_of(axis);
-        self.columns(axis, p, g, &mut state, row, 0);
     }
 
-    /// Processes a few rows along `axis`; the state of each row has length `row`, and `p` and `g`
+    /// How many elements a tile can have: it is divided if the parameter is copied as well.
+    fn room(&self, p: &ArrayViewMut6<'_, A>, axis: Axis) -> usize {
+        self.memory.len() / if is_copied(p, axis) { 2 } else { 1 }
+    }
+
+    /// Processes some rows along `axis`; the state of each row has length `row`, and `p` and `g`
     /// begin at its index `start`.
     fn columns(
         &mut self,
@@ -158,7 +205,8 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
         start: usize,
     ) {
         let width = p.len() / p.len_of(axis);
-        if p.len() > TILE {
+        let (pitch, room) = (width + GAP, self.room(&p, axis));
+        if p.len_of(axis) * pitch > room {
             let next = (axis.index() + 1..AXES)
                 .find(|&k| p.shape()[k] > 1)
                 .unwrap_or(AXES - 1);
@@ -168,33 +216,40 @@ impl<A: Element, W: FnMut(&mut [A], &[A], Arrays<'_, A>)> Tile<'_, A, W> {
             self.columns(axis, p, g, state, row, start);
             return self.columns(axis, p1, g1, state, row, start + left);
         }
-        gather(&g, axis, self.g);
-        let copied = p.stride_of(LAST) != 1;
+        let (tile_g, tile_p) = self.memory.split_at_mut(room);
+        gather(&g, axis, tile_g, pitch);
+        let copied = is_copied(&p, axis);
         if copied {
-            gather(&p.view(), axis, self.p);
+            gather(&p.view(), axis, tile_p, pitch);
         }
-        let rows = p.axis_iter_mut(axis).zip(self.g.chunks(width));
-        for (i, ((mut p, g), tile)) in rows.zip(self.p.chunks_mut(width)).enumerate() {
-            let at = i * row + start;
-            let state = state.part(at..at + width);
-            match p.as_slice_mut() {
-                Some(p) if !copied => (self.work)(p, g, state),
-                _ if copied => (self.work)(tile, g, state),
-                _ => {
-                    // Rows of several axes, with gaps.
-                    tile.iter_mut().zip(&p).for_each(|(tile, &p)| *tile = p);
-                    (self.work)(tile, g, state);
-                    p.iter_mut().zip(tile).for_each(|(p, &mut new)| *p = new);
-                }
-            }
+        for (i, mut p) in p.axis_iter_mut(axis).enumerate() {
+            let (in_tile, in_state) = (i * pitch, i * row + start);
+            let p = match p.as_slice_mut() {
+                Some(p) if !copied => p,
+                _ => &mut tile_p[in_tile..in_tile + width],
+            };
+            let g = &tile_g[in_tile..in_tile + width];
+            (self.work)(p, g, state.part(in_state..in_state + width));
         }
         if copied {
-            scatter(self.p, axis, &mut p);
+            scatter(tile_p, axis, &mut p, pitch);
         }
     }
 }
 
+/// Whether the rows of a parameter along `axis` are not slices.
+fn is_copied<A>(p: &ArrayViewMut6<'_, A>, axis: Axis) -> bool {
+    !p.index_axis(axis, 0).is_standard_layout()
+}
+
 pub(super) type Piece<'a, A> = (ArrayViewMut6<'a, A>, ArrayView6<'a, A>, Arrays<'a, A>);
+
+/// Whether a piece of more than `chunk` elements is split for threads: fewer rows than a tile has
+/// would be slower, unless they are long.
+pub(super) fn is_large<A>(p: &ArrayViewMut6<'_, A>, chunk: usize) -> bool {
+    let rows = p.shape().iter().find(|&&n| n > 1).copied();
+    p.len() > chunk && (rows.unwrap_or(1) > ROWS || p.len() > chunk.saturating_mul(8))
+}
 
 /// Splits a piece in half along its slowest axis, so that the state of each half stays contiguous.
 /// The piece must have at least two elements.
@@ -216,44 +271,59 @@ pub(super) fn split_slowest_axis<'a, A>(
     ((p, g, s), (p1, g1, s1))
 }
 
-/// Copies a view row by row to the start of `tile`, reading along `axis`.
-fn gather<'t, A: Element>(
-    from: &ArrayView6<'_, A>,
-    axis: Axis,
-    tile: &'t mut [A; TILE],
-) -> &'t [A] {
-    let tile = &mut tile[..from.len()];
-    if is_transposed(from.shape(), from.strides(), axis) {
-        let width = from.len() / from.len_of(axis);
-        let lanes = from.lanes(axis).into_iter();
-        transpose(
-            lanes.map(|lane| lane.to_slice().unwrap_or_default()),
-            tile,
-            width,
-        );
-    } else if let Ok(mut tile) = ArrayViewMut::from_shape(from.raw_dim(), &mut *tile) {
+/// Copies a view to `tile`, reading along `axis`, its slowest one. Rows along `axis` begin `pitch`
+/// elements apart.
+fn gather<A: Element>(from: &ArrayView6<'_, A>, axis: Axis, tile: &mut [A], pitch: usize) {
+    if !is_transposed(from.shape(), from.strides(), axis) {
         let mut from = from.view();
-        tile.swap_axes(axis.index(), LAST.index());
-        from.swap_axes(axis.index(), LAST.index());
-        tile.assign(&from);
+        if let Ok(mut tile) = ArrayViewMut6::from_shape(arrangement(&from, axis, pitch), tile) {
+            tile.swap_axes(axis.index(), LAST.index());
+            from.swap_axes(axis.index(), LAST.index());
+            tile.assign(&from);
+        }
+        return;
     }
-    tile
+    fn slice<A>(lane: ArrayView1<'_, A>) -> &[A] {
+        lane.to_slice().unwrap_or_default()
+    }
+    let size = [from.len() / from.len_of(axis), pitch];
+    match plane(from.view(), axis) {
+        Some(plane) => transpose(plane.axis_iter(Axis(1)).map(slice), tile, size),
+        None => transpose(from.lanes(axis).into_iter().map(slice), tile, size),
+    }
 }
 
-/// Copies the start of `tile` to a view, writing along `axis`.
-fn scatter<A: Element>(tile: &[A; TILE], axis: Axis, to: &mut ArrayViewMut6<'_, A>) {
-    let tile = &tile[..to.len()];
-    if is_transposed(to.shape(), to.strides(), axis) {
-        let width = to.len() / to.len_of(axis);
-        let lanes = to.lanes_mut(axis).into_iter();
-        transpose_back(
-            lanes.map(|lane| lane.into_slice().unwrap_or_default()),
-            tile,
-            width,
-        );
-    } else if let Ok(tile) = ArrayView6::from_shape(to.raw_dim(), tile) {
-        to.assign(&tile);
+/// Copies the rows of a tile, as [`gather`] arranges them, to a view.
+fn scatter<A: Element>(tile: &[A], axis: Axis, to: &mut ArrayViewMut6<'_, A>, pitch: usize) {
+    if !is_transposed(to.shape(), to.strides(), axis) {
+        if let Ok(tile) = ArrayView6::from_shape(arrangement(to, axis, pitch), tile) {
+            to.assign(&tile);
+        }
+        return;
     }
+    fn slice<A>(lane: ArrayViewMut1<'_, A>) -> &mut [A] {
+        lane.into_slice().unwrap_or_default()
+    }
+    let size = [to.len() / to.len_of(axis), pitch];
+    match plane(to.view_mut(), axis) {
+        Some(mut plane) => transpose_back(plane.axis_iter_mut(Axis(1)).map(slice), tile, size),
+        None => transpose_back(to.lanes_mut(axis).into_iter().map(slice), tile, size),
+    }
+}
+
+/// The shape of an array, and its strides in a tile.
+fn arrangement<S: RawData>(
+    array: &ArrayBase<S, Ix6>,
+    axis: Axis,
+    pitch: usize,
+) -> StrideShape<Ix6> {
+    let (mut strides, mut next) = (array.raw_dim(), 1);
+    for k in (0..AXES).rev() {
+        strides[k] = next;
+        next *= array.len_of(Axis(k));
+    }
+    strides[axis.index()] = pitch;
+    array.raw_dim().strides(strides)
 }
 
 /// Whether `axis` is the slowest axis of the tile, and the lanes along it are slices.
@@ -262,36 +332,70 @@ fn is_transposed(shape: &[usize], strides: &[isize], axis: Axis) -> bool {
     axis != LAST.index() && strides[axis] == 1 && shape[..axis].iter().all(|&n| n <= 1)
 }
 
+/// An array as a matrix, if all axes but `axis` and the last one have length 1: the lanes of a
+/// matrix are found in half the time.
+fn plane<S: RawData>(mut array: ArrayBase<S, Ix6>, axis: Axis) -> Option<ArrayBase<S, Ix2>> {
+    array.swap_axes(axis.index(), AXES - 2);
+    let is_matrix = array.shape()[..AXES - 2].iter().all(|&n| n == 1);
+    let first = Axis(0);
+    is_matrix.then(|| {
+        let array = array.index_axis_move(first, 0).index_axis_move(first, 0);
+        array.index_axis_move(first, 0).index_axis_move(first, 0)
+    })
+}
+
 /// Lanes and rows that are copied together, so that pieces of cache lines are read and written.
 const SIDE: usize = 4;
 
-/// Copies lanes to the columns of a tile.
-fn transpose<'a, A: Element>(lanes: impl Iterator<Item = &'a [A]>, tile: &mut [A], width: usize) {
-    let block = |tile: &mut &mut [A], lanes: &mut [&[A]; SIDE], row: usize, at: usize| {
-        let lanes: [[A; SIDE]; SIDE] = lanes.each_ref().map(|lane| part(lane, row));
-        for k in 0..SIDE {
-            let at = at + k * width;
-            tile[at..at + SIDE].copy_from_slice(&lanes.map(|lane| lane[k]));
+/// Copies lanes to the columns of a tile with this number of columns and distance of its rows.
+#[inline(always)]
+fn transpose<'a, A: Element>(
+    mut lanes: impl Iterator<Item = &'a [A]>,
+    tile: &mut [A],
+    [width, pitch]: [usize; 2],
+) {
+    for column in (0..width).step_by(SIDE) {
+        let group: [&[A]; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
+        // The last group can have fewer lanes, the others are empty.
+        let whole = group[SIDE - 1].len() / SIDE * SIDE;
+        let blocks = group.map(|lane| &lane[..whole.min(lane.len())]);
+        for row in (0..whole).step_by(SIDE) {
+            let block: [[A; SIDE]; SIDE] = blocks.map(|lane| part(lane, row));
+            for k in 0..SIDE {
+                let at = (row + k) * pitch + column;
+                tile[at..at + SIDE].copy_from_slice(&block.map(|lane| lane[k]));
+            }
         }
-    };
-    let one = |tile: &mut &mut [A], lane: &mut &[A], row: usize, at: usize| tile[at] = lane[row];
-    for_each_block(lanes, tile, width, block, one);
+        for (c, lane) in group.iter().enumerate() {
+            for (row, &x) in lane.iter().enumerate().skip(whole) {
+                tile[row * pitch + column + c] = x;
+            }
+        }
+    }
 }
 
 /// Copies the columns of a tile to lanes.
+#[inline(always)]
 fn transpose_back<'a, A: Element>(
-    lanes: impl Iterator<Item = &'a mut [A]>,
+    mut lanes: impl Iterator<Item = &'a mut [A]>,
     tile: &[A],
-    width: usize,
+    [width, pitch]: [usize; 2],
 ) {
-    let block = |tile: &mut &[A], lanes: &mut [&mut [A]; SIDE], row: usize, at: usize| {
-        let rows: [[A; SIDE]; SIDE] = from_fn(|k| part(tile, at + k * width));
-        for (c, lane) in lanes.iter_mut().enumerate() {
-            lane[row..row + SIDE].copy_from_slice(&rows.map(|row| row[c]));
+    for column in (0..width).step_by(SIDE) {
+        let mut group: [&mut [A]; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
+        let whole = group[SIDE - 1].len() / SIDE * SIDE;
+        for row in (0..whole).step_by(SIDE) {
+            let block: [[A; SIDE]; SIDE] = from_fn(|k| part(tile, (row + k) * pitch + column));
+            for (c, lane) in group.iter_mut().enumerate() {
+                lane[row..row + SIDE].copy_from_slice(&block.map(|row| row[c]));
+            }
         }
-    };
-    let one = |tile: &mut &[A], lane: &mut &mut [A], row: usize, at: usize| lane[row] = tile[at];
-    for_each_block(lanes, tile, width, block, one);
+        for (c, lane) in group.iter_mut().enumerate() {
+            for (row, x) in lane.iter_mut().enumerate().skip(whole) {
+                *x = tile[row * pitch + column + c];
+            }
+        }
+    }
 }
 
 /// The elements of a block in one lane or row.
@@ -300,31 +404,4 @@ fn part<A: Element>(from: &[A], at: usize) -> [A; SIDE] {
     let mut part = [A::ZERO; SIDE];
     part.copy_from_slice(&from[at..at + SIDE]);
     part
-}
-
-/// Calls `block` with lanes, the row of their first element to copy, and its index in the tile, for
-/// each block of [`SIDE`] lanes by `SIDE` rows, and `one` with a lane for each other element.
-#[inline(always)]
-fn for_each_block<L: Default, T: AsRef<[A]>, A>(
-    mut lanes: impl Iterator<Item = L>,
-    mut tile: T,
-    width: usize,
-    block: impl Fn(&mut T, &mut [L; SIDE], usize, usize),
-    one: impl Fn(&mut T, &mut L, usize, usize),
-) {
-    let rows = tile.as_ref().len() / width.max(1);
-    for column in (0..width).step_by(SIDE) {
-        let mut group: [L; SIDE] = from_fn(|_| lanes.next().unwrap_or_default());
-        // The last group can have fewer lanes.
-        let lanes = SIDE.min(width - column);
-        let whole = if lanes == SIDE { rows / SIDE * SIDE } else { 0 };
-        for row in (0..whole).step_by(SIDE) {
-            block(&mut tile, &mut group, row, row * width + column);
-        }
-        for (c, lane) in group.iter_mut().enumerate().take(lanes) {
-            for row in whole..rows {
-                one(&mut tile, lane, row, row * width + column + c);
-            }
-        }
-    }
 }

@@ -296,6 +296,55 @@ fn case() -> impl Strategy<Value = (AnyAlgorithm, Vec<usize>, Vec<Layout>, usize
     })
 }
 
+/// As `case`, with arrays that are large enough for wide tiles and lanes in parts.
+fn large_case() -> impl Strategy<Value = (AnyAlgorithm, Vec<usize>, Vec<Layout>, usize, usize, u64)>
+{
+    let shape = prop_oneof![
+        (130..300_usize, 130..300_usize).prop_map(|(n, m)| vec![n, m]),
+        (3..70_usize, 1000..1400_usize).prop_map(|(n, m)| vec![n, m]),
+        (4000..9000_usize, 2..9_usize).prop_map(|(n, m)| vec![n, m]),
+        (2..6_usize, 40..90_usize, 60..99_usize).prop_map(|(n, m, k)| vec![n, m, k]),
+        (30..70_usize, 2..5_usize, 150..300_usize).prop_map(|(n, m, k)| vec![n, m, k]),
+        (30..60_usize).prop_map(|n| vec![2, 3, 4, 5, 6, n]),
+        (500..30_000_usize).prop_map(|n| vec![n]),
+    ];
+    let algorithms = vec![
+        AdamW::new(0.01).into(),
+        Momentum::new(0.01).into(),
+        Lamb::new(0.01).into(),
+    ];
+    shape.prop_flat_map(move |shape| {
+        let layouts = prop::collection::vec(Layout::strategy(shape.len()), 1..=3);
+        let chunk = prop_oneof![Just(1000_usize), Just(1 << 14)];
+        (
+            prop::sample::select(algorithms.clone()),
+            Just(shape),
+            layouts,
+            1..=4_usize,
+            chunk,
+            any::<u64>(),
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(random(60))]
+
+    #[test]
+    fn large_arrays_of_any_layout_give_the_same_bits_f64(
+        (config, shape, layouts, threads, chunk, seed) in large_case(),
+    ) {
+        same_bits_in_any_layout::<f64>(&config, &shape, &layouts, threads, chunk, seed);
+    }
+
+    #[test]
+    fn large_arrays_of_any_layout_give_the_same_bits_f32(
+        (config, shape, layouts, threads, chunk, seed) in large_case(),
+    ) {
+        same_bits_in_any_layout::<f32>(&config, &shape, &layouts, threads, chunk, seed);
+    }
+}
+
 proptest! {
     #![proptest_config(random(250))]
 

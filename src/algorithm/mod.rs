@@ -98,8 +98,8 @@ pub use crate::{
     array::Element,
     kernel::{
         Arrays, Barrier, CoupledDecay, DecoupledDecay, Either, Hooks, Kernel, Preconditioned, Rule,
-        RuleState, Sums, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled, decoupled,
-        preconditioned,
+        RuleState, Sums, Terms, Trace, With, WithCoupled, WithDecoupled, Wrapper, coupled,
+        decoupled, preconditioned,
     },
 };
 

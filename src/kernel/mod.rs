@@ -24,7 +24,7 @@ pub use instruction_set::{InstructionSet, instruction_set};
 pub use pool::Parallel;
 pub(crate) use rule::MAX_SUMS;
 pub(crate) use rule::{NullRule, numbers};
-pub use rule::{Rule, Sums};
+pub use rule::{Rule, Sums, Terms};
 pub use run::{
     Either, Kernel, KernelArgs, Preconditioned, WithCoupled, WithDecoupled, coupled, decoupled,
     preconditioned,

@@ -48,8 +48,25 @@ macro_rules! numbers {
 pub(crate) use numbers;
 
 numbers! {
-    /// Sums over the elements of an array, or the terms of one element: up to four.
+    /// Sums over the elements of an array: up to four.
     Sums, MAX_SUMS
+}
+
+/// The terms of one element in the sums of a rule, each as the product of two numbers. The products
+/// are computed in `f64`, where those of `f32` numbers are exact.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<A>(pub(crate) [(A, A); MAX_SUMS]);
+
+impl<A: Element> Terms<A> {
+    /// Creates the terms with these factors. Those of a 2-norm are the number and itself. More than
+    /// four terms do not compile.
+    #[inline(always)]
+    pub fn new<const N: usize>(factors: [(A, A); N]) -> Self {
+        const { assert!(N <= MAX_SUMS, "at most four sums") };
+        let mut all = [(A::ZERO, A::ZERO); MAX_SUMS];
+        all[..N].copy_from_slice(&factors);
+        Terms(all)
+    }
 }
 
 /// The arithmetic of an algorithm on one element: computes the update that a step subtracts from
@@ -136,14 +153,14 @@ pub trait Rule: Copy + Send + Sync {
     /// The number of sums over whole arrays that the rule needs before a step: up to four.
     const TERMS: usize = 0;
 
-    /// The number of these sums that are 2-norms: the first ones. Their terms are the numbers, not
-    /// the squares, which would overflow for `f64` numbers above 1e154.
+    /// The number of these sums that are 2-norms: the first ones. They do not overflow for `f64`
+    /// numbers above 1e154.
     const NORMS: usize = 0;
 
     /// Returns the terms of one element in these sums, from its values before the step.
     #[inline(always)]
-    fn terms(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> Sums {
-        Sums::default()
+    fn terms(&self, p: Self::Elem, g: Self::Elem, state: Self::State) -> Terms<Self::Elem> {
+        Terms::new([])
     }
 
     // The rest is for wrappers; only `With` overrides it.

@@ -1,6 +1,6 @@
 //! The hot loop: one pass over a parameter, its gradient and its state.
 use super::{
-    Rule, StateSlices, for_each_instruction_set,
+    InstructionSet, Rule, StateSlices, for_each_instruction_set, instruction_set,
     reduce::{GUESS, RunningSums, Signed, Sum, Tally, Unsigned},
     rule::MAX_SUMS,
 };
@@ -41,28 +41,31 @@ for_each_instruction_set! {
 /// Number of elements whose terms are counted at a time.
 const COUNTED: usize = 4096;
 /// Number of elements whose terms are on the stack at a time.
-const PAGE: usize = 256;
+const PAGE: usize = 512;
+/// Number of terms that are added with care at a time.
+const PART: usize = 256;
 
 for_each_instruction_set! {
-    /// Counts the terms of elements, from the `at`th of the state on.
+    /// Counts the terms of elements, from the `from`th of the state on.
     fn count<R: Rule, V: StateSlices<R::State>>(
         rule: &R,
         p: &[R::Elem],
         g: &[R::Elem],
         state: &V,
-        at: usize,
+        from: usize,
         tallies: &mut [Tally; MAX_SUMS],
     ) {
         let rule = &{ *rule };
         let mut local = *tallies;
         let g = &g[..p.len()];
         for i in 0..p.len() {
-            let terms = rule.terms(p[i], g[i], state.load(at + i)).0;
+            let terms = rule.terms(p[i], g[i], state.load(from + i)).0;
             for k in 0..R::TERMS {
+                let (a, b) = terms[k];
                 if k < R::NORMS {
-                    local[k].add(terms[k] * terms[k], Unsigned);
+                    local[k].add(a.f64() * a.f64(), Unsigned);
                 } else {
-                    local[k].add(terms[k], Signed);
+                    local[k].add(a.f64() * b.f64(), Signed);
                 }
             }
         }
@@ -70,20 +73,67 @@ for_each_instruction_set! {
     }
 }
 
+/// The factors of the terms of some elements.
+type Factors<A> = [[[A; PAGE]; MAX_SUMS]; 2];
+
+for_each_instruction_set! {
+    /// As `count`, in two loops: next to numbers of `f64` a rule of `f32` would get half of the
+    /// lanes, which shows where it has roots and quotients.
+    fn count_pages<R: Rule, V: StateSlices<R::State>>(
+        rule: &R,
+        p: &[R::Elem],
+        g: &[R::Elem],
+        state: &V,
+        from: usize,
+        tallies: &mut [Tally; MAX_SUMS],
+        factors: &mut Factors<R::Elem>,
+    ) {
+        let rule = &{ *rule };
+        let n = p.len();
+        let g = &g[..n];
+        let [a, b] = factors;
+        for start in (0..n).step_by(PAGE) {
+            let len = PAGE.min(n - start);
+            for i in 0..len {
+                let at = start + i;
+                let terms = rule.terms(p[at], g[at], state.load(from + at)).0;
+                for k in 0..R::TERMS {
+                    a[k][i] = terms[k].0;
+                    if k >= R::NORMS {
+                        b[k][i] = terms[k].1;
+                    }
+                }
+            }
+            for k in 0..R::TERMS {
+                let mut tally = tallies[k];
+                let (a, b) = (&a[k][..len], &b[k][..len]);
+                for i in 0..len {
+                    if k < R::NORMS {
+                        tally.add(a[i].f64() * a[i].f64(), Unsigned);
+                    } else {
+                        tally.add(a[i].f64() * b[i].f64(), Signed);
+                    }
+                }
+                tallies[k] = tally;
+            }
+        }
+    }
+}
+
 /// Adds terms that are larger than all before, or that need special care.
 #[cold]
 #[inline(never)]
 fn add_with_care(sum: &mut Sum, squares: bool, len: usize, term: impl Fn(usize) -> f64) {
-    let mut page = [0.0; PAGE];
-    for start in (0..len).step_by(PAGE) {
-        let page = &mut page[..PAGE.min(len - start)];
-        for (i, x) in page.iter_mut().enumerate() {
+    let mut part = [0.0; PART];
+    for start in (0..len).step_by(PART) {
+        let part = &mut part[..PART.min(len - start)];
+        for (i, x) in part.iter_mut().enumerate() {
             *x = term(start + i);
         }
         if squares {
-            sum.add_squares(page);
+            sum.add_squares(part);
         } else {
-            sum.add(page);
+            sum.add(part);
         }
     }
 }
@@ -96,10 +146,49 @@ pub(crate) fn measure<R: Rule, V: StateSlices<R::State>>(
     state: &V,
     sums: &mut RunningSums,
 ) {
+    let has_roots = const { R::COST > 5 && size_of::<R::Elem>() == size_of::<f32>() };
+    if has_roots && p.len() > PAGE && instruction_set() < InstructionSet::Avx512 {
+        measure_pages(rule, p, g, state, sums);
+    } else {
+        measure_in(rule, p, g, state, sums, None);
+    }
+}
+
+/// A function of its own, so that others do not have the factors on the stack.
+#[inline(never)]
+fn measure_pages<R: Rule, V: StateSlices<R::State>>(
+    rule: &R,
+    p: &[R::Elem],
+    g: &[R::Elem],
+    state: &V,
+    sums: &mut RunningSums,
+) {
+    let mut factors = [[[R::Elem::ZERO; PAGE]; MAX_SUMS]; 2];
+    measure_in(rule, p, g, state, sums, Some(&mut factors));
+}
+
+/// As `measure`, in pages if there is memory for the `factors`.
+#[inline(always)]
+fn measure_in<R: Rule, V: StateSlices<R::State>>(
+    rule: &R,
+    p: &[R::Elem],
+    g: &[R::Elem],
+    state: &V,
+    sums: &mut RunningSums,
+    mut factors: Option<&mut Factors<R::Elem>>,
+) {
     let add_with_care = |sum: &mut Sum, k: usize, from: usize, to: usize| {
         add_with_care(sum, k < R::NORMS, to - from, |i| {
             let i = from + i;
-            rule.terms(p[i], g[i], state.load(i)).0[k]
+            let terms = rule.terms(p[i], g[i], state.load(i)).0;
+            // In `f64` before the choice: pairs of `f32` in memory could not be read at once.
+            terms.map(|(a, b)| {
+                if k < R::NORMS {
+                    a.f64()
+                } else {
+                    a.f64() * b.f64()
+                }
+            })[k]
         });
     };
     let mut at = 0;
@@ -111,9 +200,14 @@ pub(crate) fn measure<R: Rule, V: StateSlices<R::State>>(
         }
     }
     while at < p.len() {
-        let to = p.len().min(at + COUNTED);
+        // What is larger than the first guess is met soon, and little has to be counted again.
+        let to = p.len().min(at + if at <= GUESS { PAGE } else { COUNTED });
         let mut tallies = std::array::from_fn(|k| sums[k].tally(k >= R::NORMS));
-        count(rule, &p[at..to], &g[at..to], state, at, &mut tallies);
+        let (p, g) = (&p[at..to], &g[at..to]);
+        match &mut factors {
+            Some(factors) => count_pages(rule, p, g, state, at, &mut tallies, factors),
+            None => count(rule, p, g, state, at, &mut tallies),
+        }
         for (k, (sum, tally)) in sums[..R::TERMS].iter_mut().zip(&tallies).enumerate() {
             if !sum.try_add_tally::<R::Elem>(tally, to - at, k < R::NORMS) {
                 add_with_care(sum, k, at, to);

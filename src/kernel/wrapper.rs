@@ -1,5 +1,5 @@
 //! Element-wise wrappers, fused with the rule that they wrap.
-use super::{IdleState, Rule, RuleState, Sums};
+use super::{IdleState, Rule, RuleState, Terms};
 use crate::array::Element;
 
 /// The element-wise part of a wrapper: it can change the gradient passed to a rule, the update that
@@ -178,7 +178,7 @@ impl<R: Rule, W: Wrapper<R::Elem>> Rule for With<R, W> {
     const TERMS: usize = R::TERMS;
     const NORMS: usize = R::NORMS;
     #[inline(always)]
-    fn terms(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> Sums {
+    fn terms(&self, p: R::Elem, g: R::Elem, (inner, own): Self::State) -> Terms<R::Elem> {
         self.rule.terms(p, self.inside(p, g, own).0, inner)
     }
     const NAMES: usize = R::NAMES + W::NAMES;

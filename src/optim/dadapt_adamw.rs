@@ -81,7 +81,7 @@ pub struct DAdaptedMoments<A> {
     eps: A,
     decay: A,
     /// 1, or at a learning rate of 0 0: then gradients say nothing of the distance.
-    moves: f64,
+    moves: A,
 }
 
 impl<A: Element> Rule for DAdaptedMoments<A> {
@@ -101,10 +101,10 @@ impl<A: Element> Rule for DAdaptedMoments<A> {
     }
     const TERMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, [_, v, s]: [A; 3]) -> Sums {
+    fn terms(&self, _p: A, g: A, [_, v, s]: [A; 3]) -> Terms<A> {
         let new = self.beta3 * s + self.s_coef * g;
-        let product = g.f64() * s.over(v.sqrt() + self.eps).f64();
-        Sums::new([self.moves * product, new.abs().f64()])
+        let scaled = s.over(v.sqrt() + self.eps);
+        Terms::new([(self.moves * g, scaled), (new.abs(), A::one())])
     }
 }
 
@@ -156,7 +156,7 @@ impl Algorithm for DAdaptAdamW {
             s_coef: f((1.0 - beta3) * l),
             eps: f(self.eps),
             decay: f(self.weight_decay * l),
-            moves: f64::from(u8::from(self.lr > 0.0)),
+            moves: f(f64::from(u8::from(self.lr > 0.0))),
         }
     }
 }

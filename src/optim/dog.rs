@@ -82,9 +82,8 @@ impl<A: Element> Rule for Travelled<A> {
     }
     const TERMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, [displacement]: [A; 1]) -> Sums {
-        let (g, x) = (g.f64(), displacement.f64());
-        Sums::new([x * x, g * g])
+    fn terms(&self, _p: A, g: A, [x]: [A; 1]) -> Terms<A> {
+        Terms::new([(x, x), (g, g)])
     }
 }
 
@@ -103,9 +102,9 @@ impl<A: Element> Rule for Departing<A> {
     }
     const TERMS: usize = 3;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, state: [A; 1]) -> Sums {
-        let Sums([moved, g, ..]) = Rule::terms(&self.0, p, g, state);
-        Sums::new([moved, g, p.f64() * p.f64()])
+    fn terms(&self, p: A, g: A, state: [A; 1]) -> Terms<A> {
+        let Terms([moved, g, ..]) = Rule::terms(&self.0, p, g, state);
+        Terms::new([moved, g, (p, p)])
     }
 }
 

@@ -68,8 +68,8 @@ impl<A: Element> Rule for RelativeStep<A> {
     const TERMS: usize = 2;
     const NORMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, _state: [A; 0]) -> Sums {
-        Sums::new([p.f64(), g.f64()])
+    fn terms(&self, p: A, g: A, _state: [A; 0]) -> Terms<A> {
+        Terms::new([(p, p), (g, g)])
     }
 }
 

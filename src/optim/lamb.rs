@@ -95,10 +95,10 @@ impl<A: Element> Rule for ScaledAdam<A> {
     const TERMS: usize = 2;
     const NORMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, [m, v]: [A; 2]) -> Sums {
+    fn terms(&self, p: A, g: A, [m, v]: [A; 2]) -> Terms<A> {
         let (m, v) = self.moments.moments(g, m, v);
         let u = self.moments.update(m, v) + self.weight_decay * p;
-        Sums::new([p.f64(), u.f64()])
+        Terms::new([(p, p), (u, u)])
     }
 }
 

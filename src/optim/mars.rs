@@ -89,8 +89,9 @@ impl<A: Element> Rule for VarianceReduced<A> {
     const TERMS: usize = 1;
     const NORMS: usize = 1;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, (_, [prev]): Self::State) -> Sums {
-        Sums::new([self.corrected(g, prev).f64()])
+    fn terms(&self, _p: A, g: A, (_, [prev]): Self::State) -> Terms<A> {
+        let c = self.corrected(g, prev);
+        Terms::new([(c, c)])
     }
 }
 

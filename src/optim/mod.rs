@@ -3,7 +3,7 @@
 use crate::{
     algorithm::{
         Algorithm, DecayRates, Demands, ElementState, ExtraArray, Scalars, StepContext, Sums,
-        WholeArray,
+        Terms, WholeArray,
     },
     array::Element,
     kernel::{

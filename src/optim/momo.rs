@@ -82,10 +82,9 @@ impl<A: Element> Rule for ModelBasedMomentum<A> {
     }
     const TERMS: usize = 3;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, [d]: [A; 1]) -> Sums {
-        let d = self.d.update(d, g).f64();
-        let (p, g) = (p.f64(), g.f64());
-        Sums::new([g * p, d * d, d * p])
+    fn terms(&self, p: A, g: A, [d]: [A; 1]) -> Terms<A> {
+        let d = self.d.update(d, g);
+        Terms::new([(g, p), (d, d), (d, p)])
     }
 }
 

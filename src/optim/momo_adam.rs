@@ -90,10 +90,9 @@ impl<A: Element> Rule for ModelBasedAdam<A> {
     }
     const TERMS: usize = 3;
     #[inline(always)]
-    fn terms(&self, p: A, g: A, state: [A; 2]) -> Sums {
+    fn terms(&self, p: A, g: A, state: [A; 2]) -> Terms<A> {
         let (m, _, u) = self.update(g, state);
-        let (p, g, m, u) = (p.f64(), g.f64(), m.f64(), u.f64());
-        Sums::new([g * p, m * u, m * p])
+        Terms::new([(g, p), (m, u), (m, p)])
     }
 }
 

@@ -79,8 +79,8 @@ impl<A: Element> Rule for NormalizedMomentum<A> {
     }
     const TERMS: usize = 1;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, _state: [A; 1]) -> Sums {
-        Sums::new([g.f64() * g.f64()])
+    fn terms(&self, _p: A, g: A, _state: [A; 1]) -> Terms<A> {
+        Terms::new([(g, g)])
     }
 }
 

@@ -80,9 +80,9 @@ impl<A: Element> Rule for PolyakStep<A> {
     }
     const TERMS: usize = 1;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, _state: [A; 0]) -> Sums {
-        let g = (self.scaling * g).f64();
-        Sums::new([g * g])
+    fn terms(&self, _p: A, g: A, _state: [A; 0]) -> Terms<A> {
+        let g = self.scaling * g;
+        Terms::new([(g, g)])
     }
 }
 

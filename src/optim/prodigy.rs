@@ -97,7 +97,7 @@ pub struct DistanceScaledMoments<A> {
     eps: A,
     decay: A,
     /// Groups with another learning rate can share the sums.
-    lr: f64,
+    lr: A,
 }
 
 impl<A: Element> Rule for DistanceScaledMoments<A> {
@@ -118,9 +118,9 @@ impl<A: Element> Rule for DistanceScaledMoments<A> {
     }
     const TERMS: usize = 2;
     #[inline(always)]
-    fn terms(&self, _p: A, g: A, [_, _, s, displacement]: [A; 4]) -> Sums {
+    fn terms(&self, _p: A, g: A, [_, _, s, displacement]: [A; 4]) -> Terms<A> {
         let s = self.beta3 * s + self.s_scale * g;
-        Sums::new([self.lr * (g.f64() * displacement.f64()), s.abs().f64()])
+        Terms::new([(self.lr * g, displacement), (s.abs(), A::one())])
     }
 }
 
@@ -192,7 +192,7 @@ impl Algorithm for Prodigy {
             l: f(l),
             eps: f(new * self.eps),
             decay: f(self.weight_decay * l),
-            lr: self.lr,
+            lr: f(self.lr),
         }
     }
 }

@@ -146,8 +146,11 @@ pub(crate) fn measure<R: Rule, V: StateSlices<R::State>>(
     state: &V,
     sums: &mut RunningSums,
 ) {
-    let has_roots = const { R::COST > 5 && size_of::<R::Elem>() == size_of::<f32>() };
-    if has_roots && p.len() > PAGE && instruction_set() < InstructionSet::Avx512 {
+    // A constant, so that others are not compiled twice.
+    if const { R::COST > 5 && size_of::<R::Elem>() == size_of::<f32>() }
+        && p.len() > PAGE
+        && instruction_set() < InstructionSet::Avx512
+    {
         measure_pages(rule, p, g, state, sums);
     } else {
         measure_in(rule, p, g, state, sums, None);

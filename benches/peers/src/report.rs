@@ -106,6 +106,8 @@ pub fn page(
     }
 
     line(&mut page, "\n## Where a peer is faster\n");
+    let reasons = "family.md#where-others-are-faster";
+    line(&mut page, &format!("[Why]({reasons}).\n"));
     let mut nowhere = true;
     for row in rows {
         let faster = row.peers.iter().filter(|peer| peer.ratio < 1.0);
